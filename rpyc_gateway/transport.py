@@ -1,0 +1,131 @@
+"""What a transport is, and how one is found by URL.
+
+A transport is a way to get a byte pipe between two neighbours. Each is a plug-in: a package registers a class without
+arguments under the scheme of its URLs in the entry-point group `rpyc_gateway.transports`. The built-in ones use the same
+door. A transport imports this module and `rpyc_gateway.errors`, nothing deeper.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Protocol, TypeAlias, runtime_checkable
+
+import trio
+
+from rpyc_gateway.errors import ConfigError
+
+__all__ = ["Handler", "Pipe", "Transport", "find_transport", "handle"]
+
+GROUP = "rpyc_gateway.transports"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Pipe:
+    """A byte pipe between two neighbours, as a transport gives it.
+
+    `send_nowait` is a non-blocking write that any thread may call: it returns how many bytes it took (0 if it would block)
+    and raises OSError if the pipe is broken or closed. Its caller makes sure that no `send_all` is under way, and that
+    nobody closes the stream while it runs: a descriptor closed midway may be another file's by then.
+    """
+
+    stream: trio.abc.Stream
+    peer: str  # for people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"
+    identity: str = (
+        ""  # what the transport knows of the peer: "uid:1000", "parent", "child:COMMAND" (docs/protocol.md, section 4)
+    )
+    private: bool = False  # known to have no other machine at its other end
+    send_nowait: Callable[[bytes], int] | None = None
+
+
+Handler: TypeAlias = Callable[[Pipe], Awaitable[None]]
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Dials and listens for the URLs of one scheme. It has no state of its own: one value serves all links."""
+
+    reliable: bool
+    """Bytes arrive whole and in order, or the pipe breaks. If not, the line machine goes on top."""
+
+    def connect(self, url: str) -> AbstractAsyncContextManager[Pipe]:
+        """Dial; leaving the context closes everything that it started.
+
+        Raises DialFailed, saying what happened and what to do. Cancelling it at any point leaves nothing behind.
+        """
+        ...
+
+    async def serve(self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = ...) -> None:
+        """Listen, and run `handler` on each pipe, until cancelled. `started` gets the URLs that are really bound.
+
+        An exception of one handler is logged and stops nobody else; the stream is closed when its handler ends.
+        Raises ConfigError before `started` if it cannot listen there.
+        """
+        ...
+
+    def is_private(self, url: str) -> bool:
+        """Whether a listener at this URL can be reached from this machine only."""
+        ...
+
+    def check(self, url: str) -> str | None:
+        """What is wrong with this URL, in words for its author; None if nothing is."""
+        ...
+
+
+def find_transport(url: str) -> Transport:
+    """The transport for the scheme of `url`.
+
+    Raises ConfigError: no such transport (the installed ones are named), two packages claim the scheme, or a plug-in is broken.
+    """
+    scheme, colon, _ = url.partition(":")
+    claims = {entry.value: entry for entry in entry_points(group=GROUP, name=scheme.lower())} if colon else {}
+    if not claims:
+        raise ConfigError([f"{url}: {_unknown(url, scheme if colon else '')}"])
+    if len(claims) > 1:
+        names = " and ".join(sorted(map(_describe, claims.values())))
+        raise ConfigError([f"{url}: more than one package claims {scheme}: {names}; uninstall one of them"])
+    (entry,) = claims.values()
+    return _load(entry, url)
+
+
+def _unknown(url: str, scheme: str) -> str:
+    installed = ", ".join(sorted({f"{entry.name}:" for entry in entry_points(group=GROUP)})) or "none"
+    what = f"no transport {scheme!r} is installed" if scheme else "a URL starts with the name of a transport"
+    _, _, port = url.rpartition(":")
+    hint = f"; did you mean tcp://{url}?" if port.isdecimal() and "/" not in url else ""
+    return f"{what} (installed: {installed}){hint}"
+
+
+def _load(entry: EntryPoint, url: str) -> Transport:
+    try:
+        transport = entry.load()()
+    except Exception as exc:
+        raise ConfigError(
+            [f"{url}: the transport {_describe(entry)} cannot be loaded: {type(exc).__name__}: {exc}"]
+        ) from exc
+    if not isinstance(transport, Transport):
+        raise ConfigError([f"{url}: {_describe(entry)} is not a transport: see rpyc_gateway.transport.Transport"])
+    return transport
+
+
+def _describe(entry: EntryPoint) -> str:
+    package = f" of {entry.dist.name} {entry.dist.version}" if entry.dist else ""
+    return f"{entry.value}{package}"
+
+
+async def handle(pipe: Pipe, handler: Handler) -> None:
+    """Run one handler as a listener must: what it raises is logged, and the stream is closed when it ends.
+
+    Cancelled: the stream is closed at once.
+    """
+    try:
+        await handler(pipe)
+    except* Exception:
+        logger.exception("the handler of the pipe from %s failed", pipe.peer)
+    finally:
+        await trio.aclose_forcefully(pipe.stream)

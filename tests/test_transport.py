@@ -1,0 +1,107 @@
+"""Transports are found by the scheme of a URL, among what is installed."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+from types import SimpleNamespace
+
+import pytest
+import trio
+import trio.testing
+
+from rpyc_gateway import transport
+from rpyc_gateway.errors import ConfigError
+from rpyc_gateway.transport import Pipe, Transport, find_transport, handle
+from rpyc_transports.memory import memory_streams
+from rpyc_transports.tcp import TcpTransport
+
+
+class Broken:
+    """A plug-in that fails when it is made."""
+
+    def __init__(self) -> None:
+        raise RuntimeError("no driver for this machine")
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    entries = EntryPoints(EntryPoint(name.rstrip("_"), value, transport.GROUP) for name, value in values.items())
+    monkeypatch.setattr(transport, "entry_points", entries.select)
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "unix", "stdio", "memory"])
+def test_the_built_in_transports_come_through_the_same_door_as_others(scheme: str) -> None:
+    found = find_transport(f"{scheme}:whatever")
+    assert isinstance(found, Transport)
+    assert found.reliable
+
+
+def test_the_scheme_may_be_in_capitals() -> None:
+    assert isinstance(find_transport("TCP://relay:1"), TcpTransport)
+
+
+def test_an_unknown_scheme_is_answered_by_the_list_of_those_that_are_installed() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^carrier://pigeon: no transport 'carrier' is installed .*stdio:, tcp:, unix:"
+    ):
+        find_transport("carrier://pigeon")
+
+
+@pytest.mark.parametrize("url", ["relay:18860", "10.0.0.7:18860"])
+def test_a_url_without_scheme_gets_a_hint(url: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean tcp://{url}?"):
+        find_transport(url)
+
+
+def test_no_url_at_all_is_said_to_be_none() -> None:
+    with pytest.raises(ConfigError, match=r"^relay: a URL starts with the name of a transport"):
+        find_transport("relay")
+
+
+def test_a_broken_plug_in_is_named_with_its_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, broken=f"{__name__}:Broken", missing="no_such_package_here:Transport")
+    monkeypatch.setitem(sys.modules, __name__, SimpleNamespace(Broken=Broken))  # the tests are no package
+    with pytest.raises(
+        ConfigError, match=r"broken:x: the transport .*Broken cannot be loaded: RuntimeError: no driver"
+    ):
+        find_transport("broken:x")
+    with pytest.raises(ConfigError, match=r"no_such_package_here:Transport cannot be loaded: ModuleNotFoundError"):
+        find_transport("missing:x")
+
+
+def test_a_plug_in_that_is_no_transport_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, wrong="collections:OrderedDict")
+    with pytest.raises(ConfigError, match="collections:OrderedDict is not a transport"):
+        find_transport("wrong:x")
+
+
+def test_two_packages_that_claim_one_scheme_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch, tcp="rpyc_transports.tcp:TcpTransport", tcp_="somebody.elses:Transport")
+    with pytest.raises(ConfigError, match=r"claims tcp: rpyc_transports.tcp:TcpTransport and somebody.elses:Transport"):
+        find_transport("tcp://relay:1")
+
+
+async def test_a_handler_closes_its_stream_however_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(_: Pipe) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            raise ZeroDivisionError("as asked")
+
+    near, far = memory_streams()
+    await handle(Pipe(near, "somebody"), fail)
+    assert await far.receive_some() == b""
+    assert "the handler of the pipe from somebody failed" in caplog.text
+    assert "as asked" in caplog.text
+
+
+async def test_a_handler_that_is_cancelled_is_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    async def wait(_: Pipe) -> None:
+        await trio.sleep_forever()
+
+    near, far = memory_streams()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(handle, Pipe(near, "somebody"), wait)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert await far.receive_some() == b""
+    assert caplog.text == ""
