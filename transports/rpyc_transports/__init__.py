@@ -1,0 +1,1 @@
+"""The built-in transports, found by their entry points like anybody's."""
