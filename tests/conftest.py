@@ -1,0 +1,39 @@
+"""Hypothesis profiles, and a bound on every async test so that a hang is a failure."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from functools import wraps
+from inspect import iscoroutinefunction
+from typing import ParamSpec
+
+import pytest
+import trio
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=True, print_blob=True)
+settings.register_profile("soak", settings.get_profile("dev"), max_examples=20_000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
+
+REAL_SECONDS = 30
+VIRTUAL_SECONDS = 10**4  # when every task is stuck, an autojump clock gets here in a moment; live links stop it every 15 s
+
+P = ParamSpec("P")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
+            virtual = "autojump_clock" in item.fixturenames
+            item.obj = _bounded(item.obj, VIRTUAL_SECONDS if virtual else REAL_SECONDS)
+
+
+def _bounded(test: Callable[P, Awaitable[None]], seconds: float) -> Callable[P, Awaitable[None]]:
+    @wraps(test)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        with trio.fail_after(seconds):
+            await test(*args, **kwargs)
+
+    return run
