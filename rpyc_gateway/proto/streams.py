@@ -1,0 +1,372 @@
+"""The streams of a link: credit, early data, half-close, reset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from msgspec import structs
+
+from rpyc_gateway.errors import Code, LimitExceeded, LinkLost, ProtocolError
+from rpyc_gateway.proto import frames
+from rpyc_gateway.proto.events import Accepted, Drained, Finished, Opened, Received, Refused, Reset, Stopped
+from rpyc_gateway.proto.frames import HEADER, CircuitClass, Failure, Frame, FrameType, Open
+from rpyc_gateway.proto.labels import Labels
+from rpyc_gateway.proto.link import BACKLOG, Link, State
+from rpyc_gateway.proto.stream import WINDOW, Stream
+from rpyc_gateway.proto.turns import Turns
+
+DATA = int(FrameType.DATA)
+
+
+class Streams:
+    """All streams of one link, by label. Control frames go to the link, facts to its events; the mux pulls the data."""
+
+    def __init__(self, link: Link, *, dialler: bool) -> None:
+        self.turns = Turns()
+        self.credits: dict[int, Stream] = {}  # streams whose peer must hear of more credit
+        self.labels = Labels(dialler=dialler)
+        self.over: list[int] = []  # labels that have ended since somebody asked
+        self.opened = 0
+        self.late = 0
+        self.frames_out = 0
+        self._link = link
+        self._streams: dict[int, Stream] = {}
+        self._theirs = 0  # how many the peer has opened
+        self._early_sent = 0  # on streams of ours that wait for OPENED
+        self._early_received = 0  # on streams of theirs that wait for OPENED
+        self._held_back: dict[int, Stream] = {}  # wait for room in the peer's early_link
+
+    def __len__(self) -> int:
+        return len(self._streams)
+
+    @property
+    def queued(self) -> int:
+        """Bytes of all streams that wait to be sent."""
+        return sum(stream.queued for stream in self._streams.values())
+
+    def queued_on(self, label: int) -> int:
+        """Bytes of one stream that wait to be sent."""
+        stream = self._streams.get(label)
+        return stream.queued if stream is not None else 0
+
+    # -- frames in
+
+    def take(self, arrived: Iterable[Frame]) -> None:
+        """Handle frames of streams. Raises ProtocolError, LimitExceeded: the link is over then."""
+        streams = self._streams
+        for kind, flags, label, payload in arrived:
+            stream = streams.get(label)
+            if kind == DATA and stream is not None:
+                stream.receive(len(payload))
+                if not stream.answered:
+                    self._take_early(len(payload))
+                if not stream.deaf:
+                    self._link.events.append(Received(label, payload))
+            elif kind == FrameType.OPEN:
+                self._take_open(label, flags, payload)
+            elif stream is not None:
+                _TAKERS[kind](self, stream, payload)
+            else:
+                self._take_late(label, kind)
+
+    def _take_late(self, label: int, kind: int) -> None:
+        if not self.labels.used(label):
+            raise ProtocolError(f"{FrameType(kind).name} for stream {label}, which was never opened")
+        # It crossed the end of its stream on the wire; it is nobody's fault.
+        self.late += 1
+
+    def _take_early(self, size: int) -> None:
+        self._early_received += size
+        if self._early_received > self._link.hello.limits.early_link:
+            raise ProtocolError(
+                f"{self._early_received} bytes of early data, the limit is {self._link.hello.limits.early_link}"
+            )
+
+    def _take_open(self, label: int, flags: int, payload: bytes) -> None:
+        self.labels.check_theirs(label)
+        if label in self._streams:
+            raise ProtocolError(f"OPEN with label {label}, which is in use")
+        request = frames.decode_open(payload)
+        self.labels.use(label)
+        self.opened += 1
+        kind = CircuitClass(flags & 3)
+        stream = Stream(label, kind, mine=False, allowed=request.credit, granted=self._link.hello.limits.early_stream)
+        refusal = self._refusal()
+        if refusal is not None:
+            self._put_failure(FrameType.REFUSED, label, refusal)
+            return
+        self._streams[label] = stream
+        self._theirs += 1
+        self._link.events.append(Opened(label, request, kind))
+
+    def _refusal(self) -> Failure | None:
+        if self._link.leaving is not None:
+            return self._link.leaving
+        if self._theirs >= self._link.hello.limits.streams:
+            return self._failure(Code.LIMIT, f"{self._theirs} streams are open, which is the limit")
+        return None
+
+    def _take_opened(self, stream: Stream, payload: bytes) -> None:
+        if not stream.mine or stream.answered:
+            raise ProtocolError(f"OPENED out of place on stream {stream.label}")
+        answer = frames.decode_opened(payload)
+        self._free_early(stream)
+        stream.answered = True
+        stream.allowed = answer.credit
+        self._join(stream)
+        self._link.events.append(Accepted(stream.label, answer.path))
+
+    def _take_refused(self, stream: Stream, payload: bytes) -> None:
+        if not stream.mine or stream.answered:
+            raise ProtocolError(f"REFUSED out of place on stream {stream.label}")
+        failure = frames.decode_failure(payload)
+        self._end(stream)
+        self._link.events.append(Refused(stream.label, failure))
+
+    def _take_credit(self, stream: Stream, payload: bytes) -> None:
+        offset = frames.decode_offset(payload)
+        if stream.mine and not stream.answered:
+            raise ProtocolError(f"CREDIT before OPENED on stream {stream.label}")
+        if offset > stream.allowed:
+            stream.allowed = offset
+            self._join(stream)
+
+    def _take_fin(self, stream: Stream, payload: bytes) -> None:
+        stream.receive_fin(frames.decode_offset(payload))
+        self.credits.pop(stream.label, None)
+        self._link.events.append(Finished(stream.label))
+        if stream.ended:
+            self._end(stream)
+
+    def _take_reset(self, stream: Stream, payload: bytes) -> None:
+        failure = frames.decode_failure(payload)
+        self._end(stream)
+        self._link.events.append(Reset(stream.label, failure))
+
+    def _take_stop(self, stream: Stream, payload: bytes) -> None:
+        failure = frames.decode_failure(payload)
+        if stream.sent_all or stream.stopped:
+            return
+        stream.stopped = True
+        self._discard(stream)
+        self._link.events.append(Stopped(stream.label, failure))
+        self._finish_when_empty(stream)
+
+    # -- intentions
+
+    def open(self, request: Open, kind: CircuitClass) -> int:
+        """Open a stream and say its label; data may be sent at once.
+
+        Raises LinkLost if the link is not up or is going away, LimitExceeded if the peer takes no more streams, none so
+        large a request, or does not read.
+        """
+        peer = self._link.peer
+        if self._link.state is not State.UP or peer is None:
+            raise LinkLost(f"the link is {self._link.state.value}", hop=self._link.hello.name)
+        going = self._link.leaving or self._link.left
+        if going is not None:
+            raise LinkLost(
+                f"{peer.name} takes no new streams: {going.text or 'the link is going away'}", hop=self._link.hello.name
+            )
+        if len(self._streams) - self._theirs >= peer.limits.streams:
+            raise LimitExceeded(
+                f"{peer.limits.streams} streams are open, more {peer.name} does not take", hop=self._link.hello.name
+            )
+        if self._link.backlog > BACKLOG // 4:
+            raise LimitExceeded(f"{peer.name} does not read what is sent", hop=self._link.hello.name)
+        label = self.labels.allot(self._streams)
+        request = structs.replace(request, credit=WINDOW)
+        self._link.put(frames.encode_map(FrameType.OPEN, label, request, self._link.frame_limit, flags=kind))
+        self.labels.use(label)
+        self._streams[label] = Stream(label, kind, mine=True, allowed=peer.limits.early_stream, granted=WINDOW)
+        self.opened += 1
+        return label
+
+    def accept(self, label: int, path: tuple[str, ...]) -> None:
+        """Say yes to an Opened. A path too long for the peer's frames is left out."""
+        stream = self._streams.get(label)
+        if stream is None or stream.mine or stream.answered:
+            return
+        self._free_early(stream)
+        stream.answered = True
+        stream.granted = max(stream.consumed + WINDOW, stream.granted)
+        limit = self._link.frame_limit
+        try:
+            answer = frames.encode_map(FrameType.OPENED, label, frames.Opened(stream.granted, path), limit)
+        except LimitExceeded:
+            answer = frames.encode_map(FrameType.OPENED, label, frames.Opened(stream.granted), limit)
+        self._link.put(answer)
+        self._finish_when_empty(stream)
+        self._join(stream)
+
+    def reject(self, label: int, failure: Failure) -> None:
+        """Say no to an Opened."""
+        stream = self._streams.get(label)
+        if stream is None:
+            return
+        self._put_failure(FrameType.RESET if stream.answered or stream.mine else FrameType.REFUSED, label, failure)
+        self._end(stream)
+
+    def send(self, label: int, data: bytes | memoryview) -> None:
+        """Queue data. After the end of the stream it is dropped: the event has told. Raises ValueError after finish()."""
+        stream = self._streams.get(label)
+        if stream is None or not len(data):
+            return
+        if stream.finishing:
+            raise ValueError(f"stream {label} is finished")
+        if type(data) is memoryview and (data.itemsize != 1 or data.ndim != 1):
+            data = data.cast("B")
+        stream.queue.append(data)
+        stream.queued += len(data)
+        if stream.stopped:
+            self._discard(stream)
+        elif not stream.in_line:
+            self._join(stream)
+
+    def finish(self, label: int) -> None:
+        """Send nothing more after what is queued."""
+        stream = self._streams.get(label)
+        if stream is not None and not stream.finishing:
+            stream.finishing = True
+            self._finish_when_empty(stream)
+
+    def reset(self, label: int, failure: Failure) -> None:
+        """End the stream in both directions; what is queued is dropped. No event follows."""
+        stream = self._streams.get(label)
+        if stream is not None:
+            self._put_failure(FrameType.RESET, label, failure)
+            self._end(stream)
+
+    def stop(self, label: int, failure: Failure) -> None:
+        """Read no more: what still comes is dropped, and the peer is asked to end its direction."""
+        stream = self._streams.get(label)
+        if stream is not None and not stream.deaf and not stream.received_all:
+            stream.deaf = True
+            self.credits.pop(label, None)
+            self._put_failure(FrameType.STOP, label, failure)
+
+    def consume(self, label: int, count: int) -> None:
+        """Give credit back for data that was taken. Raises ValueError if so much has not arrived."""
+        stream = self._streams.get(label)
+        if stream is not None and stream.consume(count):
+            self.credits[label] = stream
+
+    def mute(self, label: int) -> None:
+        """Tell no Drained for this stream: its owner does not count what is queued."""
+        stream = self._streams.get(label)
+        if stream is not None:
+            stream.muted = True
+
+    # -- frames out
+
+    def fill(self, out: list[bytes | memoryview], room: int) -> None:
+        """Append what may be sent: all credit, then data, turn by turn, up to about `room` bytes."""
+        if self.credits:
+            for label, stream in self.credits.items():
+                out.append(frames.encode_offset(FrameType.CREDIT, label, stream.granted))
+            self.frames_out += len(self.credits)
+            self.credits.clear()
+        while room > 0:
+            called = self.turns.next()
+            if called is None:
+                return
+            room -= self._send_frame(called, out)
+
+    def _send_frame(self, stream: Stream, out: list[bytes | memoryview]) -> int:
+        if not stream.sendable:
+            return 0
+        room = min(self._link.frame_limit, stream.allowed - stream.sent)
+        if not stream.answered:
+            room = min(room, self._early_room())
+            if room <= 0:
+                self._held_back[stream.label] = stream
+                return 0
+        at = len(out)
+        out.append(b"")
+        moved = stream.cut(room, out)
+        out[at] = HEADER.pack(DATA, 0, moved, stream.label)
+        self.frames_out += 1
+        if not stream.answered:
+            self._early_sent += moved
+        if not stream.muted:
+            self._link.events.append(Drained(stream.label, moved))
+        if stream.queued:
+            self._join(stream)
+        elif stream.finishing:
+            out.append(self._fin(stream))
+            self.frames_out += 1
+            moved += HEADER.size + 8
+        return HEADER.size + moved
+
+    def _early_room(self) -> int:
+        peer = self._link.peer
+        return peer.limits.early_link - self._early_sent if peer is not None else 0
+
+    def _join(self, stream: Stream) -> None:
+        if stream.sendable:
+            self.turns.join(stream)
+
+    def _fin(self, stream: Stream) -> bytes:
+        stream.sent_all = True
+        if stream.ended:
+            self._end(stream)
+        return frames.encode_offset(FrameType.FIN, stream.label, stream.sent)
+
+    def _finish_when_empty(self, stream: Stream) -> None:
+        if stream.finishing and not stream.sent_all and not stream.queued and (stream.answered or stream.mine):
+            self._link.put(self._fin(stream))
+
+    # -- ends
+
+    def lose(self, failure: Failure) -> None:
+        """The link is over: so is every stream."""
+        for stream in list(self._streams.values()):
+            self._end(stream)
+            self._link.events.append(Reset(stream.label, failure))
+        self.turns.clear()
+        self._held_back.clear()
+
+    def _end(self, stream: Stream) -> None:
+        """Take the stream off the table; what is queued is dropped."""
+        label = stream.label
+        del self._streams[label]
+        self._free_early(stream)
+        stream.drop()
+        self.credits.pop(label, None)
+        self.over.append(label)
+        self.labels.ended(label)
+        if not stream.mine:
+            self._theirs -= 1
+
+    def _free_early(self, stream: Stream) -> None:
+        if stream.answered:
+            return
+        if not stream.mine:
+            self._early_received -= stream.received
+            return
+        self._early_sent -= stream.sent
+        self._held_back.pop(stream.label, None)
+        released, self._held_back = self._held_back, {}
+        for waiting in released.values():
+            self._join(waiting)
+
+    def _discard(self, stream: Stream) -> None:
+        dropped = stream.drop()
+        if dropped and not stream.muted:
+            self._link.events.append(Drained(stream.label, dropped))
+
+    def _put_failure(self, kind: FrameType, label: int, failure: Failure) -> None:
+        self._link.put(frames.encode_failure(kind, label, failure, self._link.frame_limit))
+
+    def _failure(self, code: Code, text: str) -> Failure:
+        return Failure(code, text, self._link.hello.name)
+
+
+_TAKERS: dict[int, Callable[[Streams, Stream, bytes], None]] = {
+    FrameType.OPENED: Streams._take_opened,  # noqa: SLF001
+    FrameType.REFUSED: Streams._take_refused,  # noqa: SLF001
+    FrameType.CREDIT: Streams._take_credit,  # noqa: SLF001
+    FrameType.FIN: Streams._take_fin,  # noqa: SLF001
+    FrameType.RESET: Streams._take_reset,  # noqa: SLF001
+    FrameType.STOP: Streams._take_stop,  # noqa: SLF001
+}

@@ -1,0 +1,598 @@
+"""Streams on a link, story by story. The laws that hold for all stories are in test_mux_laws.py."""
+
+from __future__ import annotations
+
+import array
+
+import pytest
+
+from rpyc_gateway.errors import Code, LimitExceeded, LinkLost
+from rpyc_gateway.proto import frames
+from rpyc_gateway.proto.events import (
+    Accepted,
+    Drained,
+    Event,
+    Finished,
+    Lost,
+    Opened,
+    Received,
+    Refused,
+    Reset,
+    Stopped,
+    StreamEvent,
+)
+from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, FrameType, Limits, Open, encode_frame, encode_offset
+from rpyc_gateway.proto.framing import Framer
+from tests.proto.pair import START, Pair, Side, pair
+
+CALL, NORMAL, BULK = CircuitClass.CALL, CircuitClass.NORMAL, CircuitClass.BULK
+NO = Failure(Code.DENIED, "not today", "far")
+
+
+def opened(both: Pair, kind: CircuitClass = CALL) -> int:
+    """A stream that near has opened and far has taken."""
+    label = both.near.mux.open(Open(service="clock"), kind)
+    both.exchange()
+    both.far.mux.accept(label, ("near", "far"))
+    both.exchange()
+    both.near.listen()
+    both.far.listen()
+    return label
+
+
+def cut(data: bytes) -> list[Frame]:
+    framer = Framer(65535, dialler=True)
+    framer.receive(encode_frame(FrameType.HELLO, frames.MAGIC))
+    return framer.receive(data)
+
+
+def received(side: Side) -> bytes:
+    return b"".join(event.data for event in side.listen() if isinstance(event, Received))
+
+
+def lost(side: Side) -> Failure:
+    """The failure of a link that the peer broke."""
+    (event,) = [event for event in side.listen() if isinstance(event, Lost)]
+    return event.failure
+
+
+def without_drained(events: list[Event]) -> list[Event]:
+    return [event for event in events if not isinstance(event, Drained)]
+
+
+# -- a life
+
+
+def test_a_stream_from_open_to_end() -> None:
+    both = pair()
+    label = both.near.mux.open(Open(target="far", service="clock"), CALL)
+    both.near.mux.send(label, b"what time is it?")
+    both.exchange()
+    request = Open(target="far", service="clock", credit=65536)
+    assert both.far.listen() == [Opened(label, request, CALL), Received(label, b"what time is it?")]
+    both.far.mux.accept(label, ("near", "far"))
+    both.far.mux.send(label, b"noon")
+    both.far.mux.finish(label)
+    both.exchange()
+    assert both.far.listen() == [Drained(label, 4)]
+    assert both.near.listen() == [
+        Drained(label, 16),
+        Accepted(label, ("near", "far")),
+        Received(label, b"noon"),
+        Finished(label),
+    ]
+    assert both.near.mux.statistics().streams == 1
+    both.near.mux.finish(label)
+    both.exchange()
+    assert both.far.listen() == [Finished(label)]
+    assert both.near.mux.statistics().streams == both.far.mux.statistics().streams == 0
+    assert both.near.mux.over() == both.far.mux.over() == [label]
+
+
+def test_an_answer_may_be_prepared_before_it_is_given() -> None:
+    both = pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.exchange()
+    both.far.mux.send(label, b"welcome")
+    both.far.mux.finish(label)
+    assert both.pull(both.far) == b""  # nothing overtakes OPENED
+    both.far.mux.accept(label, ())
+    both.exchange()
+    assert both.near.listen() == [Accepted(label, ()), Received(label, b"welcome"), Finished(label)]
+
+
+def test_a_request_is_refused() -> None:
+    both = pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.near.mux.send(label, b"early")
+    both.exchange()
+    both.far.mux.reject(label, NO)
+    both.near.mux.send(label, b"late")
+    both.pull(both.near)
+    both.exchange()
+    assert both.near.listen()[-1] == Refused(label, NO)
+    assert both.far.mux.statistics().late_frames == 1
+    assert both.far.mux.up
+
+
+def test_a_reset_overtakes_what_is_queued_and_is_not_answered() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 50_000)
+    both.near.mux.reset(label, Failure(Code.CANCELLED, "never mind", "near"))
+    both.exchange()
+    assert both.far.listen() == [Reset(label, Failure(Code.CANCELLED, "never mind", "near"))]
+    assert both.near.listen() == []
+    assert both.near.mux.queued(label) == 0
+    assert both.far.mux.statistics().frames_out == both.near.mux.statistics().frames_in
+
+
+def test_resets_that_cross_are_nobody_s_fault() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.reset(label, NO)
+    both.far.mux.reset(label, NO)
+    both.exchange()
+    assert both.near.listen() == both.far.listen() == []
+    assert both.near.mux.statistics().late_frames == both.far.mux.statistics().late_frames == 1
+
+
+def test_the_end_waits_for_the_data_before_it() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 100_000)
+    both.near.mux.finish(label)
+    both.exchange()
+    events = without_drained(both.far.listen())
+    assert sum(len(event.data) for event in events if isinstance(event, Received)) == 65536
+    assert Finished(label) not in events
+    both.far.mux.consume(label, 65536)
+    both.exchange()
+    assert both.far.listen()[-1] == Finished(label)
+
+
+def test_a_reader_who_stops() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 100_000)
+    both.pull(both.near, 10_000)
+    both.far.mux.stop(label, NO)
+    both.far.mux.stop(label, NO)
+    assert len(cut(both.pull(both.far))) == 1
+    both.deliver(both.far)
+    both.deliver(both.near)
+    near = both.near.listen()
+    assert near[-1] == Stopped(label, NO)
+    assert sum(event.count for event in near if isinstance(event, Drained)) == 100_000
+    both.near.mux.send(label, b"still talking")
+    assert both.near.listen() == [Drained(label, 13)]
+    both.near.mux.finish(label)
+    both.exchange()
+    assert both.far.listen() == [Finished(label)]  # what came after the STOP was not told
+    both.far.mux.send(label, b"the other direction lives")
+    both.exchange()
+    assert received(both.near) == b"the other direction lives"
+
+
+def test_an_end_that_waits_behind_data_nobody_reads_is_said_at_once() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 100_000)
+    both.near.mux.finish(label)
+    both.exchange()
+    both.far.mux.stop(label, NO)
+    both.exchange()
+    assert both.far.listen()[-1] == Finished(label)
+    assert both.near.mux.queued(label) == 0
+
+
+def test_intentions_for_a_stream_that_is_over_do_nothing() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.reset(label, NO)
+    both.exchange()
+    for side in (both.near, both.far):
+        side.mux.send(label, b"x")
+        side.mux.finish(label)
+        side.mux.stop(label, NO)
+        side.mux.reset(label, NO)
+        side.mux.reject(label, NO)
+        side.mux.accept(label, ())
+        side.mux.consume(label, 5)
+        assert side.mux.data_to_send(START) == b""
+
+
+def test_mistakes_of_this_side_are_value_errors() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.finish(label)
+    with pytest.raises(ValueError, match="finished"):
+        both.near.mux.send(label, b"x")
+    with pytest.raises(ValueError, match="cannot be consumed"):
+        both.near.mux.consume(label, 1)
+
+
+# -- what is sent
+
+
+def test_a_large_payload_is_cut_for_the_peer_and_never_copied_before() -> None:
+    both = pair(far_limits=Limits(frame=1000))
+    label = opened(both)
+    payload = bytearray(b"a" * 2500)
+    both.near.mux.send(label, memoryview(payload))
+    payload[:] = b"b" * 2500  # seen on the wire: nobody has copied it yet
+    data = both.near.mux.data_to_send(START)
+    assert [len(payload) for *_, payload in cut(data)] == [1000, 1000, 500]
+    assert b"a" not in data
+
+
+def test_small_pieces_travel_together() -> None:
+    both = pair()
+    label = opened(both)
+    for _ in range(100):
+        both.near.mux.send(label, b"0123456789")
+    assert len(cut(both.near.mux.data_to_send(START))) == 1
+    assert both.near.listen() == [Drained(label, 1000)]
+
+
+def test_a_view_of_something_else_than_bytes() -> None:
+    both = pair()
+    label = opened(both)
+    numbers = array.array("I", range(1000))
+    both.near.mux.send(label, memoryview(numbers))
+    assert both.near.mux.queued(label) == 4000
+    both.exchange()
+    assert received(both.far) == numbers.tobytes()
+
+
+def test_a_muted_stream_drains_in_silence() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.mute(label)
+    both.near.mux.send(label, b"x")
+    both.exchange()
+    assert both.near.listen() == []
+
+
+# -- early data
+
+
+def test_early_data_stops_at_the_peer_s_limit_per_stream() -> None:
+    both = pair(far_limits=Limits(early_stream=100))
+    label = both.near.mux.open(Open(), CALL)
+    both.near.mux.send(label, b"x" * 300)
+    both.near.mux.finish(label)
+    both.exchange()
+    assert received(both.far) == b"x" * 100
+    assert both.near.mux.queued(label) == 200
+    both.far.mux.accept(label, ())
+    both.exchange()
+    assert received(both.far) == b"x" * 200
+
+
+def test_early_data_stops_at_the_peer_s_limit_per_link() -> None:
+    both = pair(far_limits=Limits(early_stream=100, early_link=150))
+    one, two, three = (both.near.mux.open(Open(), CALL) for _ in range(3))
+    for label in (one, two, three):
+        both.near.mux.send(label, b"x" * 100)
+    both.exchange()
+    assert len(received(both.far)) == 150
+    both.far.mux.reject(one, NO)
+    both.exchange()
+    assert len(received(both.far)) == 100
+    both.far.mux.accept(two, ())
+    both.exchange()
+    assert len(received(both.far)) == 50
+    assert both.far.mux.up
+
+
+def test_a_peer_that_sends_too_much_early_data_loses_the_link() -> None:
+    request = frames.encode_map(FrameType.OPEN, 1, Open(), 4096)
+    both = pair(far_limits=Limits(early_stream=100, early_link=150))
+    both.far.mux.receive_data(request + encode_frame(FrameType.DATA, 1, b"x" * 101), START)
+    assert lost(both.far).text == "101 bytes came on stream 1, 100 were granted"
+    both = pair(far_limits=Limits(early_stream=100, early_link=150))
+    second = frames.encode_map(FrameType.OPEN, 3, Open(), 4096)
+    data = [encode_frame(FrameType.DATA, label, b"x" * 100) for label in (1, 3)]
+    both.far.mux.receive_data(request + second + b"".join(data), START)
+    assert lost(both.far).text == "200 bytes of early data, the limit is 150"
+
+
+# -- credit
+
+
+def test_credit_is_renewed_when_half_of_it_is_used_up() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 40_000)
+    both.exchange()
+    both.far.mux.consume(label, 32_767)
+    assert both.far.mux.data_to_send(START) == b""
+    both.far.mux.consume(label, 1)
+    (credit,) = cut(both.far.mux.data_to_send(START))
+    assert credit == (FrameType.CREDIT, 0, label, (32_768 + 65_536).to_bytes(8, "big"))
+
+
+def test_credit_that_goes_back_is_ignored() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, b"x" * 100_000)
+    both.near.mux.receive_data(encode_offset(FrameType.CREDIT, label, 10), START)
+    both.exchange()
+    assert len(received(both.far)) == 65536
+    assert not both.near.mux.ready
+
+
+def test_data_beyond_the_grant_loses_the_link_before_it_is_stored() -> None:
+    both = pair()
+    label = opened(both)
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, b"x" * 16384) * 4, START)
+    assert both.far.mux.up
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, b"x"), START)
+    assert both.far.listen()[-2:] == [
+        Reset(
+            label,
+            Failure(
+                Code.LINK_LOST, "the link far -> near was lost: 65537 bytes came on stream 1, 65536 were granted", "far"
+            ),
+        ),
+        Lost(Failure(Code.PROTOCOL, "65537 bytes came on stream 1, 65536 were granted", "far")),
+    ]
+
+
+# -- rules of the page
+
+
+@pytest.mark.parametrize(
+    ("wire", "text"),
+    [
+        (encode_frame(FrameType.DATA, 3, b"x"), "DATA for stream 3, which was never opened"),
+        (encode_offset(FrameType.CREDIT, 2, 9), "CREDIT for stream 2, which was never opened"),
+        (encode_frame(FrameType.DATA, 0, b"x"), "DATA for stream 0, which was never opened"),
+        (frames.encode_map(FrameType.OPEN, 1, Open(), 256), "OPEN with label 1, which is in use"),
+        (frames.encode_map(FrameType.OPEN, 2, Open(), 256), "OPEN with label 2, which is not the peer's to allot"),
+        (frames.encode_map(FrameType.OPEN, 0, Open(), 256), "OPEN with label 0, which is not the peer's to allot"),
+        (encode_frame(FrameType.DATA, 1), "DATA without a byte on stream 1"),
+        (encode_offset(FrameType.FIN, 1, 7), "FIN after 7 bytes on stream 1, but 0 came"),
+        (encode_offset(FrameType.FIN, 1, 0) + encode_frame(FrameType.DATA, 1, b"x"), "DATA after FIN on stream 1"),
+        (encode_offset(FrameType.FIN, 1, 0) * 2, "FIN out of place on stream 1"),
+        (encode_frame(FrameType.CREDIT, 1, b"123"), "an offset has 8 bytes, not 3"),
+        (encode_frame(FrameType.OPENED, 1, b"\x80"), "OPENED out of place on stream 1"),
+        (encode_frame(FrameType.REFUSED, 1, b"\x81\xa4code\x00"), "REFUSED out of place on stream 1"),
+        (encode_frame(FrameType.PING, 0, b"x"), "PING and PONG have 8 bytes, not 1"),
+        (encode_frame(16, 0), "unknown frame type 16"),
+    ],
+)
+def test_a_broken_rule_loses_the_link(wire: bytes, text: str) -> None:
+    both = pair()
+    opened(both)
+    both.far.mux.receive_data(wire, START)
+    assert lost(both.far) == Failure(Code.PROTOCOL, text, "far")
+    both.pull(both.far)
+    both.deliver(both.near)
+    assert lost(both.near) == Failure(Code.PROTOCOL, text, "far")
+
+
+@pytest.mark.parametrize(
+    "wire",
+    [encode_frame(FrameType.DATA, 1, b"x"), encode_offset(FrameType.CREDIT, 1, 9), encode_offset(FrameType.FIN, 1, 0)],
+)
+def test_nothing_precedes_opened(wire: bytes) -> None:
+    both = pair()
+    both.near.mux.open(Open(), CALL)
+    both.near.mux.receive_data(wire, START)
+    assert lost(both.near).code == Code.PROTOCOL
+
+
+def test_opened_is_said_once() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.receive_data(encode_frame(FrameType.OPENED, label, b"\x80"), START)
+    assert lost(both.near).text == "OPENED out of place on stream 1"
+
+
+def test_what_comes_with_a_broken_rule_in_front_of_it_is_still_heard() -> None:
+    both = pair()
+    label = opened(both)
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, b"last words") + encode_frame(99, 0), START)
+    first, *_, last = both.far.listen()
+    assert first == Received(label, b"last words")
+    assert isinstance(last, Lost)
+
+
+# -- limits
+
+
+def test_no_more_streams_than_the_peer_takes() -> None:
+    both = pair(far_limits=Limits(streams=2))
+    labels = [both.near.mux.open(Open(), CALL) for _ in range(2)]
+    with pytest.raises(LimitExceeded, match="2 streams are open, more far does not take"):
+        both.near.mux.open(Open(), CALL)
+    assert both.far.mux.open(Open(), CALL) == 2  # the other direction counts for itself
+    both.exchange()
+    both.near.mux.reset(labels[0], NO)
+    both.near.mux.open(Open(), CALL)
+    both.exchange()
+    assert both.far.mux.up
+
+
+def test_a_peer_that_opens_too_many_is_refused() -> None:
+    both = pair(far_limits=Limits(streams=1))
+    wire = b"".join(frames.encode_map(FrameType.OPEN, label, Open(), 256) for label in (1, 3))
+    both.far.mux.receive_data(wire, START)
+    assert len(both.far.listen()) == 1
+    ((kind, _, label, payload),) = cut(both.far.mux.data_to_send(START))
+    assert (kind, label) == (FrameType.REFUSED, 3)
+    assert frames.decode_failure(payload).code == Code.LIMIT
+
+
+def test_a_request_the_peer_cannot_take_opens_nothing() -> None:
+    both = pair(far_limits=Limits(frame=256))
+    with pytest.raises(LimitExceeded, match="the peer takes 256"):
+        both.near.mux.open(Open(service="s" * 300), CALL)
+    assert both.near.mux.open(Open(), CALL) == 1
+
+
+def test_a_path_the_peer_cannot_take_is_left_out() -> None:
+    both = pair(near_limits=Limits(frame=256))
+    label = both.near.mux.open(Open(), CALL)
+    both.exchange()
+    both.far.mux.accept(label, tuple(letter * 60 for letter in "abcdef"))
+    both.exchange()
+    assert both.near.listen() == [Accepted(label, ())]
+
+
+def test_a_peer_that_reads_nothing_gets_no_new_streams() -> None:
+    both = pair()
+
+    def flood() -> None:
+        for _ in range(4096):
+            both.near.mux.reset(both.near.mux.open(Open(service="s" * 1000), CALL), NO)
+
+    with pytest.raises(LimitExceeded, match="far does not read"):
+        flood()
+    assert both.near.mux.statistics().opened < 1100
+
+
+def test_nothing_is_opened_on_a_link_that_is_not_up() -> None:
+    both = Pair()
+    with pytest.raises(LinkLost, match="waiting for the peer's HELLO"):
+        both.near.mux.open(Open(), CALL)
+
+
+# -- labels
+
+
+def test_each_side_allots_its_own_labels_and_upwards() -> None:
+    both = pair()
+    assert [both.near.mux.open(Open(), CALL) for _ in range(3)] == [1, 3, 5]
+    assert [both.far.mux.open(Open(), CALL) for _ in range(3)] == [2, 4, 6]
+    both.near.mux.reset(1, NO)
+    both.exchange()
+    both.near.mux.data_to_send(both.now + 60)
+    assert both.near.mux.open(Open(), CALL) == 7
+    assert not both.near.mux._streams.labels._resting  # nothing is kept of those that have rested
+
+
+def test_labels_that_have_run_out_are_used_again_when_they_have_rested() -> None:
+    both = pair()
+    both.near.mux._streams.labels.last = 5
+    one, three, five = (both.near.mux.open(Open(), CALL) for _ in range(3))
+    with pytest.raises(LimitExceeded, match="no label is free"):
+        both.near.mux.open(Open(), CALL)
+    both.near.mux.reset(three, NO)
+    with pytest.raises(LimitExceeded):
+        both.near.mux.open(Open(), CALL)  # the RESET is not even sent
+    both.exchange()
+    both.now += 0.9
+    both.near.mux.data_to_send(both.now)
+    with pytest.raises(LimitExceeded):
+        both.near.mux.open(Open(), CALL)  # it rests
+    both.now += 0.1
+    both.near.mux.data_to_send(both.now)
+    assert both.near.mux.open(Open(), CALL) == three
+    both.exchange()
+    assert both.far.mux.up
+    assert {one, three, five} == {1, 3, 5}
+
+
+def test_labels_rest_for_two_round_trips() -> None:
+    both = Pair()
+    both.pull(both.near)
+    both.now += 2.0
+    both.exchange()
+    both.near.mux._streams.labels.last = 1
+    both.near.mux.reset(both.near.mux.open(Open(), CALL), NO)
+    both.exchange()
+    both.near.mux.data_to_send(both.now + 3.9)
+    with pytest.raises(LimitExceeded):
+        both.near.mux.open(Open(), CALL)
+    both.near.mux.data_to_send(both.now + 4.0)
+    assert both.near.mux.open(Open(), CALL) == 1
+
+
+# -- turns
+
+
+def turns(both: Pair, frames_wanted: int) -> list[int]:
+    """The labels whose data is sent next, frame by frame."""
+    return [cut(both.near.mux.data_to_send(START, 1))[0][2] for _ in range(frames_wanted)]
+
+
+def keep_busy(both: Pair, *labels: int) -> None:
+    """More to send on these streams than a test will pull, and no credit that could run out."""
+    for label in labels:
+        both.near.mux.receive_data(encode_offset(FrameType.CREDIT, label, 1 << 40), START)
+        both.near.mux.send(label, bytes(100 * 16384))
+
+
+def test_streams_of_a_class_take_turns() -> None:
+    both = pair()
+    one, two, three = (opened(both) for _ in range(3))
+    for label in (one, two, three):
+        both.near.mux.send(label, bytes(3 * 16384))
+    assert turns(both, 6) == [one, two, three, one, two, three]
+
+
+def test_a_class_goes_before_the_next_but_starves_nobody() -> None:
+    both = pair()
+    call, normal, bulk = opened(both, CALL), opened(both, NORMAL), opened(both, BULK)
+    keep_busy(both, call, normal, bulk)
+    order = turns(both, 48)
+    assert order.count(call) == 45
+    assert order.count(bulk) == 3
+    assert order.count(normal) == 0
+    assert [at % 16 for at, label in enumerate(order) if label == bulk] == [15, 15, 15]
+    both.near.mux.reset(call, NO)
+    both.near.mux.data_to_send(START, 1)
+    order = turns(both, 32)
+    assert order.count(normal) == 30
+    assert order.count(bulk) == 2
+
+
+def test_control_goes_first() -> None:
+    both = pair()
+    bulk = opened(both, BULK)
+    keep_busy(both, bulk)
+    both.near.mux.data_to_send(START, 1)
+    both.near.mux.receive_data(encode_frame(FrameType.PING, 0, b"01234567"), START)
+    label = both.near.mux.open(Open(), CALL)
+    both.near.mux.send(label, b"now")
+    sent = cut(both.near.mux.data_to_send(START))
+    assert [kind for kind, *_ in sent[:3]] == [FrameType.PONG, FrameType.OPEN, FrameType.DATA]
+    assert [label for _, _, label, _ in sent[1:4]] == [label, label, bulk]
+
+
+def test_the_next_frame_is_chosen_as_late_as_possible() -> None:
+    both = pair()
+    bulk, call = opened(both, BULK), opened(both)
+    keep_busy(both, bulk)
+    assert turns(both, 2) == [bulk, bulk]
+    both.near.mux.send(call, b"urgent")
+    assert turns(both, 2) == [call, bulk]
+
+
+# -- the end of the link
+
+
+def test_every_stream_ends_once_with_the_link() -> None:
+    both = pair()
+    waiting = both.near.mux.open(Open(), CALL)
+    theirs = both.far.mux.open(Open(), CALL)
+    both.exchange()
+    busy = opened(both, BULK)
+    keep_busy(both, busy)
+    both.near.mux.data_to_send(START)
+    both.near.listen()
+    both.near.mux.fail(Failure(Code.LINK_LOST, "connection reset by peer", "near"))
+    events = both.near.listen()
+    text = "the link near -> far was lost: connection reset by peer"
+    failure = Failure(Code.LINK_LOST, text, "near")
+    assert {event.label for event in events if isinstance(event, StreamEvent)} == {waiting, busy, theirs}
+    assert all(event.failure == failure for event in events if isinstance(event, Reset))
+    assert len(events) == 4
+    assert isinstance(events[-1], Lost)
+    assert not both.near.mux.ready
+    assert both.near.mux.deadline() is None
+    with pytest.raises(LinkLost):
+        both.near.mux.open(Open(), CALL)
