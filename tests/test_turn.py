@@ -1,0 +1,151 @@
+"""The turn: one holder, who is known; and SIGINT that waits for it."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+import pytest
+import trio
+
+from rpyc_gateway.turn import Turn
+
+Came = list[str]
+
+
+@pytest.fixture
+def interrupts() -> Iterator[Came]:
+    """What a program's own SIGINT handler has heard."""
+    came: Came = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(signal.Signals(number).name)
+
+    before = signal.signal(signal.SIGINT, handler)
+    yield came
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_turn_knows_its_holder() -> None:
+    turn = Turn()
+    assert not turn.held
+    with turn:
+        assert turn.held
+        elsewhere: list[bool] = []
+        thread = threading.Thread(target=lambda: elsewhere.append(turn.held))
+        thread.start()
+        thread.join()
+        assert elsewhere == [False]
+    assert not turn.held
+
+
+def test_one_thread_at_a_time() -> None:
+    turn = Turn()
+    order: list[str] = []
+    trying = threading.Event()
+
+    def second() -> None:
+        trying.set()
+        with turn:
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with turn:
+        thread.start()
+        trying.wait(10)
+        order.append("first")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_taking_it_twice_says_what_is_wrong() -> None:
+    turn = Turn()
+    with turn, pytest.raises(RuntimeError, match="remote call from a finalizer while the link's turn is held"), turn:
+        pass
+    with turn:
+        assert turn.held
+
+
+def test_it_is_given_back_when_a_step_fails() -> None:
+    turn = Turn()
+    with pytest.raises(ZeroDivisionError), turn:
+        _ = 1 / 0
+    assert not turn.held
+    with turn:
+        assert turn.held
+
+
+def test_an_interrupt_waits_for_the_end_of_the_turn(interrupts: Came) -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    with Turn():
+        signal.raise_signal(signal.SIGINT)
+        assert interrupts == []
+    assert interrupts == ["SIGINT"]
+    assert signal.getsignal(signal.SIGINT) is ours
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts == ["SIGINT", "SIGINT"]
+
+
+def test_an_interrupt_waits_for_the_outer_of_two_turns(interrupts: Came) -> None:
+    with Turn():
+        with Turn():
+            signal.raise_signal(signal.SIGINT)
+        assert interrupts == []
+    assert interrupts == ["SIGINT"]
+
+
+def test_the_interpreter_s_own_handler_raises_after_the_turn() -> None:
+    turn = Turn()
+    done: list[str] = []
+
+    def interrupted() -> None:
+        with turn:
+            signal.raise_signal(signal.SIGINT)
+            done.append("the step")
+        done.append("what follows it")
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupted()
+        assert done == ["the step"]
+        assert not turn.held
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL])
+def test_what_is_no_handler_is_left_alone(action: signal.Handlers) -> None:
+    before = signal.signal(signal.SIGINT, action)
+    try:
+        with Turn():
+            assert signal.getsignal(signal.SIGINT) == action
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_other_threads_leave_signals_alone(interrupts: Came) -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    seen: list[object] = []
+
+    def elsewhere() -> None:
+        with Turn():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join(10)
+    assert seen == [ours]
+    assert interrupts == []
+
+
+async def test_inside_trio_signals_are_trio_s_business(interrupts: Came) -> None:
+    ours = signal.getsignal(signal.SIGINT)
+    assert callable(ours)
+    with Turn():
+        assert signal.getsignal(signal.SIGINT) is ours
+    await trio.lowlevel.checkpoint()
+    assert interrupts == []
