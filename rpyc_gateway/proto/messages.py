@@ -1,0 +1,257 @@
+"""Session messages <-> bytes (docs/protocol.md, sections 6 to 9)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Annotated
+
+import msgspec
+
+from rpyc_gateway.errors import EncodeError, ProtocolError
+from rpyc_gateway.proto.frames import Failure
+
+__all__ = [
+    "MESSAGE_LIMIT",
+    "Answer",
+    "Bye",
+    "Call",
+    "Cancel",
+    "ClassInfo",
+    "ClassMessage",
+    "End",
+    "Finish",
+    "Hello",
+    "Message",
+    "Raise",
+    "Ref",
+    "RefKind",
+    "Release",
+    "SessionInfo",
+    "SessionLimits",
+    "Splitter",
+    "Verb",
+    "WantBulk",
+    "encode",
+]
+
+MESSAGE_LIMIT = 2**20
+"""Bytes of one message on `call`; only references in great number (8 bytes each) come near it, long values leave for bulk."""
+
+U8 = Annotated[int, msgspec.Meta(ge=0, lt=2**8)]
+U16 = Annotated[int, msgspec.Meta(ge=0, lt=2**16)]
+U32 = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+U64 = Annotated[int, msgspec.Meta(ge=0)]
+Vat = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
+
+class Verb(IntEnum):
+    """What a step of a program does (docs/protocol.md, section 9)."""
+
+    GET = 0
+    SET = 1
+    DEL = 2
+    CALL = 3
+    OP = 4
+    TAKE = 5
+    VALUE = 6
+
+
+class RefKind(IntEnum):
+    """What the number of a reference means."""
+
+    EXPORT = 0
+    HOME = 1
+    PROMISE = 2
+
+
+class SessionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The bounds a side announces: more than this costs the session."""
+
+    questions: int = 1024
+    depth: int = 64
+    body: int = 2**30
+    exports: int = 1_000_000
+    classes: int = 65536
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the HELLO of a session says."""
+
+    version: tuple[U16, U16] = (1, 0)
+    features: tuple[str, ...] = ()
+    vat: Vat
+    name: str = ""
+    limits: SessionLimits = SessionLimits()
+    software: str = ""
+
+
+class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The description of a class, or of an object that is a class itself. Equal descriptions are one class."""
+
+    module: str
+    name: str
+    mro: tuple[tuple[str, str], ...] = ()
+    special: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    flags: int = 0
+    version: int = 0
+
+    OWN_GETATTR = 1
+    IS_CLASS = 2
+    IDENTITY = 4
+    UNHASHABLE = 8
+    EXCEPTION = 16
+
+
+class Ref(msgspec.Struct, frozen=True, array_like=True):
+    """A reference in a message."""
+
+    kind: RefKind
+    number: U64
+    cls: U32 = 0
+    vat: Vat | None = None
+    origin: U64 | None = None
+
+
+class Hello(msgspec.Struct, frozen=True, array_like=True, tag=0):
+    """The first message of each side: who speaks, and its bounds."""
+
+    info: SessionInfo
+
+
+class Call(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """A question: run these steps on the receiver's object `number`."""
+
+    question: U32
+    number: U64
+    steps: bytes | None
+    refs: tuple[Ref, ...] = ()
+    bulk: tuple[U64, ...] = ()
+    cause: U64 = 0
+    affinity: U32 = 0
+    deadline: U32 = 0
+    flags: U8 = 0
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True, tag=2):
+    """A question has this value."""
+
+    question: U32
+    value: bytes | None
+    refs: tuple[Ref, ...] = ()
+    bulk: tuple[U64, ...] = ()
+
+
+class Raise(msgspec.Struct, frozen=True, array_like=True, tag=3):
+    """A question came to this exception, raised by `step`."""
+
+    question: U32
+    exception: bytes | None
+    refs: tuple[Ref, ...] = ()
+    bulk: tuple[U64, ...] = ()
+    step: U16 = 0
+
+
+class Cancel(msgspec.Struct, frozen=True, array_like=True, tag=4):
+    """The asker has lost interest in its question."""
+
+    question: U32
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True, tag=5):
+    """References that are given back: number, count, number, count ..."""
+
+    pairs: tuple[U64, ...]
+
+
+class ClassMessage(msgspec.Struct, frozen=True, array_like=True, tag=6):
+    """Describes a class before the first reference that uses it."""
+
+    number: U32
+    info: ClassInfo
+
+
+class End(msgspec.Struct, frozen=True, array_like=True, tag=7):
+    """The thread that called with this affinity is gone."""
+
+    affinity: U32
+
+
+class WantBulk(msgspec.Struct, frozen=True, array_like=True, tag=8):
+    """The acceptor needs the bulk circuit, which the opener opens."""
+
+
+class Finish(msgspec.Struct, frozen=True, array_like=True, tag=9):
+    """The kept result of a question is not needed any more (later)."""
+
+    question: U32
+
+
+class Bye(msgspec.Struct, frozen=True, array_like=True, tag=10):
+    """No call will come any more, and why."""
+
+    failure: Failure
+
+
+Message = Hello | Call | Answer | Raise | Cancel | Release | ClassMessage | End | WantBulk | Finish | Bye
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Message).decode
+
+
+def encode(message: Message) -> bytes:
+    """A message with its length in front. Raises EncodeError if it cannot be written, or is longer than MESSAGE_LIMIT."""
+    try:
+        body = _encode(message)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise EncodeError(f"a session message cannot be written: {error}") from error
+    if len(body) > MESSAGE_LIMIT:
+        raise EncodeError(
+            f"message of {len(body)} bytes exceeds limit of {MESSAGE_LIMIT}: it holds too many references"
+        )
+    return len(body).to_bytes(4, "big") + body
+
+
+class Splitter:
+    """Cuts the bytes of a `call` circuit into messages."""
+
+    __slots__ = ("_buffer", "_wanted")
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+        self._wanted = 4  # bytes without which there is nothing to do
+
+    def receive_data(self, data: bytes) -> list[Message]:
+        """The messages that are complete now. Raises ProtocolError for one that is too long or cannot be read."""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []
+            data = bytes(self._buffer)
+        messages: list[Message] = []
+        position = 0
+        while len(data) - position >= 4:
+            length = int.from_bytes(data[position : position + 4], "big")
+            if length > MESSAGE_LIMIT:
+                raise ProtocolError(f"message of {length} bytes exceeds limit of {MESSAGE_LIMIT}")
+            end = position + 4 + length
+            if end > len(data):
+                break
+            messages.append(_read(data[position + 4 : end]))
+            position = end
+        self._buffer = bytearray(data[position:])
+        self._wanted = 4 + int.from_bytes(self._buffer[:4], "big") if len(self._buffer) >= 4 else 4
+        return messages
+
+    @property
+    def pending(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._buffer)
+
+
+def _read(body: bytes) -> Message:
+    try:
+        message: Message = _decode(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ProtocolError(f"a session message cannot be read: {error}") from error
+    return message

@@ -1,0 +1,395 @@
+"""Questions and answers of one session: call, answer, cancel, release (docs/protocol.md, sections 6 to 10).
+
+A pure machine: bytes of the `call` and `bulk` circuits and intentions go in, events and bytes come out. What it receives it does not
+decode beyond references, and what it sends was encoded before (values.Draft): a step of this machine runs no user code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from rpyc_gateway.errors import Cancelled, Code, GatewayError, LimitExceeded, ProtocolError
+from rpyc_gateway.proto import messages as m
+from rpyc_gateway.proto.arrivals import Arrivals
+from rpyc_gateway.proto.bulk import BulkSender
+from rpyc_gateway.proto.facts import (
+    Answered,
+    Broken,
+    BulkConsumed,
+    BulkWanted,
+    Called,
+    CancelRequested,
+    Dismissed,
+    Ended,
+    Event,
+    ExportDraft,
+    Failed,
+    Greeted,
+    HomeDraft,
+    Import,
+    Rejected,
+    Released,
+    RpcStatistics,
+)
+from rpyc_gateway.proto.frames import Failure
+from rpyc_gateway.proto.lending import Lending
+from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo, SessionLimits, Verb
+from rpyc_gateway.proto.tables import Classes, Exports, Imports
+from rpyc_gateway.proto.values import LARGE, Draft, Payload
+
+__all__ = [
+    "Answered",
+    "Broken",
+    "BulkConsumed",
+    "BulkWanted",
+    "Called",
+    "CancelRequested",
+    "Dismissed",
+    "Ended",
+    "Event",
+    "ExportDraft",
+    "Failed",
+    "Greeted",
+    "HomeDraft",
+    "Import",
+    "Rejected",
+    "Released",
+    "Rpc",
+    "RpcStatistics",
+    "Verb",
+]
+
+_RELEASE_BATCH = 2000
+"""Pairs in one RELEASE, so that it stays a short message."""
+
+
+class _Served:
+    """A question of the peer. `told`: an event has said of it; until then its bodies are under way."""
+
+    __slots__ = ("told",)
+
+    def __init__(self) -> None:
+        self.told = False
+
+
+class _Asked:
+    """A question of ours. `answered`: its answer is here, perhaps without its bodies yet."""
+
+    __slots__ = ("answered", "cancelled")
+
+    def __init__(self) -> None:
+        self.answered = False
+        self.cancelled = False
+
+
+class Rpc:
+    """One side of a session."""
+
+    def __init__(self, info: SessionInfo, *, opener: bool, root: object, numbers: Iterator[int]) -> None:
+        self.info = info
+        self.opener = opener
+        self.peer: SessionInfo | None = None
+        self.exports = Exports(root, numbers, info.limits.exports)
+        self.imports = Imports()
+        self.classes = Classes(info.limits.classes)
+        self._lending = Lending(self.exports, self.classes, self._send)
+        self.bulk_open = False
+        self._splitter = m.Splitter()
+        self._bulk_out = BulkSender()
+        self._arrivals = Arrivals(info.limits.body)
+        self._events: list[Event] = []
+        self._out: list[bytes] = [m.encode(m.Hello(info))]
+        self._bulk_asked = False
+        self._asked: dict[int, _Asked] = {}
+        self._serving: dict[int, _Served] = {}
+        self._next_question = 1
+        self._next_cause = 1 if opener else 2
+        self._dismissed = False
+
+    # -- bytes in ---------------------------------------------------------------------------------------------------
+
+    def receive_data(self, data: bytes) -> None:
+        """Bytes of the `call` circuit. Raises ProtocolError or LimitExceeded, which cost the session."""
+        for message in self._splitter.receive_data(data):
+            self._receive(message)
+
+    def receive_bulk(self, data: bytes) -> int:
+        """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
+        return self._arrivals.receive_data(data)
+
+    def _receive(self, message: m.Message) -> None:
+        if self.peer is None:
+            self._receive_hello(message)
+            return
+        match message:
+            case m.Call():
+                self._receive_call(message)
+            case m.Answer(question, value):
+                self._receive_outcome(message, value, lambda payload: Answered(question, payload))
+            case m.Raise(question, exception, step=step):
+                self._receive_outcome(message, exception, lambda payload: Failed(question, payload, step))
+            case m.Cancel(question):
+                self._receive_cancel(question)
+            case m.Release(pairs):
+                self._receive_release(pairs)
+            case m.ClassMessage(number, info):
+                self.classes.hear(number, info)
+            case m.End(affinity):
+                self._events.append(Ended(affinity))
+            case m.WantBulk() if self.opener:
+                self._want_bulk()
+            case m.Bye(failure):
+                self._dismissed = True
+                self._events.append(Dismissed(failure.code, failure.text, failure.hop))
+            case _:
+                raise ProtocolError(f"unexpected {type(message).__name__} message")
+
+    def _receive_hello(self, message: m.Message) -> None:
+        if not isinstance(message, m.Hello):
+            raise ProtocolError("a session begins with HELLO")
+        info = message.info
+        if info.version[0] != self.info.version[0]:
+            raise ProtocolError(f"session version {info.version}, ours is {self.info.version}")
+        self.peer = info
+        self.classes.limit_told(info.limits.classes)
+        self._events.append(Greeted(info))
+
+    def _receive_call(self, call: m.Call) -> None:
+        question = call.question
+        if question in self._serving:
+            raise ProtocolError(f"question {question} is open already")
+        if len(self._serving) >= self.info.limits.questions:
+            raise LimitExceeded(f"more than {self.info.limits.questions} questions open at once")
+        if self._dismissed:
+            raise ProtocolError("a CALL after BYE")
+        served = self._serving[question] = _Served()
+        refs, error = self._lending.resolve(call.refs)
+        target: object = None
+        try:
+            if call.flags:
+                raise ProtocolError(f"call flags {call.flags} are not supported yet")
+            target = self.exports.resolve(call.number)
+        except ProtocolError as reason:
+            error = error or reason
+
+        def deliver(packed: bytes, bodies: tuple[bytes, ...], lost: ProtocolError | None) -> None:
+            problem = error or lost
+            if served.told or problem is not None:
+                self._return_refs(call.refs)
+            if served.told:  # it was cancelled while its bodies came
+                return
+            served.told = True
+            if problem is not None:
+                self._events.append(Rejected(question, problem))
+                return
+            payload = Payload(packed, refs, bodies)
+            self._events.append(Called(question, target, payload, call.cause, call.affinity, call.deadline))
+
+        self._take(call.steps, call.bulk, deliver)
+
+    def _receive_outcome(
+        self, answer: m.Answer | m.Raise, packed: bytes | None, event: Callable[[Payload], Event]
+    ) -> None:
+        question = answer.question
+        asked = self._asked.get(question)
+        if asked is None or asked.answered:
+            raise ProtocolError(f"an answer to question {question}, which is not open")
+        asked.answered = True
+        refs, error = self._lending.resolve(answer.refs)
+
+        def deliver(packed: bytes, bodies: tuple[bytes, ...], lost: ProtocolError | None) -> None:
+            del self._asked[question]
+            problem = error or lost
+            if asked.cancelled or problem is not None:
+                self._return_refs(answer.refs)  # a late answer: what it carried is nobody's
+            if asked.cancelled:
+                return
+            self._events.append(event(Payload(packed, refs, bodies)) if problem is None else Broken(question, problem))
+
+        self._take(packed, answer.bulk, deliver)
+
+    def _take(
+        self,
+        packed: bytes | None,
+        bulk: tuple[int, ...],
+        deliver: Callable[[bytes, tuple[bytes, ...], ProtocolError | None], None],
+    ) -> None:
+        consumed = self._arrivals.add(packed, bulk, deliver)
+        if consumed:
+            self._events.append(BulkConsumed(consumed))
+
+    def _receive_cancel(self, question: int) -> None:
+        served = self._serving.get(question)
+        if served is None:
+            return  # our answer crossed it; nobody's fault
+        if served.told:
+            self._events.append(CancelRequested(question))
+            return
+        served.told = True
+        self._events.append(Rejected(question, Cancelled("the call was cancelled before all of it had arrived")))
+
+    def _receive_release(self, pairs: tuple[int, ...]) -> None:
+        if len(pairs) % 2:
+            raise ProtocolError("RELEASE with half a pair")
+        dead = [self.exports.release(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
+        values = [value for value in dead if value is not None]
+        if values:
+            self._events.append(Released(values))
+
+    def _return_refs(self, refs: tuple[Ref, ...]) -> None:
+        """Give back what came with a message that nobody gets."""
+        self.release([(ref.number, 1) for ref in refs if ref.kind is RefKind.EXPORT])
+
+    # -- facts out --------------------------------------------------------------------------------------------------
+
+    def events(self) -> list[Event]:
+        """What happened since the last time."""
+        events, self._events = self._events, []
+        return events
+
+    # -- intentions in ----------------------------------------------------------------------------------------------
+
+    def new_cause(self) -> int:
+        """A number for a chain of calls that begins here."""
+        cause, self._next_cause = self._next_cause, self._next_cause + 2
+        return cause
+
+    @property
+    def room(self) -> int:
+        """How many more questions the peer takes now."""
+        return self._bounds.questions - len(self._asked)
+
+    def call(self, number: int, draft: Draft, *, cause: int, affinity: int = 0, deadline: int = 0) -> int:
+        """Ask: run the steps of `draft` on the peer's object `number`; returns the question.
+
+        Raises LimitExceeded, EncodeError, and changes nothing then.
+        """
+        if self.room <= 0:
+            raise LimitExceeded(f"{self._bounds.questions} questions are open already")
+        self.flush_releases()
+        question = self._allot()
+        self._commit(
+            draft, lambda packed, refs, bulk: m.Call(question, number, packed, refs, bulk, cause, affinity, deadline)
+        )
+        self._asked[question] = _Asked()
+        return question
+
+    def answer(self, question: int, draft: Draft) -> None:
+        """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
+        if question in self._serving:
+            self._commit(draft, lambda packed, refs, bulk: m.Answer(question, packed, refs, bulk))
+            del self._serving[question]
+
+    def raised(self, question: int, draft: Draft, step: int = 0) -> None:
+        """Answer a question of the peer with an exception; as `answer`."""
+        if question in self._serving:
+            self._commit(draft, lambda packed, refs, bulk: m.Raise(question, packed, refs, bulk, min(step, 65535)))
+            del self._serving[question]
+
+    def is_serving(self, question: int) -> bool:
+        """Whether a question of the peer still waits for its answer."""
+        return question in self._serving
+
+    def cancel(self, question: int) -> None:
+        """Lose interest in one of our questions; it stays open until its answer has come, which is dropped."""
+        asked = self._asked.get(question)
+        if asked is None or asked.cancelled:
+            return
+        asked.cancelled = True
+        if not asked.answered:
+            self._send(m.Cancel(question))
+
+    def release(self, pairs: list[tuple[int, int]]) -> None:
+        """Give references back."""
+        for start in range(0, len(pairs), _RELEASE_BATCH):
+            batch = pairs[start : start + _RELEASE_BATCH]
+            self._send(m.Release(tuple(part for pair in batch for part in pair)))
+
+    def flush_releases(self) -> None:
+        """Queue the releases of proxies that have died."""
+        self.release(self.imports.take_dropped())
+
+    def end(self, affinity: int) -> None:
+        """A thread that called with this affinity is gone."""
+        self._send(m.End(affinity))
+
+    def bye(self, code: int = Code.DONE, text: str = "", hop: str = "") -> None:
+        """Say that no further call will come."""
+        self._send(m.Bye(Failure(code=code, text=text, hop=hop)))
+
+    def _allot(self) -> int:
+        question = self._next_question
+        while question in self._asked:
+            question = question % (2**32 - 1) + 1
+        self._next_question = question % (2**32 - 1) + 1
+        return question
+
+    @property
+    def _bounds(self) -> SessionLimits:
+        return (self.peer or self.info).limits
+
+    def _commit(
+        self, draft: Draft, message: Callable[[bytes | None, tuple[Ref, ...], tuple[int, ...]], m.Message]
+    ) -> None:
+        """Queue a message: number what its draft refers to, and queue its bodies. All or nothing."""
+        packed: bytes | None = draft.packed
+        bodies = draft.bodies
+        if len(draft.packed) > LARGE:
+            packed, bodies = None, (draft.packed, *bodies)
+        size = sum(map(len, bodies))
+        if size > self._bounds.body:
+            raise LimitExceeded(f"a message with {size} bytes exceeds limit of {self._bounds.body}")
+        refs = self._lending.lend(draft.refs) if draft.refs else ()
+        try:
+            data = m.encode(message(packed, refs, self._bulk_out.announce(bodies) if bodies else ()))
+        except GatewayError:
+            self._lending.take_back(refs)
+            raise
+        if bodies:
+            self._want_bulk()
+            self._bulk_out.add(bodies)
+        self._out.append(data)
+
+    def _want_bulk(self) -> None:
+        if self.bulk_open or self._bulk_asked:
+            return
+        self._bulk_asked = True
+        if self.opener:
+            self._events.append(BulkWanted())
+        else:
+            self._send(m.WantBulk())
+
+    def _send(self, message: m.Message) -> None:
+        self._out.append(m.encode(message))
+
+    # -- bytes out --------------------------------------------------------------------------------------------------
+
+    def data_to_send(self) -> bytes:
+        """Bytes for the `call` circuit."""
+        data = b"".join(self._out)
+        self._out.clear()
+        return data
+
+    def bulk_to_send(self) -> list[bytes | memoryview]:
+        """The next chunk for the `bulk` circuit once it is open: [header, bytes] or []."""
+        return self._bulk_out.data_to_send() if self.bulk_open else []
+
+    # -- the end ----------------------------------------------------------------------------------------------------
+
+    @property
+    def busy(self) -> bool:
+        """Whether answers or bodies are still owed to the peer."""
+        return bool(self._serving or self._bulk_out or self._out)
+
+    def close(self) -> list[object]:
+        """The session is over: forget everything. Returns the objects that were lent, to be dropped by the caller."""
+        self._asked.clear()
+        self._serving.clear()
+        self._arrivals.clear()
+        self._bulk_out.clear()
+        self._out.clear()
+        return self.exports.clear()
+
+    def statistics(self) -> RpcStatistics:
+        """What the session holds now."""
+        return RpcStatistics(len(self._asked), len(self._serving), len(self.exports), len(self.imports))
