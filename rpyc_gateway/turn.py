@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -13,13 +14,16 @@ import trio
 _Handler = Callable[[int, FrameType | None], Any]
 _MAIN = threading.main_thread()
 
+# Ctrl-C, the end that a supervisor asks for, and alarms: programs turn them into exceptions.
+_RAISING = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGALRM") if name in signal.Signals.__members__]
+
 
 class Turn:
     """A lock that knows its owner. `with turn:` from any thread, for a few microseconds.
 
     Entering it twice in one thread raises RuntimeError: as a rule that is a finalizer which makes a remote call while the
-    garbage collector runs inside somebody's turn. In the main thread SIGINT waits until the turn is given back (a
-    KeyboardInterrupt in the middle of a step would leave a machine half changed); trio looks after that itself where the
+    garbage collector runs inside somebody's turn. In the main thread signals whose handlers may raise wait until the turn is given back (a
+    KeyboardInterrupt in the middle of a step would leave a machine half changed); trio looks after SIGINT itself where the
     main thread runs it.
     """
 
@@ -56,27 +60,48 @@ class Turn:
 
 
 class _Deferred:
-    """Stands in for the program's SIGINT handler and remembers that it was called."""
+    """Stands in for the program's handlers of the signals that programs let raise, and remembers which came."""
 
-    __slots__ = ("_came", "_handler")
+    __slots__ = ("_came", "_handlers")
 
-    def __init__(self, handler: _Handler) -> None:
-        self._handler = handler
-        self._came: tuple[int, FrameType | None] | None = None
+    def __init__(self, handlers: dict[signal.Signals, _Handler]) -> None:
+        self._handlers = handlers
+        self._came: list[tuple[int, FrameType | None]] = []
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._came = (number, frame)
+        self._came.append((number, frame))
+
+    def take_over(self) -> None:
+        """Stand in for the handlers, for all of them or, if one of them raises meanwhile, for none."""
+        try:
+            for number in self._handlers:
+                signal.signal(number, self)
+        except BaseException:
+            self._restore()
+            raise
 
     def deliver(self) -> None:
-        signal.signal(signal.SIGINT, self._handler)
-        if self._came is not None:
-            self._handler(*self._came)
+        """Put the handlers back, and call those whose signals came."""
+        self._restore()
+        for number, frame in self._came:
+            self._handlers[signal.Signals(number)](number, frame)
+
+    def _restore(self) -> None:
+        with ExitStack() as stack:  # a handler that is back may raise before the next one is
+            for number, handler in self._handlers.items():
+                stack.callback(signal.signal, number, handler)
 
 
 def _defer() -> _Deferred | None:
-    handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler) or trio.lowlevel.in_trio_run():
+    handlers: dict[signal.Signals, _Handler] = {}
+    for number in _RAISING:
+        handler = signal.getsignal(number)
+        if isinstance(handler, _Deferred):
+            return None  # an outer turn of this thread has seen to it
+        if callable(handler) and not isinstance(handler, signal.Handlers):
+            handlers[number] = handler
+    if not handlers or trio.lowlevel.in_trio_run():
         return None
-    deferred = _Deferred(handler)
-    signal.signal(signal.SIGINT, deferred)
+    deferred = _Deferred(handlers)
+    deferred.take_over()
     return deferred

@@ -117,6 +117,25 @@ def test_the_interpreter_s_own_handler_raises_after_the_turn() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_handler_that_ends_the_program_waits_too() -> None:
+    """`sys.exit` in a SIGTERM handler would otherwise leave with the turn taken."""
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(3)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    turn, steps = Turn(), []
+    try:
+        with pytest.raises(SystemExit), turn:  # noqa: PT012  # that the step ends is the point
+            signal.raise_signal(signal.SIGTERM)
+            steps.append("done")
+        assert steps == ["done"]
+        assert not turn.held
+        assert signal.getsignal(signal.SIGTERM) is leave
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("action", [signal.SIG_IGN, signal.SIG_DFL])
 def test_what_is_no_handler_is_left_alone(action: signal.Handlers) -> None:
     before = signal.signal(signal.SIGINT, action)
