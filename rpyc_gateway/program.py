@@ -1,0 +1,282 @@
+"""Programs of steps (docs/protocol.md, section 9): written for the peer, run for the peer.
+
+Running is the one choke point: every verb of a peer passes `Policy.check` here, and nowhere else touches an object for it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Generator, Sequence
+from enum import Enum
+from types import CoroutineType, FunctionType, MethodType
+from typing import Any, NamedTuple
+
+from rpyc_gateway.classes import SPECIAL
+from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
+from rpyc_gateway.proto.raised import read_exception, write_exception
+from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.service import Policy
+
+__all__ = ["STEPS", "Done", "Face", "Outcome", "RaisedAt", "Step", "run", "write_steps"]
+
+STEPS = 64
+"""Steps of one program: an expression somebody wrote, not a loop."""
+
+Step = tuple[Any, ...]
+"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value."""
+
+
+class Face(Enum):
+    """How the proxies look that a piece of code is given: blocking in threads, awaitable in tasks."""
+
+    BLOCKING = "blocking"
+    ASYNC = "async"
+
+
+class Done(NamedTuple):
+    """A program ran to its end."""
+
+    value: object
+
+
+class RaisedAt(NamedTuple):
+    """A step of a program raised."""
+
+    error: BaseException
+    step: int
+
+
+Outcome = Done | RaisedAt
+Running = Generator["CoroutineType[Any, Any, object]", object, Outcome]
+
+
+# -- writing ------------------------------------------------------------------------------------------------------------
+
+
+def write_steps(steps: Sequence[Step], writer: Writer) -> list[Any]:
+    """The packed structure of a program. Raises EncodeError for an operand that cannot be sent, LimitExceeded beyond STEPS."""
+    if len(steps) > STEPS:
+        raise LimitExceeded(f"an expression of {len(steps)} steps exceeds limit of {STEPS}: await a part of it first")
+    return [_WRITE[step[0]](step, writer) for step in steps]
+
+
+def _write_call(step: Step, writer: Writer) -> list[Any]:
+    verb, source, args, kwargs = step
+    value = writer.value
+    return [verb, source, [value(arg) for arg in (*args, *kwargs.values())], list(kwargs)]
+
+
+def _write_op(step: Step, writer: Writer) -> list[Any]:
+    verb, source, name, args = step
+    if name == "__exit__":  # an exception crosses by value, so that the far side can raise it
+        return [verb, source, name, [write_exception(arg, writer, "") for arg in args]]
+    return [verb, source, name, [writer.value(arg) for arg in args]]
+
+
+def _write_plain(step: Step, writer: Writer) -> list[Any]:
+    return list(step)
+
+
+_WRITE: dict[Verb, Callable[[Step, Writer], list[Any]]] = {
+    Verb.GET: _write_plain,
+    Verb.SET: lambda step, writer: [*step[:3], writer.value(step[3])],
+    Verb.DEL: _write_plain,
+    Verb.CALL: _write_call,
+    Verb.OP: _write_op,
+    Verb.TAKE: _write_plain,
+    Verb.VALUE: lambda step, writer: [*step[:2], writer.value(step[2])],
+}
+
+
+# -- running ------------------------------------------------------------------------------------------------------------
+
+
+def run(payload: Payload, target: object, policy: Policy, adopt: Callable[[Face], Sequence[object]]) -> Running:
+    """Run a program on `target`. Yields each coroutine that a call returns, to be sent its result (or thrown its exception).
+
+    `adopt` gives the objects behind the payload's references, with the face of the code that will get them. Whatever a step raises
+    is the outcome; this generator itself raises nothing.
+    """
+    steps: list[Any] = []
+    results: list[object] = []
+    try:
+        reader = Reader(payload, results=results)
+        steps = _steps(reader)
+        for step in steps:
+            subject, verb, operands = _open(step, target, results)
+            if verb is Verb.CALL:
+                result = _call(subject, operands, reader, policy, adopt)
+                if type(result) is CoroutineType:
+                    result = yield result
+            else:
+                result = _VERBS[verb](subject, operands, _Reading(reader, policy, adopt))
+            results.append(result)
+    except BaseException as error:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
+        return RaisedAt(error, len(results) + 1 if steps else 0)
+    return Done(results[-1] if results else target)
+
+
+def _steps(reader: Reader) -> list[Any]:
+    steps = reader.structure()
+    if type(steps) is not list or len(steps) > STEPS:
+        raise ProtocolError(f"a program must be an array of at most {STEPS} steps")
+    return steps
+
+
+class _Reading(NamedTuple):
+    reader: Reader
+    policy: Policy
+    adopt: Callable[[Face], Sequence[object]]
+
+    def value(self, structure: object) -> Any:
+        self.reader.refs = self.adopt(Face.BLOCKING)
+        return self.reader.value(structure)
+
+
+def _open(step: Any, target: object, results: list[object]) -> tuple[object, Verb, list[Any]]:
+    try:
+        verb, source, *operands = step
+        if source < 0:
+            raise ValueError("sources are counted from 0")
+        return results[source - 1] if source else target, Verb(verb), operands
+    except (TypeError, ValueError, IndexError) as error:
+        raise ProtocolError(f"a step cannot be read: {error}") from error
+
+
+def _call(
+    function: Any, operands: list[Any], reader: Reader, policy: Policy, adopt: Callable[[Face], Sequence[object]]
+) -> object:
+    policy.check(function, Verb.CALL, "")
+    reader.refs = adopt(Face.ASYNC if _is_async(function) else Face.BLOCKING)
+    try:
+        values, names = operands
+        args = [reader.value(value) for value in values]
+        positional = len(args) - len(names)
+        kwargs = dict(zip(map(str, names), args[positional:], strict=True))
+    except (TypeError, ValueError) as error:
+        raise ProtocolError(f"a call cannot be read: {error}") from error
+    return function(*args[:positional], **kwargs)
+
+
+def _is_async(function: object) -> bool:
+    """Whether a call returns a coroutine. Unlike `inspect` it asks the object nothing: a proxy would make a call of each question."""
+    while True:
+        if type(function) is functools.partial:
+            function = function.func
+        elif type(function) is MethodType:
+            function = function.__func__
+        elif type(function) is FunctionType:
+            return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
+        else:
+            return False
+
+
+def _get(subject: Any, operands: list[Any], reading: _Reading) -> object:
+    name = _name(operands)
+    reading.policy.check(subject, Verb.GET, name)
+    return getattr(subject, name)
+
+
+def _set(subject: Any, operands: list[Any], reading: _Reading) -> None:
+    name = _name(operands)
+    reading.policy.check(subject, Verb.SET, name)
+    if len(operands) < 2:
+        raise ProtocolError("a SET step without a value")
+    setattr(subject, name, reading.value(operands[1]))
+
+
+def _del(subject: Any, operands: list[Any], reading: _Reading) -> None:
+    name = _name(operands)
+    reading.policy.check(subject, Verb.DEL, name)
+    delattr(subject, name)
+
+
+def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
+    name = _name(operands)
+    if name not in SPECIAL or name == "__call__":  # a call is a verb of its own, which a policy judges as such
+        raise NotExposed(f"{name!r} is not a special method that peers may use")
+    reading.policy.check(subject, Verb.OP, name)
+    if len(operands) < 2 or type(operands[1]) is not list:
+        raise ProtocolError("an OP step without arguments")
+    if name == "__exit__":
+        return _exit(subject, operands[1], reading)
+    args = [reading.value(value) for value in operands[1]]
+    builtin = _BUILTINS.get(name)
+    if builtin is not None:
+        return builtin(subject, *args)
+    method = getattr(type(subject), name, None)
+    if method is None:
+        raise TypeError(f"{type(subject).__qualname__!r} object has no {name}")
+    return method(subject, *args)
+
+
+def _exit(subject: Any, args: list[Any], reading: _Reading) -> object:
+    """`__exit__` gets an exception by value, or nothing."""
+    if not args:
+        return type(subject).__exit__(subject, None, None, None)
+    reading.value(None)
+    error = read_exception(args[0], reading.reader)
+    return type(subject).__exit__(subject, type(error), error, error.__traceback__)
+
+
+def _take(subject: Any, operands: list[Any], reading: _Reading) -> tuple[tuple[object, ...], bool]:
+    reading.policy.check(subject, Verb.TAKE, "")
+    count = operands[0] if operands else 0
+    if type(count) is not int or not 0 < count <= 100_000:
+        raise ProtocolError(f"TAKE of {count!r} items")
+    items: list[object] = []
+    advance = type(subject).__next__
+    try:
+        while len(items) < count:
+            items.append(advance(subject))
+    except StopIteration:
+        return tuple(items), True
+    return tuple(items), False
+
+
+def _value(subject: object, operands: list[Any], reading: _Reading) -> object:
+    reading.policy.check(subject, Verb.VALUE, "")
+    return reading.value(operands[0]) if operands else None
+
+
+def _name(operands: list[Any]) -> str:
+    if not operands or type(operands[0]) is not str:
+        raise ProtocolError("a step without a name")
+    return operands[0]
+
+
+def _dir(subject: object) -> tuple[str, ...]:
+    return tuple(dir(subject))
+
+
+# What has a builtin of its own, which knows all the ways an object can answer (iter by __getitem__, bool by __len__ ...).
+_BUILTINS: dict[str, Callable[..., object]] = {
+    "__repr__": repr,
+    "__str__": str,
+    "__bytes__": bytes,
+    "__format__": format,
+    "__hash__": hash,
+    "__bool__": bool,
+    "__dir__": _dir,
+    "__iter__": iter,
+    "__next__": next,
+    "__reversed__": reversed,
+    "__contains__": operator.contains,
+    "__getitem__": operator.getitem,
+    "__setitem__": operator.setitem,
+    "__delitem__": operator.delitem,
+    "__length_hint__": operator.length_hint,
+    "__round__": round,
+    "__len__": len,
+}
+_VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
+    Verb.GET: _get,
+    Verb.SET: _set,
+    Verb.DEL: _del,
+    Verb.OP: _op,
+    Verb.TAKE: _take,
+    Verb.VALUE: _value,
+}

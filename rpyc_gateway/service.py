@@ -1,0 +1,196 @@
+"""What a node exposes: services, the classic interpreter, and the policies that every verb of a peer passes."""
+
+from __future__ import annotations
+
+import builtins
+import importlib
+import inspect
+import types
+from collections import UserString
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from rpyc_gateway.errors import NotExposed
+from rpyc_gateway.proto.frames import Stamp
+from rpyc_gateway.proto.rpc import Verb
+
+__all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for"]
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+
+def expose(function: _F) -> _F:
+    """Mark a method of a Service as one that peers may call. Written below `@property`, `@staticmethod` or `@classmethod`."""
+    function.__gw_exposed__ = True  # type: ignore[attr-defined]
+    return function
+
+
+class Service:
+    """The root object of the sessions that are opened for it; peers reach only what `@expose` marks.
+
+    One instance serves one session when the class is served, and every session when an instance is.
+    """
+
+    @classmethod
+    def service_name(cls) -> str:
+        """What clients ask for: the class's name in lower case, without "service" at its end."""
+        return cls.__name__.lower().removesuffix("service") or "service"
+
+    def on_connect(self, session: object) -> None:
+        """A session was opened. Called in the trio thread: it must not block."""
+
+    def on_disconnect(self, session: object) -> None:
+        """The session is over. Called in the trio thread: it must not block."""
+
+
+class Policy(Protocol):
+    """Decides what a peer may do with an object it holds a reference to."""
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        """Pass, or raise NotExposed. `name` is the attribute or special method, "" for a call."""
+        ...
+
+
+class Unrestricted:
+    """The policy of `classic`: whoever holds the session holds the interpreter."""
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        """Everything passes."""
+
+
+# Objects whose public-looking attributes lead to code, frames or globals of this process.
+_SEALED = (
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.MethodWrapperType,
+    types.CodeType,
+    types.FrameType,
+    types.TracebackType,
+    type,
+)
+_GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
+_GENERATOR_VERBS = frozenset({"send", "throw", "close", "asend", "athrow", "aclose"})
+# str.format evaluates attribute paths of its arguments, which no policy would see.
+_TEXTS = (str, UserString)
+_FORMATTERS = frozenset({"format", "format_map"})
+
+
+class PublicOnly:
+    """The policy for everything outside `classic`: public names and special methods, no insides, and of a Service what it exposes."""
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        """Pass public names and special methods; refuse the rest by name."""
+        kind = type(target)
+        if issubclass(kind, Service):
+            _check_service(target, verb, name)
+        elif verb is Verb.OP:
+            if name in _SEALED_SPECIAL:
+                raise _denied(target, name)
+        elif verb not in _UNNAMED and (name.startswith("_") or _is_sealed(target, name)):
+            raise _denied(target, name)
+
+
+def _check_service(target: object, verb: Verb, name: str) -> None:
+    if verb is Verb.VALUE:
+        return
+    name = _SPECIAL_OF.get(verb, name)
+    if verb in _CHANGES or not _is_marked(inspect.getattr_static(type(target), name, None)):
+        raise _denied(target, name)
+
+
+def _is_marked(member: object) -> bool:
+    if isinstance(member, property):
+        member = member.fget
+    elif isinstance(member, staticmethod | classmethod):
+        member = member.__func__
+    return getattr(member, "__gw_exposed__", False) is True  # not just true: a mock says yes to everything
+
+
+def _is_sealed(target: object, name: str) -> bool:
+    """Whether a public name belongs to the insides of an object."""
+    kind = type(target)
+    if issubclass(kind, _GENERATORS):
+        return name not in _GENERATOR_VERBS
+    if issubclass(kind, _TEXTS):
+        return name in _FORMATTERS
+    if issubclass(kind, types.ModuleType):
+        return isinstance(vars(target).get(name), types.ModuleType)  # what a module imports is not what it offers
+    return issubclass(kind, _SEALED)
+
+
+# A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
+_UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
+_CHANGES = frozenset({Verb.SET, Verb.DEL})
+# A Service is called and iterated only if it says so.
+_SPECIAL_OF = {Verb.CALL: "__call__", Verb.TAKE: "__next__"}
+# Special methods that reach into the class or rebuild the object.
+_SEALED_SPECIAL = frozenset(
+    {"__reduce__", "__reduce_ex__", "__getattribute__", "__getattr__", "__setattr__", "__delattr__"}
+)
+
+
+def _denied(target: object, name: str) -> NotExposed:
+    return NotExposed(f"{name!r} of {type(target).__qualname__!r} objects is not exposed to peers")
+
+
+def policy_for(root: object) -> Policy:
+    """The policy of a session that serves `root`: none for classic, public names for all others."""
+    return Unrestricted() if isinstance(root, ClassicService) else PublicOnly()
+
+
+def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:
+    """Whether the origin of an OPEN matches one of the `allow` patterns of a configuration.
+
+    `*` is whoever can reach this node. `parent` and `uid:N` are known of direct neighbours only: the origin must have exactly
+    one stamp, made by this node (`node`, if given).
+    """
+    if "*" in patterns:
+        return True
+    if len(origin) != 1 or (node and origin[0].by != node):
+        return False
+    identity = origin[0].identity
+    return bool(identity) and identity in patterns
+
+
+class Modules:
+    """`modules.os`, `modules["os.path"]`: the modules of this interpreter, imported when asked for."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> types.ModuleType:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return importlib.import_module(name)
+
+    def __getitem__(self, name: str) -> types.ModuleType:
+        return importlib.import_module(name)
+
+    def __contains__(self, name: str) -> bool:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            return False
+        return True
+
+
+class ClassicService(Service):
+    """The whole interpreter: `modules`, `builtins`, `namespace`, `eval`, `execute`. Whoever reaches it owns this process."""
+
+    def __init__(self) -> None:
+        self.namespace: dict[str, Any] = {"__name__": "__rpyc_gateway__", "__builtins__": builtins}
+        self.modules = Modules()
+        self.builtins = builtins
+        self.builtin = builtins
+
+    def getmodule(self, name: str) -> types.ModuleType:
+        """Import a module by its dotted name."""
+        return importlib.import_module(name)
+
+    def eval(self, text: str, namespace: Mapping[str, Any] | None = None) -> Any:
+        """Evaluate an expression in the session's namespace (or the one given) and return its value."""
+        return builtins.eval(text, self.namespace, namespace)
+
+    def execute(self, text: str, filename: str = "<rpyc-gateway>") -> None:
+        """Execute statements in the session's namespace."""
+        exec(compile(text, filename, "exec"), self.namespace)

@@ -1,0 +1,143 @@
+"""Who waits for the answer to a question: a thread, which may be given callbacks of its own chain of calls meanwhile, or a trio task."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import weakref
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Protocol
+
+import trio
+
+from rpyc_gateway.errors import Cancelled
+from rpyc_gateway.proto.values import Payload
+
+__all__ = ["Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "thread_number"]
+
+
+class Outcome:
+    """What a question came to: an answer, an exception of the far side, or an error of the way there."""
+
+    __slots__ = ("error", "payload", "raised")
+
+    def __init__(
+        self, payload: Payload | None = None, *, raised: Payload | None = None, error: Exception | None = None
+    ) -> None:
+        self.payload = payload
+        self.raised = raised
+        self.error = error
+
+
+class Waiter(Protocol):
+    """Completed exactly once, in the trio thread."""
+
+    def complete(self, outcome: Outcome) -> None:
+        """Hand over what the question came to."""
+        ...
+
+
+class ThreadWaiter:
+    """A thread that waits. Whatever is put into its inbox is run on its stack, until an Outcome is."""
+
+    __slots__ = ("inbox",)
+
+    def __init__(self) -> None:
+        self.inbox: SimpleQueue[Outcome | Callable[[], object]] = SimpleQueue()
+
+    def complete(self, outcome: Outcome) -> None:
+        """Wake the thread with its outcome."""
+        self.inbox.put(outcome)
+
+    def run(self, task: Callable[[], object]) -> None:
+        """Let the thread run a callback that belongs to its own chain of calls."""
+        self.inbox.put(task)
+
+    def interrupt(self, reason: str) -> None:
+        """The call that this thread is serving was cancelled: what it waits for is of no use any more."""
+        self.inbox.put(Outcome(error=Cancelled(reason)))
+
+    def wait(self) -> Outcome:
+        """Serve callbacks until the outcome is there."""
+        while True:
+            item = self.inbox.get()
+            if type(item) is Outcome:
+                return item
+            item()  # type: ignore[operator]
+            del item  # what it was given must not live as long as this wait
+
+    def leftovers(self) -> list[Callable[[], object]]:
+        """Callbacks that were handed over and not run: somebody else must."""
+        tasks: list[Callable[[], object]] = []
+        while not self.inbox.empty():
+            item = self.inbox.get_nowait()
+            if type(item) is not Outcome:
+                tasks.append(item)  # type: ignore[arg-type]
+        return tasks
+
+
+class TaskWaiter:
+    """A trio task that waits."""
+
+    __slots__ = ("_outcome", "_task")
+
+    def __init__(self) -> None:
+        self._outcome: Outcome | None = None
+        self._task: trio.lowlevel.Task | None = None
+
+    def complete(self, outcome: Outcome) -> None:
+        """Wake the task with its outcome."""
+        self._outcome = outcome
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+            self._task = None
+
+    async def wait(self) -> Outcome:
+        """The outcome. Cancelled, nobody waits any more."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._outcome is None:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abort)
+        assert self._outcome is not None
+        return self._outcome
+
+    def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Listener(Protocol):
+    """Who wants to know when a calling thread has ended."""
+
+    def thread_ended(self, number: int) -> None:
+        """Called in any thread at any moment: append and wake, no more."""
+        ...
+
+
+_numbers = itertools.count(1)
+
+
+class _ThreadLife:
+    """Lives in a thread's local storage and dies with the thread."""
+
+    def __init__(self) -> None:
+        self.number = next(_numbers)
+        self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+    def __del__(self) -> None:
+        for listener in list(self.listeners):
+            listener.thread_ended(self.number)
+
+
+_local = threading.local()
+
+
+def thread_number(listener: Listener) -> int:
+    """The affinity of the calling thread; `listener` is told when the thread ends."""
+    life: _ThreadLife | None = getattr(_local, "life", None)
+    if life is None:
+        life = _local.life = _ThreadLife()
+    if listener not in life.listeners:
+        life.listeners.add(listener)
+    return life.number

@@ -1,0 +1,99 @@
+"""The threads that run served code: a pool, and one thread for each calling thread that asks for it."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Hashable
+from queue import Empty, SimpleQueue
+
+__all__ = ["Workers", "workers"]
+
+IDLE_SECONDS = 10.0
+"""How long a pooled thread waits for work before it ends: longer than the pauses in a conversation, shorter than a coffee."""
+
+Task = Callable[[], object]
+
+
+class _Worker(threading.Thread):
+    """One thread and its inbox. `None` in the inbox ends it."""
+
+    def __init__(self, on_idle: Callable[[_Worker], bool], number: int) -> None:
+        # A daemon: served code that never returns must not keep the process from ending.
+        super().__init__(name=f"rpyc-gateway worker {number}", daemon=True)
+        self.inbox: SimpleQueue[Task | None] = SimpleQueue()
+        self._on_idle = on_idle
+
+    def run(self) -> None:
+        while True:
+            try:
+                task = self.inbox.get(timeout=IDLE_SECONDS)
+            except Empty:
+                if self._on_idle(self):
+                    return
+                continue
+            if task is None:
+                return
+            task()
+            del task
+
+
+class Workers:
+    """Runs tasks in threads. Any thread may use it; tasks must not raise."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[_Worker] = []
+        self._bound: dict[Hashable, _Worker] = {}
+        self._numbers = itertools.count(1)
+
+    def submit(self, task: Task) -> None:
+        """Run `task` in some thread of the pool, now: a new one if all are busy."""
+        with self._lock:
+            worker = self._idle.pop() if self._idle else None
+        if worker is None:
+            worker = self._make(self._retire)
+            worker.start()
+        worker.inbox.put(lambda: self._pooled(worker, task))
+
+    def submit_to(self, key: Hashable, task: Task) -> None:
+        """Run `task` in the thread that belongs to `key`, after what it was given before."""
+        made: _Worker | None = None
+        with self._lock:  # a release may come from another thread: nothing may be given to a thread after its end
+            worker = self._bound.get(key)
+            if worker is None:
+                worker = made = self._bound[key] = self._make(lambda _worker: False)
+            worker.inbox.put(task)
+        if made is not None:
+            made.start()
+
+    def release(self, key: Hashable) -> None:
+        """The thread that belongs to `key` ends when it has done what it was given; the next task for `key` gets a new one."""
+        with self._lock:
+            worker = self._bound.pop(key, None)
+            if worker is not None:
+                worker.inbox.put(None)
+
+    def statistics(self) -> tuple[int, int]:
+        """(threads idle in the pool, threads bound to callers)."""
+        with self._lock:
+            return len(self._idle), len(self._bound)
+
+    def _make(self, on_idle: Callable[[_Worker], bool]) -> _Worker:
+        return _Worker(on_idle, next(self._numbers))
+
+    def _pooled(self, worker: _Worker, task: Task) -> None:
+        task()
+        with self._lock:
+            self._idle.append(worker)
+
+    def _retire(self, worker: _Worker) -> bool:
+        with self._lock:
+            if worker not in self._idle:
+                return False  # it was picked a moment ago: work is on its way
+            self._idle.remove(worker)
+            return True
+
+
+workers = Workers()
+"""The threads of this process that run served code."""

@@ -1,0 +1,331 @@
+"""What a reference grants: everything in `classic`, elsewhere public names without insides, and of a Service what it exposes."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import functools
+import inspect
+import json
+import os
+import sys
+import types
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+from rpyc_gateway.errors import NotExposed
+from rpyc_gateway.proto.frames import Stamp
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, policy_for
+
+PUBLIC = policy_for(None)
+
+
+def passes(target: object, verb: Verb, name: str = "") -> bool:
+    try:
+        PUBLIC.check(target, verb, name)
+    except NotExposed:
+        return False
+    return True
+
+
+class Lab(Service):
+    """Shows what it marks, of whatever kind."""
+
+    secret = 1
+
+    @expose
+    def read(self) -> int:
+        return 1
+
+    def reset(self) -> None: ...
+
+    @property
+    @expose
+    def level(self) -> int:
+        return 1
+
+    @staticmethod
+    @expose
+    def version() -> int:
+        return 1
+
+    @classmethod
+    @expose
+    def family(cls) -> str:
+        return cls.__name__
+
+
+class Special(Service):
+    """Is called and iterated over by whoever holds it, and only so."""
+
+    @expose
+    def __call__(self) -> int:
+        return 1
+
+    @expose
+    def __next__(self) -> int:
+        return 1
+
+    @expose
+    def __getitem__(self, index: int) -> int:
+        return index
+
+    def __len__(self) -> int:
+        return 1
+
+
+class Quieter(Lab):
+    """Takes a method back by defining it anew."""
+
+    def read(self) -> int:
+        return 2
+
+
+class Answering(Service):
+    """Answers to every name, and so do the things it holds."""
+
+    class Yes:
+        """Agrees with everything."""
+
+        def __getattr__(self, name: str) -> object:
+            return self
+
+    thing = Yes()
+
+    def __getattr__(self, name: str) -> object:
+        return expose(lambda: 1)
+
+
+def frames() -> Generator[types.FrameType, None, None]:
+    yield sys._getframe()
+
+
+async def waiting() -> None:
+    """A coroutine, when called."""
+
+
+class Plain:
+    """An object as a caller passes it."""
+
+    def __init__(self) -> None:
+        self.value = 1
+
+    def method(self) -> int:
+        return 1
+
+
+# -- public names -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", [Verb.GET, Verb.SET, Verb.DEL])
+def test_public_names_of_an_object_are_granted_and_others_are_not(verb: Verb) -> None:
+    assert passes(Plain(), verb, "value")
+    for name in ("_value", "__dict__", "__class__", "__init__", "__reduce__", "__globals__", "__"):
+        assert not passes(Plain(), verb, name)
+
+
+def test_special_methods_calls_iteration_and_values_are_granted() -> None:
+    for verb, name in ((Verb.OP, "__len__"), (Verb.CALL, ""), (Verb.TAKE, ""), (Verb.VALUE, "")):
+        assert passes(Plain(), verb, name)
+
+
+@pytest.mark.parametrize(
+    "name", ["__getattribute__", "__getattr__", "__setattr__", "__delattr__", "__reduce__", "__reduce_ex__"]
+)
+def test_special_methods_that_would_go_round_the_policy_are_not(name: str) -> None:
+    assert not passes(Plain(), Verb.OP, name)
+
+
+def test_a_refusal_looks_like_a_name_that_does_not_exist() -> None:
+    with pytest.raises(AttributeError, match="'_value' of 'Plain' objects is not exposed"):
+        PUBLIC.check(Plain(), Verb.GET, "_value")
+
+
+def insides() -> list[tuple[object, str]]:
+    """Every public-looking name of the things that lead to code, frames and globals of this process."""
+    frame = sys._getframe()
+    code, trace = frame.f_code, types.TracebackType(None, frame, 0, 1)
+    function = functools.wraps(len)(lambda: None)
+    function.secret = 1  # type: ignore[attr-defined]
+    things = [function, Plain().method, len, [].append, [].__len__, code, frame, trace, Plain, type, ValueError]
+    found = [(thing, name) for thing in things for name in dir(thing) if not name.startswith("_")]
+    return [*found, (function, "secret"), (Plain, "method"), ([].__len__, "anything")]
+
+
+@pytest.mark.parametrize(("target", "name"), insides(), ids=lambda part: str(part)[:30])
+def test_insides_are_not_granted(target: object, name: str) -> None:
+    for verb in (Verb.GET, Verb.SET, Verb.DEL):
+        assert not passes(target, verb, name)
+
+
+def test_the_list_of_insides_is_not_empty() -> None:
+    names = {name for _, name in insides()}
+    assert names >= {"co_code", "f_globals", "f_back", "tb_frame", "mro", "secret", "with_traceback"}
+
+
+def test_generators_and_coroutines_do_their_work_and_show_nothing() -> None:
+    generator, coroutine = frames(), waiting()
+    try:
+        for target in (generator, coroutine):
+            for name in ("send", "throw", "close"):
+                assert passes(target, Verb.GET, name)
+            for name in (name for name in dir(target) if name.startswith(("gi_", "cr_"))):
+                assert not passes(target, Verb.GET, name)
+                assert not passes(target, Verb.SET, name)
+        assert passes(generator, Verb.TAKE)
+    finally:
+        coroutine.close()
+
+
+def test_format_strings_do_not_reach_attributes() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    for text in ("{0.__class__}", Text("x"), collections.UserString("x")):
+        assert not passes(text, Verb.GET, "format")
+        assert not passes(text, Verb.GET, "format_map")
+        assert passes(text, Verb.GET, "upper")
+        assert passes(text, Verb.OP, "__format__")
+
+
+def test_a_module_shows_what_it_defines_and_not_what_it_imports() -> None:
+    class Lazy(types.ModuleType):
+        """A module of another kind."""
+
+    lazy = Lazy("lazy")
+    lazy.sys = sys  # type: ignore[attr-defined]
+    assert passes(json, Verb.GET, "dumps")
+    assert not passes(json, Verb.GET, "decoder")
+    assert not passes(asyncio, Verb.GET, "sys")
+    assert not passes(lazy, Verb.GET, "sys")
+
+
+# -- services -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_service_shows_what_it_exposes() -> None:
+    for name in ("read", "level", "version", "family"):
+        assert passes(Lab(), Verb.GET, name)
+    with pytest.raises(NotExposed):
+        policy_for(Lab()).check(Lab(), Verb.GET, "reset")
+    for name in ("reset", "secret", "on_connect", "on_disconnect", "service_name", "nothing", "_x", "__class__"):
+        assert not passes(Lab(), Verb.GET, name)
+
+
+@pytest.mark.parametrize("name", ["read", "secret", "new", "__class__"])
+def test_a_service_is_not_changed_from_outside(name: str) -> None:
+    assert not passes(Lab(), Verb.SET, name)
+    assert not passes(Lab(), Verb.DEL, name)
+
+
+@pytest.mark.parametrize("name", ["__repr__", "__str__", "__hash__", "__eq__", "__dir__", "__len__", "__iter__"])
+def test_special_methods_of_a_service_are_for_nobody_unless_exposed(name: str) -> None:
+    assert not passes(Lab(), Verb.OP, name)
+    assert not passes(Special(), Verb.OP, name)
+    assert passes(Special(), Verb.OP, "__getitem__")
+
+
+def test_a_service_is_called_and_iterated_only_if_it_says_so() -> None:
+    assert passes(Special(), Verb.CALL)
+    assert passes(Special(), Verb.TAKE)
+    assert not passes(Lab(), Verb.CALL)
+    assert not passes(Lab(), Verb.TAKE)
+    assert passes(Lab(), Verb.VALUE)
+
+
+def test_a_method_that_is_defined_anew_is_exposed_anew_or_not_at_all() -> None:
+    assert passes(Lab(), Verb.GET, "read")
+    assert not passes(Quieter(), Verb.GET, "read")
+
+
+def test_only_a_mark_exposes_and_not_whatever_answers_to_its_name() -> None:
+    assert not passes(Answering(), Verb.GET, "thing")
+    assert not passes(Answering(), Verb.GET, "anything")
+    holder = Lab()
+    holder.secret = expose(lambda: 1)  # type: ignore[assignment]
+    assert not passes(holder, Verb.GET, "secret")
+
+
+def test_expose_changes_nothing_else() -> None:
+    assert Lab().read() == 1
+    assert inspect.signature(Lab.read) == inspect.signature(Quieter.read)
+
+
+def test_a_service_has_a_name() -> None:
+    assert Lab.service_name() == "lab"
+    assert type("LabService", (Service,), {}).service_name() == "lab"
+    assert Service.service_name() == "service"
+
+
+# -- classic ------------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_holds_classic_holds_the_interpreter() -> None:
+    policy = policy_for(ClassicService())
+    for target, name in insides():
+        policy.check(target, Verb.GET, name)
+    policy.check(ClassicService(), Verb.GET, "namespace")
+    policy.check(Lab(), Verb.SET, "__dict__")
+
+
+def test_a_service_that_is_handed_out_by_another_is_no_key_to_the_interpreter() -> None:
+    assert not passes(ClassicService(), Verb.GET, "eval")
+
+
+def test_classic_evaluates_and_executes_in_its_namespace() -> None:
+    classic = ClassicService()
+    classic.execute("def double(value):\n    return value * 2\nnumber = 21")
+    assert classic.eval("double(number)") == 42
+    assert classic.eval("number + other", {"other": 1}) == 22
+    assert "number" not in ClassicService().namespace
+    assert classic.getmodule("os.path") is os.path
+    with pytest.raises(SyntaxError) as caught:
+        classic.execute("1 +", "sent by somebody")
+    assert caught.value.filename == "sent by somebody"
+
+
+def test_modules_are_imported_when_they_are_asked_for() -> None:
+    modules: Any = Modules()
+    assert modules.json is json
+    assert modules["os.path"] is os.path
+    assert "json.decoder" in modules
+    assert "no.such.module" not in modules
+    with pytest.raises(ModuleNotFoundError):
+        modules.no_such_module  # noqa: B018
+    assert not hasattr(modules, "__wrapped__")
+
+
+# -- who may come -------------------------------------------------------------------------------------------------------
+
+NEIGHBOUR = Stamp("relay", "lab-7", "uid:1000")
+CHILD = Stamp("relay", "parent", "parent")
+
+
+@pytest.mark.parametrize(
+    ("patterns", "origin", "expected"),
+    [
+        ((), (NEIGHBOUR,), False),
+        (("*",), (), True),
+        (("*",), (NEIGHBOUR, CHILD), True),
+        (("uid:1000",), (NEIGHBOUR,), True),
+        (("uid:1001", "parent"), (NEIGHBOUR,), False),
+        (("parent",), (CHILD,), True),
+        (("uid:1000",), (), False),
+        (("uid:1000", "parent"), (NEIGHBOUR, CHILD), False),
+        (("",), (Stamp("relay", "lab-7", ""),), False),
+    ],
+)
+def test_identities_are_believed_of_direct_neighbours_only(
+    patterns: tuple[str, ...],
+    origin: tuple[Stamp, ...],
+    expected: bool,  # noqa: FBT001
+) -> None:
+    assert allows(patterns, origin) is expected
+
+
+def test_a_stamp_counts_only_if_this_node_made_it() -> None:
+    assert allows(("uid:1000",), (NEIGHBOUR,), "relay")
+    assert not allows(("uid:1000",), (NEIGHBOUR,), "another")
