@@ -1,0 +1,75 @@
+"""Objects of a peer that are held here, whatever face their proxies show."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rpyc_gateway.program import Step
+from rpyc_gateway.proto.messages import ClassInfo
+
+__all__ = ["BATCH", "CONTAINERS", "Caller", "Held", "RemoteObject", "held_by", "is_proxy"]
+
+BATCH = 256
+"""Items fetched at once from an iterator over a builtin container."""
+
+CONTAINERS = frozenset(
+    ("builtins", name)
+    for name in ("list", "tuple", "dict", "set", "frozenset", "dict_keys", "dict_values", "dict_items", "bytearray")
+)
+"""Classes whose iterators run no code of anybody, so that fetching ahead cannot be seen."""
+
+
+class Caller(Protocol):
+    """What a proxy needs of its session."""
+
+    peer_vat: bytes
+
+    def ask(self, number: int, steps: Sequence[Step]) -> Any:
+        """Run a program on the peer's object `number`, and wait for its value in this thread."""
+        ...
+
+    async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
+        """The same in a trio task."""
+        ...
+
+
+class Held:
+    """One object of a peer that is held here. Its proxies, one for each face, share it; when it dies the references go back."""
+
+    __slots__ = ("__weakref__", "async_face", "blocking_face", "caller", "hash", "info", "number", "origin", "vat")
+
+    def __init__(self, caller: Caller, number: int, info: ClassInfo, vat: bytes | None, origin: int | None) -> None:
+        self.caller = caller
+        self.number = number
+        self.info = info
+        self.vat = vat
+        self.origin = origin
+        self.hash: int | None = None
+        self.blocking_face: weakref.ref[RemoteObject] | None = None
+        self.async_face: weakref.ref[RemoteObject] | None = None
+
+    @property
+    def identity(self) -> tuple[bytes, int]:
+        """(vat, number) of the original: the same over every path."""
+        if self.vat is not None and self.origin is not None:
+            return self.vat, self.origin
+        return self.caller.peer_vat, self.number
+
+
+class RemoteObject:
+    """What the proxies of both faces are."""
+
+    __slots__ = ("__gw_held__", "__weakref__")
+
+
+def is_proxy(value: object) -> bool:
+    """Whether a value is a proxy of either face."""
+    return issubclass(type(value), RemoteObject)
+
+
+def held_by(proxy: object) -> Held:
+    """What a proxy holds."""
+    held: Held = object.__getattribute__(proxy, "__gw_held__")
+    return held

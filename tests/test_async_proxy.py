@@ -1,0 +1,81 @@
+"""The proxies of trio code: what they record, what they send, and what they refuse to guess."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.house import HOPS, messages_sent, open_lab
+
+
+@HOPS
+async def test_an_expression_is_one_message_each_way_at_any_number_of_hops(hops: int) -> None:
+    async with open_lab(hops) as lab:
+        sent = messages_sent(lab)
+        assert await lab.modules.os.path.join("a", "b") == "a/b"
+        assert len(sent) == 1
+        assert lab.path == ("hq", *(f"relay{n}" for n in range(1, hops)), "lab")
+
+
+async def test_an_unawaited_operand_travels_in_the_same_message() -> None:
+    async with open_lab() as lab:
+        sent = messages_sent(lab)
+        os = lab.modules.os
+        assert await os.path.basename(os.path.join("x", os.path.join("y", "z"))) == "z"
+        assert len(sent) == 1
+
+
+async def test_an_operand_that_is_held_already_goes_home() -> None:
+    async with open_lab() as lab:
+        items = await lab.eval("[1, 2]")
+        more = await lab.eval("[3]")
+        await items.extend(more)
+        assert await lab.builtins.tuple(items) == (1, 2, 3)
+
+
+async def test_a_second_await_gives_the_same_outcome_and_sends_nothing() -> None:
+    async with open_lab() as lab:
+        counter = await lab.eval("__import__('itertools').count()")
+        value = lab.builtins.next(counter)
+        sent = messages_sent(lab)
+        assert (await value, await value) == (0, 0)
+        assert len(sent) == 1
+        failing = lab.eval("1/0")
+        for _ in range(2):
+            with pytest.raises(ZeroDivisionError):
+                await failing
+
+
+async def test_a_call_that_was_recorded_and_dropped_warns_with_its_line() -> None:
+    async with open_lab() as lab:
+        with pytest.warns(RuntimeWarning, match="never awaited") as caught:
+            lab.builtins.print("nobody will see this")
+        assert caught[0].filename == __file__
+
+
+async def test_a_call_is_never_sent_twice_as_part_of_two_expressions() -> None:
+    async with open_lab() as lab:
+        path = lab.eval("__import__('pathlib').Path('/a/b')")
+        assert await path.name == "b"
+        with pytest.raises(RuntimeError, match="already sent"):
+            await path.parent
+
+
+async def test_what_would_answer_wrongly_before_an_await_raises() -> None:
+    async with open_lab() as lab:
+        expression = lab.modules.os.path
+        with pytest.raises(TypeError, match="await"):
+            bool(expression)
+        with pytest.raises(TypeError, match="await"):
+            assert expression == 1
+        with pytest.raises(AttributeError, match=r"gw\.ops\.setattr"):
+            expression.sep = "!"
+        with pytest.raises(AttributeError, match=r"gw\.ops\.delattr"):
+            del expression.sep
+
+
+async def test_async_for_walks_builtin_containers_in_batches_and_others_one_by_one() -> None:
+    async with open_lab() as lab:
+        sent = messages_sent(lab)
+        assert [item async for item in lab.eval("list(range(1000))")] == list(range(1000))
+        assert len(sent) <= 7
+        assert [item async for item in lab.eval("(n * n for n in range(4))")] == [0, 1, 4, 9]

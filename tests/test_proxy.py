@@ -1,0 +1,170 @@
+"""The transparent object of blocking code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import trio
+
+import rpyc_gateway as gw
+from rpyc_gateway.proxy import Proxy, blocking_proxy
+from tests.house import open_lab
+
+
+async def told(story: Callable[[Any], None], setup: str = "") -> None:
+    """Tell a story in a thread, to the root of a lab in which `setup` was executed."""
+    async with open_lab() as lab:
+        await lab.execute(dedent(setup))
+        await trio.to_thread.run_sync(story, blocking_proxy(lab.held_root))
+
+
+async def test_it_has_the_special_methods_of_its_original_and_no_others() -> None:
+    def story(lab: Any) -> None:
+        number = lab.namespace["Number"]()
+        assert int(number) == 5
+        assert not callable(number)
+        with pytest.raises(TypeError, match="iterable"):
+            iter(number)
+        with pytest.raises(TypeError, match="len"):
+            len(number)
+        items = lab.eval("[]")
+        assert not callable(items)
+        assert not items
+        assert callable(lab.eval("len"))
+
+    await told(story, "class Number:\n def __int__(self): return 5\n")
+
+
+async def test_operators_run_there_with_operands_of_both_sides() -> None:
+    def story(lab: Any) -> None:
+        price = lab.eval("__import__('decimal').Decimal('1.25')")
+        assert str(price + 1) == "2.25"
+        assert str(2 * price) == "2.50"
+        assert str(-price) == "-1.25"
+        assert str(price**2) == "1.5625"
+        assert price < 2
+        assert price == lab.eval("__import__('decimal').Decimal('1.250')")
+        assert f"{price:.1f}" == "1.2"
+        assert round(price) == 1
+        with pytest.raises(TypeError):
+            price + "text"
+        items = lab.eval("[1, 2]")
+        items += [3]
+        assert items[-1] == 3
+        assert items[0:2][1] == 2
+
+    await told(story)
+
+
+async def test_attributes_are_read_set_and_deleted_there() -> None:
+    def story(lab: Any) -> None:
+        thing = lab.namespace["Thing"]()
+        assert not hasattr(thing, "x")
+        thing.x = 1
+        assert thing.x == 1
+        del thing.x
+        with pytest.raises(AttributeError, match="x"):
+            _ = thing.x
+        assert "method" in dir(thing)
+        assert thing.method(1, self_=2, name=3) == (1, 2, 3)
+
+    await told(story, "class Thing:\n def method(self, a, *, self_, name): return a, self_, name\n")
+
+
+async def test_keywords_may_have_any_name() -> None:
+    def story(lab: Any) -> None:
+        collect = lab.eval("lambda *a, **k: (a, tuple(sorted(k.items())))")
+        assert collect(1, self=2, number=3, steps=4) == ((1,), (("number", 3), ("self", 2), ("steps", 4)))
+
+    await told(story)
+
+
+async def test_identity_hash_and_equality_follow_the_original() -> None:
+    def story(lab: Any) -> None:
+        plain, other = lab.eval("object()"), lab.eval("object()")
+        assert plain == plain  # the point
+        assert plain != other
+        assert {plain: "it"}[plain] == "it"
+        with pytest.raises(TypeError, match="unhashable"):
+            hash(lab.eval("[]"))
+        money = lab.namespace["Money"]
+        assert money(1) == money(1)
+        assert hash(money(1)) == hash(money(1))
+        assert len({money(1), money(1), money(2)}) == 2
+
+    await told(
+        story,
+        """
+        class Money:
+            def __init__(self, n): self.n = n
+            def __eq__(self, other): return self.n == other.n
+            def __hash__(self): return hash(self.n)
+        """,
+    )
+
+
+async def test_its_class_is_that_of_its_original_where_that_is_known_here() -> None:
+    def story(lab: Any) -> None:
+        assert isinstance(lab.eval("[]"), list)
+        assert isinstance(lab.eval("{}"), dict)
+        assert not isinstance(lab.eval("[]"), dict)
+        assert isinstance(lab.eval("dict"), type)
+        stranger = lab.namespace["Stranger"]()
+        assert (type(stranger).__name__, type(stranger).__module__) == ("Stranger", "__rpyc_gateway__")
+        assert type(stranger) is type(lab.namespace["Stranger"]())
+        assert issubclass(type(stranger), Proxy)
+
+    await told(story, "class Stranger: pass")
+
+
+async def test_a_builtin_container_is_walked_in_batches_and_a_generator_item_by_item() -> None:
+    def story(lab: Any) -> None:
+        assert list(lab.eval("list(range(1000))")) == list(range(1000))
+        assert sorted(lab.eval("{3, 1, 2}")) == [1, 2, 3]
+        assert dict(lab.eval("{'a': 1}").items()) == {"a": 1}
+        walk = lab.eval("(n for n in range(3))")
+        assert next(walk) == 0
+        assert list(walk) == [1, 2]
+        with pytest.raises(StopIteration):
+            next(walk)
+
+    await told(story)
+
+
+async def test_it_cannot_be_pickled_by_accident() -> None:
+    def story(lab: Any) -> None:
+        import copy
+        import pickle
+
+        with pytest.raises(TypeError, match="cannot pickle"):
+            pickle.dumps(lab.eval("[]"))
+        with pytest.raises(TypeError, match="cannot pickle"):
+            copy.copy(lab.eval("object()"))
+
+    await told(story)
+
+
+async def test_trio_things_of_an_object_are_for_trio_code() -> None:
+    def story(lab: Any) -> None:
+        walk = lab.namespace["walk"]()
+        with pytest.raises(TypeError, match="open_session"):
+            type(walk).__aiter__(walk)
+
+    await told(story, "async def walk():\n yield 1\n")
+
+
+async def test_when_the_session_is_over_it_says_so_and_can_still_be_shown() -> None:
+    async with open_lab() as lab:
+        root = blocking_proxy(lab.held_root)
+        items = await trio.to_thread.run_sync(lambda: root.eval("[1]"))
+        lab.close()
+
+        def story() -> None:
+            assert "closed" in repr(items)
+            with pytest.raises(gw.SessionClosed):
+                items.append(1)
+
+        await trio.to_thread.run_sync(story)
