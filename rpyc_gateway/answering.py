@@ -1,0 +1,166 @@
+"""The answering side of a session: calls of the peer, the threads and tasks they run in, and what they come to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import trio
+
+from rpyc_gateway.asking import Asking
+from rpyc_gateway.calls import ServedCall
+from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
+from rpyc_gateway.proto.raised import write_exception
+from rpyc_gateway.proto.rpc import Called
+from rpyc_gateway.proto.values import Draft
+from rpyc_gateway.references import Desk, References
+from rpyc_gateway.service import Policy
+from rpyc_gateway.worker import workers
+
+__all__ = ["Answering"]
+
+logger = logging.getLogger("rpyc_gateway.session")
+
+
+class Answering:
+    """Serves the peer's calls; the Host of each. Work that is not of the trio thread goes to `workers`."""
+
+    def __init__(self, desk: Desk, references: References, asking: Asking, policy: Policy) -> None:
+        self.policy = policy
+        self.asking = asking
+        self._desk = desk
+        self._references = references
+        self._token = trio.lowlevel.current_trio_token()
+        self._nursery: trio.Nursery | None = None
+        self._served: dict[int, ServedCall] = {}
+        self._affinities: set[int] = set()
+        self._garbage: list[object] = []
+
+    # -- in the trio thread, with the turn held ---------------------------------------------------------------------
+
+    def start(self, nursery: trio.Nursery) -> None:
+        """`async def` functions run in this nursery from now on."""
+        self._nursery = nursery
+
+    def serve(self, called: Called) -> None:
+        """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
+        call = ServedCall(self, called)
+        call.keep(self._take_garbage())
+        self._served[called.question] = call
+        self.submit(call, call.serve)
+
+    def reject(self, question: int, error: GatewayError) -> None:
+        """Answer a call that cannot be served."""
+        self._desk.rpc.raised(question, self._exception_draft(error))
+
+    def cancel(self, question: int) -> None:
+        """The caller has lost interest: what runs is cancelled, and answered at once."""
+        call = self._served.pop(question, None)
+        if call is not None:
+            call.cancel()
+            if call.affinity:
+                # Its thread may be stuck for long: the next call of that caller gets a fresh one.
+                workers.release((id(self), call.affinity))
+        self.reject(question, Cancelled("the call was cancelled"))
+
+    def end_thread(self, affinity: int) -> None:
+        """A calling thread of the peer is gone, and the thread that served it may go."""
+        self._affinities.discard(affinity)
+        workers.release((id(self), affinity))
+
+    def discard(self, values: list[object]) -> None:
+        """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""
+        self._garbage += values
+
+    def sweep(self) -> None:
+        """Let what was discarded die now if no call has taken it along."""
+        if self._garbage:
+            workers.submit(self._take_garbage().clear)
+
+    def stop(self, lent: list[object]) -> None:
+        """The session is over: cancel what runs, and let what was lent die."""
+        self._nursery = None
+        for call in list(self._served.values()):
+            call.cancel()
+        self._served.clear()
+        for affinity in list(self._affinities):
+            self.end_thread(affinity)
+        self.discard(lent)
+        self.sweep()
+
+    def _take_garbage(self) -> list[object]:
+        garbage, self._garbage = self._garbage, []
+        return garbage
+
+    # -- the Host of a call -----------------------------------------------------------------------------------------
+
+    def hold(self, refs: Sequence[object]) -> tuple[object, ...]:
+        """Take over the references of a call."""
+        return self._references.hold(refs)
+
+    def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
+        """Proxies for what `hold` returned."""
+        return self._references.show(held, face)
+
+    def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
+        """Run `task` where `call` belongs; from the trio thread."""
+        waiter = self.asking.waiting_for(call.cause)
+        if waiter is not None:
+            waiter.run(task)
+        elif call.affinity and not call.cancelled:
+            self._affinities.add(call.affinity)
+            workers.submit_to((id(self), call.affinity), task)
+        else:
+            workers.submit(task)
+
+    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], dropped: Callable[[], object]) -> None:
+        """Run `function` as a task of the session, or call `dropped` if the session is over; from any thread."""
+
+        def start() -> None:
+            if self._nursery is not None:
+                self._nursery.start_soon(function)
+            else:
+                dropped()
+
+        try:
+            self._token.run_sync_soon(start)
+        except trio.RunFinishedError:
+            dropped()
+
+    def answer(self, call: ServedCall, outcome: Outcome) -> None:
+        """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
+        rpc = self._desk.rpc
+        draft, step = self._outcome_draft(outcome)
+        with self._desk.step():
+            self._served.pop(call.question, None)
+            try:
+                if step is None:
+                    rpc.answer(call.question, draft)
+                else:
+                    rpc.raised(call.question, draft, step)
+            except GatewayError as error:  # a bound of the tables: the caller learns of it
+                self.reject(call.question, error)
+
+    def _outcome_draft(self, outcome: Outcome) -> tuple[Draft, int | None]:
+        """What to send, and the step that raised or None."""
+        if type(outcome) is RaisedAt:
+            return self._exception_draft(outcome.error), outcome.step
+        assert type(outcome) is Done
+        writer = self._references.writer()
+        try:
+            return writer.finish(writer.value(outcome.value)), None
+        except Exception as error:  # noqa: BLE001  # a value that cannot be sent fails its call, whatever it raised
+            return self._exception_draft(error), 0
+
+    def _exception_draft(self, error: BaseException) -> Draft:
+        writer = self._references.writer()
+        try:
+            return writer.finish(write_exception(error, writer, self._desk.local))
+        except Exception as problem:  # noqa: BLE001  # the caller gets at least the name of what happened
+            name = type(error).__qualname__
+            logger.warning("%s: an exception of type %s cannot be sent: %s", self._desk.local, name, problem)
+            plain = EncodeError(f"the call raised {name}, which cannot be sent ({type(problem).__qualname__})")
+            writer = self._references.writer()
+            return writer.finish(write_exception(plain, writer, self._desk.local))

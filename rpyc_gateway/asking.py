@@ -1,0 +1,201 @@
+"""The asking side of a session: programs sent to the peer, and who waits for their answers."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from rpyc_gateway.calls import ServedCall, serving
+from rpyc_gateway.errors import Cancelled, GatewayError
+from rpyc_gateway.program import Face, Step, write_steps
+from rpyc_gateway.proto.raised import read_exception
+from rpyc_gateway.references import Desk, References
+from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
+from rpyc_gateway.worker import workers
+
+__all__ = ["Asking"]
+
+CLOSE_CALL = 0.05
+"""Seconds by which two clocks may disagree on a deadline."""
+
+LOST_INTEREST = "the caller has lost interest in the call that is being served"
+
+
+class Asking:
+    """Asks, for proxies of both faces; it is their Caller. `threads` is told when a calling thread has ended."""
+
+    def __init__(self, desk: Desk, references: References, threads: Listener) -> None:
+        self._desk = desk
+        self._references = references
+        references.caller = self
+        self._threads = threads
+        self._trio_thread = threading.get_ident()
+        self._waiters: dict[int, Waiter] = {}
+        self._by_cause: dict[int, list[ThreadWaiter]] = {}
+        self._queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
+        self.peer_vat = b""
+
+    def ask(self, number: int, steps: Sequence[Step]) -> Any:
+        """Run a program on the peer's object `number` and wait in this thread (never the trio thread) for its value.
+
+        Callbacks of the same chain of calls run in this thread meanwhile. Raises what the program raises, or a GatewayError. A
+        KeyboardInterrupt here cancels the call there.
+        """
+        if threading.get_ident() == self._trio_thread:
+            raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
+        if self._desk.stepping:
+            raise RuntimeError(
+                "a remote call from a finalizer that ran in the middle of another: let it append to a queue, and make the call elsewhere"
+            )
+        call = serving.get()
+        if call is not None:
+            call.check()
+        writer = self._references.writer()
+        draft = writer.finish(write_steps(steps, writer))
+        waiter = ThreadWaiter()
+        affinity = thread_number(self._threads)
+        cause = question = 0
+        try:
+            with self._desk.step():
+                self._desk.check_open()
+                cause = self._cause_of(call)
+                question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity)
+                self._waiters[question] = waiter
+                self._by_cause.setdefault(cause, []).append(waiter)
+            outcome = self._wait(waiter, call)
+        finally:
+            if question:
+                self._forget(question, cause, waiter)
+        return self._value(outcome, Face.BLOCKING)
+
+    async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
+        """The same in a trio task. Cancelled, the far side is told to cancel too."""
+        writer = self._references.writer()
+        draft = writer.finish(write_steps(steps, writer))
+        waiter = TaskWaiter()
+        end = trio.current_effective_deadline()
+        left = end - trio.current_time()
+        deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), 2**32 - 1))
+        if self._desk.rpc.room <= 0:
+            await self._wait_room()
+        with self._desk.step():
+            self._desk.check_open()
+            cause = self._cause_of(serving.get())
+            question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
+            self._waiters[question] = waiter
+        try:
+            outcome = await waiter.wait()
+        except BaseException:
+            with self._desk.step():
+                self._abandon(question, waiter)
+            raise
+        try:
+            return self._value(outcome, Face.ASYNC)
+        except Cancelled:
+            if end - trio.current_time() < CLOSE_CALL:
+                # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
+                await trio.sleep_until(end)
+            raise
+
+    async def _wait_room(self) -> None:
+        """Wait until the peer takes one more question: tasks queue here in order. Cancelled, the place goes to the next."""
+        while self._desk.rpc.room <= 0:
+            place = trio.Event()
+            self._queue.append(place)
+            try:
+                await place.wait()
+            except trio.Cancelled:
+                if place.is_set():
+                    self._call_next()
+                else:
+                    self._queue.remove(place)
+                raise
+
+    def _call_next(self) -> None:
+        if self._queue:
+            self._queue.popleft().set()
+
+    # -- in the trio thread, with the turn held ---------------------------------------------------------------------
+
+    def complete(self, question: int, outcome: Outcome) -> None:
+        """A question is closed: wake who waits for it, if anybody still does."""
+        waiter = self._waiters.pop(question, None)
+        if waiter is not None:
+            waiter.complete(outcome)
+
+    def make_room(self) -> None:
+        """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
+        for _ in range(min(self._desk.rpc.room, len(self._queue)) if self._queue else 0):
+            self._call_next()
+
+    def fail(self, error: Callable[[], GatewayError]) -> None:
+        """Every question ends with an error of its own, exactly once."""
+        waiters, self._waiters = self._waiters, {}
+        self._by_cause.clear()
+        for waiter in waiters.values():
+            waiter.complete(Outcome(error=error()))
+        while self._queue:
+            self._call_next()
+
+    def waiting_for(self, cause: int) -> ThreadWaiter | None:
+        """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
+        waiting = self._by_cause.get(cause)
+        return waiting[-1] if waiting else None
+
+    # -- in the thread or task that asks ----------------------------------------------------------------------------
+
+    def _cause_of(self, call: ServedCall | None) -> int:
+        """The chain of calls that a call belongs to: that of the call of this session being served here, or a new one."""
+        while call is not None:
+            if call.cause and call.host.asking is self:
+                return call.cause
+            call = call.outer
+        return self._desk.rpc.new_cause()
+
+    @staticmethod
+    def _wait(waiter: ThreadWaiter, call: ServedCall | None) -> Outcome:
+        if call is None:
+            return waiter.wait()
+        outer, call.waiter = call.waiter, waiter  # so that a cancellation of the call finds us
+        if call.cancelled:
+            waiter.interrupt(LOST_INTEREST)
+        try:
+            return waiter.wait()
+        finally:
+            call.waiter = outer
+
+    def _forget(self, question: int, cause: int, waiter: ThreadWaiter) -> None:
+        """A thread waits no more: its question is closed, or abandoned."""
+        with self._desk.step():
+            self._abandon(question, waiter)
+            waiting = self._by_cause.get(cause)
+            if waiting is not None:
+                waiting.remove(waiter)
+                if not waiting:
+                    del self._by_cause[cause]
+        for task in waiter.leftovers():
+            workers.submit(task)
+
+    def _abandon(self, question: int, waiter: Waiter) -> None:
+        if self._waiters.get(question) is waiter:
+            del self._waiters[question]
+            self._desk.rpc.cancel(question)
+
+    def _value(self, outcome: Outcome, face: Face) -> Any:
+        """The value of an outcome, decoded by whoever waited for it."""
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.raised is not None:
+            reader = self._references.reader(outcome.raised, face)
+            error = read_exception(reader.structure(), reader, self._desk.path[:0:-1])
+            try:
+                raise error
+            finally:
+                del error  # the traceback holds this frame
+        assert outcome.payload is not None
+        return self._references.reader(outcome.payload, face).read()

@@ -1,0 +1,92 @@
+"""Objects on their way through a session: what goes out as a reference, and the proxies for what comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from rpyc_gateway.async_proxy import async_proxy
+from rpyc_gateway.classes import describe
+from rpyc_gateway.held import Caller, Held, held_by, is_proxy
+from rpyc_gateway.program import Face
+from rpyc_gateway.proto.rpc import ExportDraft, HomeDraft, Import, Rpc
+from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.proxy import blocking_proxy
+
+__all__ = ["Desk", "References"]
+
+
+class Desk(Protocol):
+    """What the parts of a session share: its machine, and the turn under which that is stepped."""
+
+    rpc: Rpc
+    local: str
+    path: tuple[str, ...]
+
+    def step(self) -> AbstractContextManager[None]:
+        """Hold the link's turn; what the steps in the body produce is sent at its end."""
+        ...
+
+    def holds(self) -> None:
+        """Objects of the peer are held from now on; from any thread, with the turn held."""
+        ...
+
+    @property
+    def stepping(self) -> bool:
+        """Whether this thread holds the link's turn."""
+        ...
+
+    def check_open(self) -> None:
+        """Raise what ended the session, if it is over."""
+        ...
+
+
+class References:
+    """Lends objects to the peer and holds the peer's."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.caller: Caller | None = None  # whom the proxies ask: set once, by the asking part
+
+    def writer(self) -> Writer:
+        """A Writer for one message of this session."""
+        return Writer(self.reference)
+
+    def reference(self, value: object) -> object:
+        """What stands for an object that cannot go by value. In the thread that encodes, without the turn."""
+        if not is_proxy(value):
+            return ExportDraft(value, describe(value))
+        held = held_by(value)
+        if held.caller is self.caller:
+            return HomeDraft(held.number)
+        vat, origin = held.identity
+        # The middle exports a proxy. Served code runs in threads, so it is the face that threads can use.
+        with self._desk.step():
+            twin = blocking_proxy(held)
+        return ExportDraft(twin, held.info, vat, origin)
+
+    def hold(self, refs: Sequence[object]) -> tuple[object, ...]:
+        """Take over the references of a message: a Held for each import, the others as they are."""
+        if not refs:
+            return ()
+        with self._desk.step():
+            self._desk.holds()
+            return tuple([self._adopt(ref) if type(ref) is Import else ref for ref in refs])
+
+    def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
+        """Proxies for what `hold` returned."""
+        if not held:
+            return ()
+        make: Callable[[Held], object] = blocking_proxy if face is Face.BLOCKING else async_proxy
+        with self._desk.step():
+            return tuple([make(one) if type(one) is Held else one for one in held])
+
+    def reader(self, payload: Payload, face: Face) -> Reader:
+        """A Reader for a message, with proxies of `face` for what it refers to."""
+        return Reader(payload, self.show(self.hold(payload.refs), face))
+
+    def _adopt(self, ref: Import) -> Held:
+        caller = self.caller
+        assert caller is not None
+        return self._desk.rpc.imports.adopt(ref.number, lambda: Held(caller, ref.number, ref.info, ref.vat, ref.origin))

@@ -1,0 +1,74 @@
+"""Calls of the peer: where they run, and what they come to."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+import trio
+
+import rpyc_gateway as gw
+from tests.house import open_lab
+
+
+async def test_a_callback_runs_here_in_a_thread_or_as_a_task() -> None:
+    async with open_lab() as lab:
+        await lab.execute("def twice(f, x): return f(f(x))")
+        twice = await lab.namespace["twice"]
+        assert await twice(lambda x: x + 1, 40) == 42
+        threads: list[int] = []
+
+        async def increment(x: int) -> int:
+            threads.append(threading.get_ident())
+            await trio.lowlevel.checkpoint()
+            return x + 1
+
+        assert await twice(increment, 40) == 42
+        assert set(threads) == {threading.get_ident()}
+
+
+async def test_a_callback_that_raises_is_an_exception_there_and_here() -> None:
+    async with open_lab() as lab:
+        await lab.execute("def guard(f):\n try: f()\n except ValueError as e: return e.args\n")
+
+        def refuse() -> None:
+            raise ValueError("no", 7)
+
+        assert await lab.namespace["guard"](refuse) == ("no", 7)
+        with pytest.raises(ValueError, match="no") as caught:
+            await (await lab.eval("lambda f: f()"))(refuse)
+        assert gw.remote_path(caught.value) == ("hq", "lab")
+
+
+async def test_a_peer_cannot_make_this_process_exit() -> None:
+    async with open_lab() as lab:
+        for text in ("exit(3)", "(_ for _ in ()).throw(KeyboardInterrupt)", "(_ for _ in ()).throw(GeneratorExit)"):
+            with pytest.raises(gw.RemoteError):
+                await lab.eval(text)
+        assert await lab.ping("still here") == "still here"
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no picture of me")
+
+
+async def test_what_cannot_be_sent_fails_its_call_only() -> None:
+    async with open_lab() as lab:
+        nested: Any = ()
+        for _ in range(2000):
+            nested = (nested,)
+        with pytest.raises(gw.EncodeError, match="nested deeper"):
+            await lab.builtins.id(nested)
+        await lab.execute("deep = ()\nfor _ in range(2000): deep = (deep,)")
+        with pytest.raises(gw.EncodeError, match="nested deeper"):
+            await lab.namespace["deep"]
+
+        def fail() -> None:
+            raise ValueError(Unprintable())
+
+        with pytest.raises(ValueError) as caught:  # noqa: PT011  # its text cannot be made, which is the point
+            await (await lab.eval("lambda f: f()"))(fail)
+        assert isinstance(caught.value.args[0], Unprintable)
+        assert await lab.ping("alive") == "alive"

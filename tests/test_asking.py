@@ -1,0 +1,100 @@
+"""Questions of ours: many at once, cancelled, too late, and what their errors say."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import trio
+
+import rpyc_gateway as gw
+from tests.house import HOPS, open_lab, wait_until
+
+
+@HOPS
+async def test_an_exception_keeps_type_arguments_notes_and_traceback_and_says_where_it_was(hops: int) -> None:
+    async with open_lab(hops) as lab:
+        with pytest.raises(FileNotFoundError, match="No such file") as caught:
+            await lab.builtins.open("/no/such/file")
+        error = caught.value
+        assert (error.errno, error.filename) == (2, "/no/such/file")
+        assert "FileNotFoundError" in gw.remote_traceback(error)
+        assert gw.remote_path(error)[0] == "lab"
+        assert gw.remote_path(error)[-1] == ("relay1" if hops == 3 else "lab")
+        await lab.execute("def chained():\n try: 1/0\n except ZeroDivisionError as e: raise KeyError('k') from e")
+        with pytest.raises(KeyError) as again:
+            await lab.namespace["chained"]()
+        assert isinstance(again.value.__cause__, ZeroDivisionError)
+
+
+async def test_a_hundred_calls_in_flight_are_answered_each_with_its_own() -> None:
+    async with open_lab() as lab:
+        double = await lab.eval("lambda x: 2 * x")
+        answers: dict[int, int] = {}
+
+        async def ask(number: int) -> None:
+            answers[number] = await double(number)
+
+        async with trio.open_nursery() as nursery:
+            for number in range(100):
+                nursery.start_soon(ask, number)
+        assert answers == {number: 2 * number for number in range(100)}
+
+
+async def test_a_deadline_travels() -> None:
+    async with open_lab() as lab:
+        await lab.execute("import trio\nleft = []\nasync def nap():\n await trio.sleep_forever()\n")
+        with trio.move_on_after(0.05) as scope:
+            await lab.namespace["nap"]()
+        assert scope.cancelled_caught
+        assert await lab.ping(1) == 1
+
+
+async def test_a_peer_that_names_what_it_was_never_given_hears_so() -> None:
+    async with open_lab() as lab:
+        from rpyc_gateway.proto.rpc import Verb
+
+        with pytest.raises(gw.ProtocolError, match="object 999"):
+            await lab._asking.ask_async(999, ((Verb.GET, 0, "x"),))
+        assert await lab.ping(1) == 1
+
+
+async def test_more_questions_than_the_peer_takes_wait_for_their_turn() -> None:
+    async with open_lab() as lab:
+        double = await lab.eval("lambda x: 2 * x")
+        answers: set[int] = set()
+
+        async def ask(number: int) -> None:
+            answers.add(await double(number))
+
+        async with trio.open_nursery() as nursery:
+            for number in range(3000):
+                nursery.start_soon(ask, number)
+        assert answers == {2 * number for number in range(3000)}
+
+
+async def test_waiting_for_room_can_be_cancelled_and_ends_with_the_session() -> None:
+    async with open_lab() as lab:
+        await lab.execute("import trio\nasync def nap(n):\n await trio.sleep_forever()\n")
+        nap = await lab.namespace["nap"]
+        ends: list[type[BaseException]] = []
+
+        async def ask(number: int) -> None:
+            try:
+                await nap(number)
+            except (gw.SessionClosed, trio.Cancelled) as error:
+                ends.append(type(error))
+                raise
+
+        with contextlib.suppress(ExceptionGroup):
+            async with trio.open_nursery() as nursery:
+                for number in range(1030):
+                    nursery.start_soon(ask, number)
+                await wait_until(lambda: lab.statistics().asked == 1024)
+                with trio.CancelScope() as late:
+                    late.cancel()
+                    await ask(0)
+                lab.close()
+        assert len(ends) == 1031
+        assert ends[0] is trio.Cancelled
+        assert gw.SessionClosed in ends
