@@ -1,0 +1,99 @@
+"""Open a session from a process that is no node of its own: link, dial onwards from hop to hop, open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from rpyc_gateway.config import Config, NodeSection, Relay, process_name
+from rpyc_gateway.connection import Connection
+from rpyc_gateway.gateway import Node
+from rpyc_gateway.nursery import open_background
+from rpyc_gateway.proto.frames import valid_name
+from rpyc_gateway.session import Session
+
+
+@asynccontextmanager
+async def open_session(
+    url: str | Sequence[str],
+    *,
+    node: str | None = None,
+    via: Sequence[str] = (),
+    service: str = "classic",
+    name: str | None = None,
+) -> AsyncIterator[Session]:
+    """A session with a service of a node, closed with the body.
+
+    `url` is where to link to, or a list of hops: each further one is dialled by the node before it, which must allow
+    that (its service "dial"). `node` is the name of the node wanted, as the last hop knows it, behind the nodes of
+    `via`; None is the last node passed.
+
+    Raises DialFailed, Unreachable, NoService, Denied, DuplicateNode, ProtocolError: the message names the hop.
+    """
+    async with open_way(url, name=name) as way, way.session(node, via=via, service=service) as session:
+        yield session
+
+
+class Way:
+    """A link of this process and the hops dialled beyond it; sessions are opened along it."""
+
+    def __init__(self, client: Node, connection: Connection, passed: tuple[str, ...]) -> None:
+        self._client = client
+        self.connection = connection
+        self._passed = passed
+
+    def session(
+        self, node: str | None = None, *, via: Sequence[str] = (), service: str = "classic"
+    ) -> AbstractAsyncContextManager[Session]:
+        """A session with `node` behind the last hop and `via`, or with the last of those itself; see open_session."""
+        # Each hop must be passed, by name: a way around it would not be the chain that was asked for.
+        names = (*self._passed, *via) if node is None else (*self._passed, *via, node)
+        return _session_along(self._client, self.connection, names, service)
+
+
+@asynccontextmanager
+async def open_way(url: str | Sequence[str], *, name: str | None = None) -> AsyncIterator[Way]:
+    """Link to the first hop, and have each further one dialled by the one before. Raises like open_session."""
+    hops = [url] if isinstance(url, str) else list(url)
+    if not hops:
+        raise ValueError("a session needs at least one hop")
+    async with open_client(name) as client, AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(client.link(hops[0]))
+        passed = await _dial_onwards(client, connection, hops[1:], stack)
+        yield Way(client, connection, passed)
+
+
+@asynccontextmanager
+async def open_client(name: str | None = None) -> AsyncIterator[Node]:
+    """A node that serves, relays and announces nothing: where sessions of this process begin."""
+    if name is not None and not valid_name(name):
+        raise ValueError(f"{name!r} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit")
+    config = Config(node=NodeSection(name=name or process_name()), relay=Relay(allow=()))
+    async with open_background() as nursery:
+        client = Node(config, nursery, announce=False)
+        try:
+            yield client
+        finally:
+            await client.leave()
+
+
+async def _dial_onwards(
+    client: Node, connection: Connection, hops: Sequence[str], stack: AsyncExitStack
+) -> tuple[str, ...]:
+    """Have each hop dialled by the one before, and keep the sessions that hold those links on the stack.
+
+    Returns the names of the nodes dialled.
+    """
+    passed: tuple[str, ...] = ()
+    for hop in hops:
+        session = await stack.enter_async_context(_session_along(client, connection, passed, "dial"))
+        passed = (*passed, await session.root.dial(hop))
+    return passed
+
+
+def _session_along(
+    client: Node, connection: Connection, way: tuple[str, ...], service: str
+) -> AbstractAsyncContextManager[Session]:
+    """A session with the last node of the way, or with the peer itself if the way is empty."""
+    target = way[-1] if way else ""
+    return client.session(target, via=way[:-1], service=service, connection=connection)

@@ -1,0 +1,377 @@
+"""A node: its listeners and dialers, the routes it knows, the circuits it forwards and the sessions it serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+
+import trio
+
+from rpyc_gateway.admission import asker, failure_of, forwarded, permitted, stamped, wanted
+from rpyc_gateway.config import Config, Dial
+from rpyc_gateway.connection import Connection, StreamHandler
+from rpyc_gateway.dialer import Dialer
+from rpyc_gateway.errors import Code, Denied, GatewayError, Unreachable
+from rpyc_gateway.node_service import NodeInfo, NodeService
+from rpyc_gateway.nursery import open_background
+from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
+from rpyc_gateway.proto.route import RouteTable
+from rpyc_gateway.reception import Reception
+from rpyc_gateway.registry import Neighbour, Registry
+from rpyc_gateway.remote_dial import DialService, SharedLinks, dial_through
+from rpyc_gateway.service import ClassicService
+from rpyc_gateway.serving import Offer, Serving
+from rpyc_gateway.session import Session
+from rpyc_gateway.splice import splice
+from rpyc_gateway.transport import Pipe, find_transport
+
+__all__ = ["Node", "NodeInfo", "Offer", "open_node"]
+
+LINKS = 4096  # links of one node, of which each may cost a file descriptor
+GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
+OPEN_WITHIN = 30.0  # seconds from OPEN to the far end's answer, at any number of hops
+
+logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_node(
+    config: Config | str | os.PathLike[str], *, services: Mapping[str, Offer] | None = None
+) -> AsyncIterator[Node]:
+    """Run a node as long as the body runs. `services` are served beside those that the configuration names.
+
+    When the body starts every listener is bound and the dialers are at work. Raises ConfigError if the configuration
+    cannot be used or a listener cannot be bound. Left in order, the neighbours are told (GOAWAY) and circuits have a
+    second to end; cancelled, they are cut.
+    """
+    if not isinstance(config, Config):
+        config = Config.load(config)
+    async with open_background() as nursery:
+        node = Node(config, nursery)
+        node.offer(_built_in(config, node, nursery) | dict(services or {}))
+        await node.start()
+        try:
+            yield node
+        finally:
+            await node.leave()
+
+
+def _built_in(config: Config, node: Node, nursery: trio.Nursery) -> dict[str, Offer]:
+    allow = {"node": ("*",), "dial": ("parent",)} | {serve.service: serve.allow for serve in config.serve}
+    links = SharedLinks(node, nursery)
+    return {
+        "classic": Offer(ClassicService, allow.get("classic", ())),
+        "node": Offer(partial(NodeService, node), allow["node"]),
+        "dial": Offer(partial(DialService, links), allow["dial"]),
+    }
+
+
+class Node:
+    """One node of the network, in this process; made by `open_node`.
+
+    It owns the links (as their Owner its methods are called in the trio thread with a link's turn held: they only step
+    machines and start tasks) and lends them to sessions. All its tasks live in the nursery it was given.
+    """
+
+    def __init__(self, config: Config, nursery: trio.Nursery, *, announce: bool = True) -> None:
+        self.name = config.node.name
+        self.vat = secrets.token_bytes(16)
+        self.epoch = secrets.randbits(64)
+        self.urls: list[str] = []
+        self._config = config
+        self._nursery = nursery
+        self._hello = Hello(name=self.name, vat=self.vat, epoch=self.epoch, announce=announce, routes=announce)
+        self._numbers = count(1)
+        self._neighbours: dict[Connection, Neighbour] = {}
+        self._up: dict[str, Neighbour] = {}
+        self._reception = Reception(self.name, partial(self._meet, dialler=False), self._drive)
+        self._registry = Registry(self.name, self.vat)
+        self._table = RouteTable(self.name, self.epoch, announce=announce)
+        self._changed = trio.Event()
+        self._serving = Serving(self.name, self.vat, nursery, {})
+        self._dialers: list[tuple[Dial, Dialer]] = []
+        self._departure: Failure | None = None
+        self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
+
+    @property
+    def closed(self) -> trio.Event:
+        """Set when the last listener on this process's own standard streams has ended: nobody can come any more."""
+        return self._reception.closed
+
+    # -- starting and leaving
+
+    def offer(self, offers: Mapping[str, Offer]) -> None:
+        """Serve these from now on, and nothing else."""
+        self._serving = Serving(self.name, self.vat, self._nursery, offers)
+
+    async def start(self) -> None:
+        """Bind the listeners, then start the dialers. Raises ConfigError if a listener cannot be had."""
+        for listen in self._config.listen:
+            self.urls += await self._nursery.start(self._reception.listen, listen)
+            logger.info("%s: listening on %s", self.name, self.urls[-1])
+        for dial in self._config.dial:
+            what = f"{dial.url} via {dial.via}" if dial.via else dial.url
+            dialer = Dialer(what, partial(self._dial, dial))
+            self._dialers.append((dial, dialer))
+            self._nursery.start_soon(dialer.run)
+        self._nursery.start_soon(self._tell_routes)
+
+    async def leave(self) -> None:
+        """Take nothing new, withdraw what was announced, and give the circuits a moment to end.
+
+        The tasks are the nursery's to cancel.
+        """
+        self._departure = Failure(Code.SHUTDOWN, f"{self.name} is shutting down", self.name)
+        neighbours = list(self._neighbours.values())
+        for neighbour in neighbours:
+            neighbour.connection.announce(Routes(withdraw=(self.name, *self._table.best())))
+            neighbour.connection.leave(self._departure, GRACE)
+        self._serving.close()
+        with trio.move_on_after(GRACE):
+            for neighbour in neighbours:
+                await neighbour.over.wait()
+
+    # -- what it does for its user
+
+    @asynccontextmanager
+    async def link(self, url: str) -> AsyncIterator[Connection]:
+        """Dial `url` once. The body starts when the link is established; it ends with the body.
+
+        Raises DialFailed, DuplicateNode, ProtocolError, Refused: what the world or the peer has against it.
+        """
+        async with self.link_neighbour(url) as neighbour:
+            yield neighbour.connection
+
+    @asynccontextmanager
+    async def link_neighbour(self, url: str) -> AsyncIterator[Neighbour]:
+        """`link`, with what this node knows of the peer."""
+        if self._departure is not None:
+            raise self._departure.error()
+        async with find_transport(url).connect(url) as pipe, open_background() as nursery:
+            neighbour = self._meet(pipe, dialler=True)
+            nursery.start_soon(self._drive, neighbour)
+            await neighbour.wait_established()
+            try:
+                yield neighbour
+            finally:
+                neighbour.connection.leave(
+                    Failure(Code.DONE, f"{self.name} needs this link no longer", self.name), GRACE
+                )
+                with trio.move_on_after(GRACE):
+                    await neighbour.over.wait()
+
+    @asynccontextmanager
+    async def session(
+        self,
+        target: str = "",
+        *,
+        via: Sequence[str] = (),
+        service: str = "classic",
+        connection: Connection | None = None,
+    ) -> AsyncIterator[Session]:
+        """A session with the service of a node: over this link, or by `via` and the routes known.
+
+        It is closed with the body. Raises Unreachable, NoService, Denied, LinkLost ... naming the hop that said so.
+        """
+        request = Open(target=target, service=service, via=tuple(via), path=(self.name,))
+        if connection is None:
+            connection, request = self._way(request)
+        session = Session(local=self.name, vat=self.vat, opener=True)
+        async with open_background() as nursery:
+            session.open(connection, request)
+            await nursery.start(session.run)
+            with trio.move_on_after(OPEN_WITHIN) as patience:
+                await session.wait_open()
+            if patience.cancelled_caught:
+                raise Unreachable(
+                    f"no answer from {target or connection.peer_name} within {OPEN_WITHIN:g} s", hop=self.name
+                )
+            yield session
+
+    async def wait_route(self, node: str) -> None:
+        """Wait until there is a way to `node`."""
+        while node != self.name and self._next(node) is None:
+            await self._changed.wait()
+
+    def nodes(self) -> list[NodeInfo]:
+        """This node, every node it knows a way to, and what it tries to reach in vain."""
+        known = [NodeInfo(self.name, (self.name,), 0, "", "self")]
+        for name, route in sorted(self._table.best().items()):
+            neighbour = self._next(name)
+            address = neighbour.address if neighbour else ""
+            known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up"))
+        for dial, dialer in self._dialers:
+            if dialer.state != "up":
+                reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state
+                known.append(NodeInfo("", (self.name, dial.via) if dial.via else (self.name,), 0, dial.url, reason))
+        return known
+
+    def holder(self, name: str) -> Neighbour | None:
+        """The neighbour that is linked under this name."""
+        return self._up.get(name)
+
+    # -- its links, as their Owner
+
+    def greeted(self, connection: Connection, peer: Hello) -> None:
+        neighbour = self._neighbours[connection]
+        neighbour.peer = peer
+        if self._departure is not None:
+            connection.refuse(self._departure)
+        elif len(self._up) >= LINKS:
+            connection.refuse(Failure(Code.LIMIT, f"{self.name} has {LINKS} links already", self.name))
+        else:
+            self._registry.claim(neighbour)
+
+    def established(self, connection: Connection) -> None:
+        neighbour = self._neighbours[connection]
+        assert neighbour.peer is not None
+        self._reception.decided(neighbour)
+        self._table.neighbour_up(neighbour.key, wants_routes=neighbour.peer.routes)
+        self._up[neighbour.key] = neighbour
+        neighbour.established.set()
+        self._routes_changed()
+        logger.log(self._level, "%s: linked with %s at %s", self.name, neighbour.peer.name, neighbour.address)
+
+    def routed(self, connection: Connection, routes: Routes) -> None:
+        neighbour = self._neighbours[connection]
+        if self._up.get(neighbour.key) is not neighbour:
+            return  # it is leaving, or another link has its name now
+        try:
+            self._table.receive(neighbour.key, routes)
+        except GatewayError as error:
+            connection.leave(failure_of(error, self.name), 0.0)
+        self._routes_changed()
+
+    def probed(self, connection: Connection) -> None:
+        self._registry.answered(self._neighbours[connection])
+
+    def leaving(self, connection: Connection, failure: Failure, grace: float) -> None:
+        neighbour = self._neighbours[connection]
+        logger.debug("%s: %s at %s is leaving: %s", self.name, connection.peer_name, neighbour.address, failure.text)
+        self._lose(neighbour)
+
+    def lost(self, connection: Connection, failure: Failure) -> None:
+        neighbour = self._neighbours.pop(connection)
+        self._reception.decided(neighbour)
+        neighbour.failure = failure
+        neighbour.over.set()
+        self._lose(neighbour)
+        what = "lost the link with" if neighbour.established.is_set() else "no link with"
+        name = neighbour.peer.name if neighbour.peer else "a stranger"
+        logger.log(
+            self._level, "%s: %s %s at %s: %s", self.name, what, name, neighbour.address, failure.text or failure.code
+        )
+
+    def opened(self, connection: Connection, label: int, request: Open, kind: CircuitClass) -> StreamHandler | None:
+        try:
+            return self._admit(self._neighbours[connection], label, request, kind)
+        except GatewayError as error:
+            connection.mux.reject(label, failure_of(error, self.name))
+            return None
+
+    # -- circuits
+
+    def _admit(self, neighbour: Neighbour, label: int, request: Open, kind: CircuitClass) -> StreamHandler:
+        connection = neighbour.connection
+        assert neighbour.peer is not None
+        request = stamped(request, neighbour.peer, name=self.name, identity=connection.pipe.identity)
+        node, request = wanted(request, self.name)
+        if node:
+            return self._forward(neighbour, label, request, kind, node)
+        handler = self._serving.admit(neighbour, label, request)
+        connection.mux.accept(label, (*request.path, self.name))
+        return handler
+
+    def _forward(self, neighbour: Neighbour, label: int, request: Open, kind: CircuitClass, node: str) -> StreamHandler:
+        if not permitted(self._config.relay.allow, request.origin):
+            raise Denied(f"{self.name} does not relay for {asker(request.origin)}", hop=self.name)
+        request = forwarded(request, self.name)
+        far = self._toward(node, request).connection
+        # Control is for the link's own frames: no circuit may go before those.
+        return splice(neighbour.connection, label, far, request, max(kind, CircuitClass.CALL))
+
+    def _way(self, request: Open) -> tuple[Connection, Open]:
+        """Where this node's own OPEN goes first."""
+        if not request.target and not request.via and len(self._up) == 1:
+            (only,) = self._up.values()
+            return only.connection, request
+        node, request = wanted(request, self.name)
+        if not node:
+            raise Unreachable(
+                f"{request.target or 'no node'} is not another node: {self.name} opens sessions to others",
+                hop=self.name,
+            )
+        return self._toward(node, request).connection, request
+
+    def _toward(self, node: str, request: Open) -> Neighbour:
+        neighbour = self._next(node)
+        if neighbour is None:
+            must = ", which this circuit must pass (via)" if request.via else ""
+            raise Unreachable(f"{self.name} knows no way to {node!r}{must}", hop=self.name)
+        return neighbour
+
+    def _next(self, node: str) -> Neighbour | None:
+        """The first link towards a node. A neighbour is known before its first ROUTE has come."""
+        return self._up.get(node) or self._up.get(self._table.next_hop(node) or "")
+
+    # -- links
+
+    def _meet(self, pipe: Pipe, *, dialler: bool) -> Neighbour:
+        connection = Connection(pipe, self._hello, self, dialler=dialler)
+        neighbour = self._neighbours[connection] = Neighbour(connection, next(self._numbers))
+        return neighbour
+
+    def _lose(self, neighbour: Neighbour) -> None:
+        """A link is over or about to be: nothing new goes there, and its name is free."""
+        if neighbour.peer is None:
+            return
+        if self._up.get(neighbour.key) is neighbour:
+            del self._up[neighbour.key]
+            self._table.neighbour_down(neighbour.key)
+            self._routes_changed()
+        self._registry.release(neighbour)
+
+    async def _drive(self, neighbour: Neighbour) -> None:
+        try:
+            await neighbour.connection.run()
+        except Exception:  # a defect of ours; the other links go on
+            logger.exception("%s: the link to %s failed", self.name, neighbour.address)
+        finally:
+            if neighbour.connection in self._neighbours:
+                self.lost(neighbour.connection, Failure(Code.INTERNAL, f"{self.name} gave up this link", self.name))
+
+    async def _dial(self, dial: Dial, up: Callable[[], None]) -> None:
+        """One attempt of a dialer: raises when the link is over or did not come to be. A node that leaves makes no more of them."""
+        try:
+            if dial.via is not None:
+                await dial_through(self, dial.via, dial.url, up)
+            else:
+                async with self.link_neighbour(dial.url) as neighbour:
+                    up()
+                    await neighbour.over.wait()
+                raise neighbour.reason()
+        except GatewayError:
+            if self._departure is None:
+                raise
+        await trio.sleep_forever()
+
+    # -- routes
+
+    def _routes_changed(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
+
+    async def _tell_routes(self) -> None:
+        """Tell every neighbour what has changed for it, many changes in one go."""
+        while True:
+            changed = self._changed
+            for key, neighbour in list(self._up.items()):
+                routes = self._table.pending(key) if self._up.get(key) is neighbour else None
+                if routes is not None:
+                    neighbour.connection.announce(routes)
+            await changed.wait()

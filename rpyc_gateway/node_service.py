@@ -1,0 +1,36 @@
+"""The service "node": what a node tells anybody about the network it sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+from rpyc_gateway.service import Service, expose
+
+
+class NodeInfo(NamedTuple):
+    """A node as another sees it."""
+
+    name: str  # "" for a dial that has not reached anybody
+    path: tuple[str, ...]  # from the node that tells, to the one told of
+    cost: int
+    link: str  # the address of the first link, or the URL that is dialled
+    state: str  # "self", "up", or what the dialer does and why
+
+
+class InformedNode(Protocol):
+    """What the service needs of its node."""
+
+    def nodes(self) -> Iterable[NodeInfo]: ...
+
+
+class NodeService(Service):
+    """Answers with plain tuples: a NamedTuple would travel by reference."""
+
+    def __init__(self, node: InformedNode) -> None:
+        self._node = node
+
+    @expose
+    async def nodes(self) -> tuple[tuple[str, tuple[str, ...], int, str, str], ...]:
+        """One `(name, path, cost, link, state)` for each node known: the fields of NodeInfo."""
+        return tuple((info.name, info.path, info.cost, info.link, info.state) for info in self._node.nodes())
