@@ -1,0 +1,62 @@
+"""Python objects of another process, used as if they were local, across any chain of gateways."""
+
+from rpyc_gateway import ops
+from rpyc_gateway.calls import checkpoint
+from rpyc_gateway.client import open_session
+from rpyc_gateway.config import Config
+from rpyc_gateway.errors import (
+    Cancelled,
+    ConfigError,
+    Denied,
+    DialFailed,
+    DuplicateNode,
+    EncodeError,
+    GatewayError,
+    LimitExceeded,
+    LinkLost,
+    NoService,
+    NotExposed,
+    ProtocolError,
+    Refused,
+    RemoteError,
+    SessionClosed,
+    Unreachable,
+)
+from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.proto.raised import remote_path, remote_traceback
+from rpyc_gateway.service import Service, expose
+from rpyc_gateway.sync import BlockingSession, connect, serve
+from rpyc_gateway.version import __version__
+
+__all__ = [
+    "BlockingSession",
+    "Cancelled",
+    "Config",
+    "ConfigError",
+    "Denied",
+    "DialFailed",
+    "DuplicateNode",
+    "EncodeError",
+    "GatewayError",
+    "LimitExceeded",
+    "LinkLost",
+    "NoService",
+    "Node",
+    "NotExposed",
+    "ProtocolError",
+    "Refused",
+    "RemoteError",
+    "Service",
+    "SessionClosed",
+    "Unreachable",
+    "__version__",
+    "checkpoint",
+    "connect",
+    "expose",
+    "open_node",
+    "open_session",
+    "ops",
+    "remote_path",
+    "remote_traceback",
+    "serve",
+]

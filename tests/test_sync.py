@@ -1,0 +1,309 @@
+"""The blocking face: threads that use the objects of another node while trio runs in the background."""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import trio
+
+import rpyc_gateway as gw
+from rpyc_gateway import sync
+from rpyc_gateway.config import Config, Dial, Listen, NodeSection
+from tests.house import CLASSIC
+
+
+async def _serve_chain(ready: SimpleQueue[Any]) -> None:
+    lab = Config(node=NodeSection(name="lab"), listen=(Listen(url="memory://sync-lab"),), serve=CLASSIC)
+    hq = Config(
+        node=NodeSection(name="hq"), listen=(Listen(url="tcp://127.0.0.1:0"),), dial=(Dial(url="memory://sync-lab"),)
+    )
+    async with gw.open_node(lab), gw.open_node(hq) as gate:
+        await gate.wait_route("lab")
+        over = trio.Event()
+        ready.put((gate.urls[0], trio.lowlevel.current_trio_token(), over.set))
+        await over.wait()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    """Where to connect to: hq, with lab behind it, in a thread of their own."""
+    ready: SimpleQueue[Any] = SimpleQueue()
+    thread = threading.Thread(target=trio.run, args=(_serve_chain, ready))
+    thread.start()
+    address, token, stop = ready.get()
+    yield address
+    token.run_sync_soon(stop)
+    thread.join()
+
+
+@pytest.fixture
+def conn(url: str) -> Iterator[gw.BlockingSession]:
+    with gw.connect(url, node="lab", name="laptop") as session:
+        yield session
+
+
+def test_the_vocabulary_of_rpyc(conn: gw.BlockingSession) -> None:
+    assert conn.modules.os.path.join("a", "b") == "a/b"
+    assert conn.modules["os.path"].join("a", "b") == "a/b"
+    assert "os" in conn.modules
+    assert "no_such_module" not in conn.modules
+    conn.modules.sys.path.append("lucy")
+    assert conn.modules.sys.path[-1] == "lucy"
+    assert conn.modules.sys.path.pop() == "lucy"
+    assert conn.builtins.len((1, 2)) == conn.builtin.len((1, 2)) == 2
+    conn.execute("x = 6")
+    assert conn.namespace["x"] * conn.eval("x + 1") == 42
+    assert conn.root.eval("x") == 6
+    assert conn.ping("there") == "there"
+    assert conn.path == ("laptop", "hq", "lab")
+    assert repr(conn) == "<BlockingSession laptop -> hq -> lab open>"
+
+
+def test_a_remote_exception_has_its_type_and_both_tracebacks(conn: gw.BlockingSession) -> None:
+    with pytest.raises(FileNotFoundError, match="/no/such/file") as caught:
+        conn.builtins.open("/no/such/file")
+    assert "remote traceback (lab -> hq)" in caught.value.__notes__[-1]
+
+
+def test_a_proxy_behaves_as_what_it_stands_for(conn: gw.BlockingSession) -> None:
+    items = conn.eval("[3, 1, 2]")
+    assert (len(items), items[0], 2 in items, list(items), sorted(items)) == (3, 3, True, [3, 1, 2], [1, 2, 3])
+    items += [4]
+    items[0] = 9
+    del items[1]
+    assert list(items) == [9, 2, 4]
+    assert list(items * 2) == [9, 2, 4] * 2
+    assert isinstance(items, list)
+    assert not callable(items)
+    assert repr(items) == str(items) == "[9, 2, 4]"
+    assert "append" in dir(items)
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(items)
+    table = conn.eval("{'a': 1}")
+    assert dict(table.items()) == {"a": 1}
+    with conn.eval("__import__('io').StringIO('text')") as file:
+        assert file.read() == "text"
+    assert file.closed
+
+
+def test_one_object_has_one_proxy_and_comes_home_as_itself(conn: gw.BlockingSession) -> None:
+    conn.execute("kept = []")
+    assert conn.namespace["kept"] is conn.namespace["kept"]
+    mine = object()
+    conn.execute("def same(x): return x")
+    assert conn.namespace["same"](mine) is mine
+    thing = conn.eval("object()")
+    assert {thing: 1}[thing] == 1
+
+
+def test_a_context_manager_there_sees_the_exception_here(conn: gw.BlockingSession) -> None:
+    conn.execute(
+        dedent("""
+        class Swallow:
+            def __enter__(self): return self
+            def __exit__(self, kind, error, traceback):
+                self.seen = kind.__name__, error.args
+                return kind is ValueError
+        """)
+    )
+    swallow = conn.namespace["Swallow"]()
+    with swallow:
+        raise ValueError("gulp")
+    assert swallow.seen == ("ValueError", ("gulp",))
+    with pytest.raises(KeyError), swallow:
+        raise KeyError("not this one")
+
+
+def test_calls_of_one_thread_run_in_one_far_thread_and_those_of_others_in_parallel(conn: gw.BlockingSession) -> None:
+    conn.execute("import threading; barrier = threading.Barrier(4, timeout=10)")
+    assert len({conn.eval("threading.get_ident()") for _ in range(5)}) == 1
+    with conn.eval("threading.RLock()") as held:
+        assert held
+    with ThreadPoolExecutor(4) as pool:
+        far = list(pool.map(lambda _: conn.eval("(barrier.wait(), threading.get_ident())[1]"), range(4)))
+    assert len(set(far)) == 4
+
+
+def test_an_idle_client_answers_callbacks(conn: gw.BlockingSession) -> None:
+    called = threading.Event()
+    conn.execute("def later(f): __import__('threading').Timer(0, f).start()")
+    conn.namespace["later"](called.set)
+    assert called.wait(10)
+
+
+def test_callbacks_run_on_the_stack_of_the_thread_that_waits_for_them(conn: gw.BlockingSession) -> None:
+    conn.execute("def call(f, *args): return f(*args)")
+    call = conn.namespace["call"]
+    threads: set[int] = set()
+
+    def down(depth: int) -> int:
+        threads.add(threading.get_ident())
+        return 0 if depth == 0 else 1 + call(down, depth - 1)
+
+    assert call(down, 40) == 40
+    assert threads == {threading.get_ident()}
+
+
+def test_threads_share_a_session_and_sessions_share_a_link(url: str, conn: gw.BlockingSession) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(conn.ping, range(200))) == list(range(200))
+    with gw.connect(url, node="lab", name="laptop") as other:
+        assert other._session._connection is conn._session._connection
+        assert other.ping(1) == 1
+    assert conn.ping(2) == 2
+
+
+def test_what_is_dropped_dies_there_before_the_next_call(conn: gw.BlockingSession) -> None:
+    conn.execute("class Mortal:\n def __del__(self): dead.append(1)\ndead = []")
+    mortal = conn.namespace["Mortal"]()
+    assert conn.eval("len(dead)") == 0
+    del mortal
+    gc.collect()
+    assert conn.eval("len(dead)") == 1
+
+
+def test_a_closed_session_says_so(url: str) -> None:
+    conn = gw.connect(url, node="lab")
+    items = conn.eval("[]")
+    conn.close()
+    conn.close()
+    assert conn.closed
+    with pytest.raises(EOFError, match="closed here"):
+        conn.eval("1")
+    assert "closed here" in repr(items)
+
+
+def test_errors_on_the_way_are_typed_and_name_the_hop(url: str) -> None:
+    with pytest.raises(gw.Unreachable, match="mars"):
+        gw.connect(url, node="mars")
+    with pytest.raises(gw.Denied, match="classic"):
+        gw.connect(url)  # hq itself serves nobody
+    with pytest.raises(gw.NoService, match="tea"):
+        gw.connect(url, node="lab", service="tea")
+    with pytest.raises(gw.DialFailed, match=r"127\.0\.0\.1"):
+        gw.connect("tcp://127.0.0.1:1")
+
+
+async def test_a_blocking_proxy_in_the_trio_thread_raises_at_once(url: str) -> None:
+    conn = await trio.to_thread.run_sync(lambda: gw.connect(url, node="lab"))
+    try:
+        with pytest.raises(RuntimeError, match="runs trio"):
+            sync._background().run(_touch, conn)
+    finally:
+        await trio.to_thread.run_sync(conn.close)
+
+
+async def _touch(conn: gw.BlockingSession) -> None:
+    conn.ping()
+
+
+def test_a_finalizer_that_calls_while_the_turn_is_held_is_refused(conn: gw.BlockingSession) -> None:
+    with conn._session.step(), pytest.raises(RuntimeError, match="finalizer"):
+        conn.ping()
+    assert conn.ping(1) == 1
+
+
+def run_script(url: str, body: str) -> subprocess.Popen[str]:
+    script = f"import rpyc_gateway as gw\nconn = gw.connect({url!r}, node='lab')\n{dedent(body)}"
+    return subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def test_ctrl_c_interrupts_a_call_and_cancels_it_there(url: str) -> None:
+    program = run_script(
+        url,
+        """
+        conn.execute('''
+        import threading
+        over = threading.Event()
+        def work(tell):
+            try:
+                while True: tell()
+            finally: over.set()
+        ''')
+        told = []
+        def tell():
+            if not told: print("working", flush=True)
+            told.append(1)
+        try:
+            conn.namespace["work"](tell)
+        except KeyboardInterrupt:
+            print("over:", conn.eval("over.wait(10)"), conn.ping("well"))
+        """.replace("\n        ", "\n"),
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == "working\n"
+        program.send_signal(signal.SIGINT)
+        output, _ = program.communicate(timeout=20)
+    assert output == "over: True well\n", output
+    assert program.returncode == 0
+
+
+def test_a_forked_child_cannot_use_the_session_and_may_open_its_own(url: str) -> None:
+    program = run_script(
+        url,
+        f"""
+        import os
+        child = os.fork()
+        if child == 0:
+            try: conn.ping()
+            except EOFError as error: print("forked" in str(error), flush=True)
+            with gw.connect({url!r}, node="lab") as own: print(own.ping("child"), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(conn.ping("parent"))
+        """.replace("\n        ", "\n"),
+    )
+    output, _ = program.communicate(timeout=20)
+    assert output == "True\nchild\nparent\n", output
+
+
+def test_a_program_that_never_closes_ends_all_the_same(url: str) -> None:
+    program = run_script(url, "items = conn.eval('[1]'); print(len(items))")
+    output, _ = program.communicate(timeout=20)
+    assert (output, program.returncode) == ("1\n", 0)
+
+
+class Adder(gw.Service):
+    @gw.expose
+    def add(self, a: int, b: int) -> int:
+        return a + b
+
+
+def test_a_service_is_served_in_three_lines(tmp_path: Any) -> None:
+    socket = f"unix://{tmp_path}/adder.sock"
+    script = dedent(f"""
+        import rpyc_gateway as gw
+        class Adder(gw.Service):
+            @gw.expose
+            def add(self, a, b): return a + b
+        gw.serve(Adder, {socket!r})
+    """)
+    program = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
+    with program:
+        try:
+            while not os.path.exists(tmp_path / "adder.sock"):
+                assert program.poll() is None, program.communicate()
+            with gw.connect(socket, service="adder") as conn:
+                assert conn.root.add(2, 3) == 5
+                with pytest.raises(gw.NotExposed):
+                    _ = conn.root.on_connect
+        finally:
+            program.send_signal(signal.SIGINT)
+            program.communicate(timeout=20)
+
+
+def test_where_a_service_may_not_listen_is_an_error() -> None:
+    with pytest.raises(gw.ConfigError, match="insecure"):
+        gw.serve(Adder, "tcp://0.0.0.0:0")
