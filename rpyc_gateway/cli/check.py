@@ -1,0 +1,34 @@
+"""`rpyc-gw check`: is this configuration right, without running it?"""
+
+from __future__ import annotations
+
+import click
+
+from rpyc_gateway.cli.options import log_to_stderr, verbosity
+
+__all__ = ["check"]
+
+
+@click.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
+@verbosity
+@click.pass_context
+def check(ctx: click.Context, files: tuple[str, ...]) -> None:
+    """Check configurations without running them.
+
+    Prints every mistake as file:line:column: key: what is wrong, and exits with 78 if there is one.
+    """
+    from rpyc_gateway.config import Config
+    from rpyc_gateway.errors import ConfigError
+
+    log_to_stderr(ctx)
+    problems: list[str] = []
+    for file in files:
+        try:
+            config = Config.load(file)
+        except ConfigError as exc:
+            problems += exc.problems
+        else:
+            click.echo(f"{file}: ok, node {config.node.name}")
+    if problems:
+        raise ConfigError(problems)

@@ -1,0 +1,80 @@
+"""`rpyc-gw eval` and `rpyc-gw exec`: run code on a node, and have its output here."""
+
+from __future__ import annotations
+
+import sys
+from importlib.resources import files
+from typing import BinaryIO
+
+import click
+
+from rpyc_gateway.cli.options import log_to_stderr, node_argument, url_options, verbosity
+
+__all__ = ["evaluate", "execute"]
+
+
+@click.command("eval")
+@url_options
+@node_argument
+@click.argument("expression", metavar="EXPR")
+@verbosity
+@click.pass_context
+def evaluate(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str, expression: str) -> None:
+    """Print the value of a Python expression on NODE, as print() would.
+
+    An exception there is shown with its traceback on standard error; the exit code is 1.
+    """
+    log_to_stderr(ctx)
+    ctx.exit(_run_there(url, via, node, expression.encode(), "<expression>", "eval"))
+
+
+@click.command("exec")
+@url_options
+@node_argument
+@click.argument("file", type=click.File("rb"))
+@verbosity
+@click.pass_context
+def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str, file: BinaryIO) -> None:
+    """Run a Python FILE of this machine on NODE; '-' reads standard input.
+
+    What it prints appears here, output and errors apart. An exception there is shown with its traceback on standard error; the
+    exit code is 1, or that of its sys.exit(). What other threads print there stays there.
+    """
+    log_to_stderr(ctx)
+    ctx.exit(_run_there(url, via, node, file.read(), getattr(file, "name", "<stdin>"), "exec"))
+
+
+def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: bytes, filename: str, mode: str) -> int:
+    """Returns the exit code. Raises what connecting raises, and what writing to our own streams raised."""
+    from rpyc_gateway.sync import connect
+
+    program = files("rpyc_gateway.cli").joinpath("remote.py").read_text(encoding="utf-8")
+    terminal = _Terminal()
+    with connect(list(url), node=node, via=via) as conn:
+        conn.execute(program)
+        try:
+            return int(conn.namespace["run"](source, filename, mode, terminal.print_output, terminal.print_errors))
+        finally:
+            if terminal.ended is not None:
+                raise terminal.ended
+
+
+class _Terminal:
+    """Our own streams, for the far side to print on. When nobody reads the output any more, the far side's print fails, and
+    what it has to say about that is not worth printing.
+    """
+
+    ended: OSError | None = None
+
+    def print_output(self, text: str) -> None:
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as exc:
+            self.ended = exc
+            raise
+
+    def print_errors(self, text: str) -> None:
+        if self.ended is None:
+            sys.stderr.write(text)
+            sys.stderr.flush()

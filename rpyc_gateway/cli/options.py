@@ -1,0 +1,84 @@
+"""The options that several commands share, and what they do to the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["chattiness", "config_option", "log_to_stderr", "node_argument", "url_options", "verbosity"]
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+_CHATTINESS = f"{__name__}.chattiness"
+_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+
+
+def chattiness(ctx: click.Context) -> int:
+    """How many -v were given, less the -q, before and behind the command."""
+    return int(ctx.meta.get(_CHATTINESS, 0))
+
+
+def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING) -> None:
+    """Log from level `usual` upwards; each -v is one level more, each -q one less."""
+    step = _LEVELS.index(usual) + chattiness(ctx)
+    level = _LEVELS[max(0, min(step, len(_LEVELS) - 1))]
+    logging.basicConfig(
+        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True
+    )
+
+
+def _chattier(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:
+    ctx.meta[_CHATTINESS] = chattiness(ctx) + count
+
+
+def _quieter(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:
+    ctx.meta[_CHATTINESS] = chattiness(ctx) - count
+
+
+def verbosity(command: _Command) -> _Command:
+    """-v and -q."""
+    command = click.option("-q", "--quiet", count=True, expose_value=False, callback=_quieter, help="Log less.")(
+        command
+    )
+    return click.option(
+        "-v",
+        "--verbose",
+        count=True,
+        expose_value=False,
+        callback=_chattier,
+        help="Log more, and show tracebacks. Twice: all.",
+    )(command)
+
+
+def _known_urls(_ctx: click.Context, _parameter: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
+    """Of several hops only the first is dialled here; what the others need is theirs."""
+    from rpyc_gateway.errors import ConfigError
+    from rpyc_gateway.transport import find_transport
+
+    try:
+        problem = find_transport(urls[0]).check(urls[0])
+    except ConfigError as exc:
+        raise click.BadParameter(str(exc)) from exc
+    if problem is not None:
+        raise click.BadParameter(f"{urls[0]} {problem}")
+    return urls
+
+
+def url_options(command: _Command) -> _Command:
+    """--url and --via: the way to a node."""
+    command = click.option("--via", metavar="NODE", multiple=True, help="A node to pass on the way; may be repeated.")(
+        command
+    )
+    return click.option(
+        "--url",
+        required=True,
+        multiple=True,
+        callback=_known_urls,
+        help="A node to begin at; repeated, each hop is dialled by the one before.",
+    )(command)
+
+
+node_argument = click.argument("node")
+config_option = click.option("--config", metavar="FILE", type=click.Path(), help="The node's configuration (TOML).")

@@ -1,0 +1,97 @@
+"""`rpyc-gw run`: the gateway itself, in the foreground, until it is told to end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sysconfig
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from rpyc_gateway.cli.options import config_option, log_to_stderr, verbosity
+
+if TYPE_CHECKING:
+    import trio
+
+    from rpyc_gateway.config import Config
+    from rpyc_gateway.gateway import Node
+
+__all__ = ["put_own_scripts_first", "run", "run_node"]
+
+log = logging.getLogger(__name__)
+
+
+@click.command()
+@config_option
+@verbosity
+@click.pass_context
+def run(ctx: click.Context, config: str | None) -> None:
+    """Run a gateway in the foreground.
+
+    SIGTERM and Ctrl-C end it orderly; a second one at once.
+    """
+    from rpyc_gateway.config import Config
+
+    if config is None:
+        raise click.UsageError("--config FILE is required")
+    log_to_stderr(ctx, usual=logging.INFO)
+    run_node(Config.load(config), _for_ever)
+
+
+def run_node(config: Config, wait_end: Callable[[Node], Awaitable[None]]) -> None:
+    """Run a node until `wait_end` returns or a signal asks for its end. Raises what opening the node raises."""
+    import trio
+
+    from rpyc_gateway.gateway import open_node
+
+    async def main() -> None:
+        told = trio.Event()
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_hear_signals, told)
+            async with open_node(config) as node:
+                async with trio.open_nursery() as ends:
+                    for end in (told.wait, partial(wait_end, node)):
+                        ends.start_soon(_end_with, end, ends.cancel_scope)
+                log.info("%s ends", node.name)
+            nursery.cancel_scope.cancel()
+
+    put_own_scripts_first()
+    trio.run(main)
+
+
+async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
+
+
+async def _hear_signals(told: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
+    """The first SIGTERM or Ctrl-C sets `told`; the next one has its usual effect, at once."""
+    import trio
+
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started()
+        async for number in signals:
+            log.info("%s: ending; once more ends at once", signal.Signals(number).name)
+            break
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    told.set()
+
+
+async def _for_ever(_node: Node) -> None:
+    import trio
+
+    await trio.sleep_forever()
+
+
+def put_own_scripts_first() -> None:
+    """Let children find this installation's `rpyc-gw`, also where its virtual environment is not activated."""
+    scripts = sysconfig.get_path("scripts")
+    paths = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    if paths[0] != scripts and (Path(scripts) / "rpyc-gw").exists():
+        os.environ["PATH"] = os.pathsep.join([scripts, *paths])

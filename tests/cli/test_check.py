@@ -1,0 +1,40 @@
+"""`rpyc-gw check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from rpyc_gateway.cli import main
+
+
+def test_a_right_file_is_ok(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[node]\nname = 'hq'\n")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert (result.exit_code, result.output) == (0, f"{file}: ok, node hq\n")
+
+
+def test_every_mistake_of_every_file_is_told_at_once(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.toml", tmp_path / "b.toml"
+    first.write_text("[node]\nnmae = 'x'\nname = 3\n")
+    second.write_text("[[listen]]\nurl = 'tcp://0.0.0.0:1'\n")
+    result = CliRunner().invoke(main, ["check", str(first), str(second), str(tmp_path / "none.toml")])
+    assert (result.exit_code, result.stdout) == (78, "")
+    lines = result.stderr.splitlines()
+    assert [line.split(": ")[0] for line in lines] == [
+        f"{first}:2:1",
+        f"{first}:3:1",
+        f"{second}:2:1",
+        f"{tmp_path}/none.toml",
+    ]
+
+
+def test_a_risk_is_named_without_failing(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text("[[listen]]\nurl = 'tcp://127.0.0.1:1'\n[[serve]]\nservice = 'classic'\nallow = ['*']\n")
+    result = CliRunner().invoke(main, ["check", str(file)])
+    assert result.exit_code == 0
+    assert "every local user has your shell" in result.stderr
+    assert "every local user" not in CliRunner().invoke(main, ["-q", "check", str(file)]).stderr
