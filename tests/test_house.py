@@ -1,0 +1,109 @@
+"""The house in order: every room has its tests, the front door says what it did yesterday, the signs point where they say."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import rpyc_gateway
+from rpyc_gateway.config import Config
+
+ROOT = Path(__file__).parents[1]
+
+# Modules without a test file of their own, and who tests them instead.
+TESTED_ELSEWHERE = {
+    "rpyc_gateway/__init__.py": "here: the public names",
+    "rpyc_gateway/__main__.py": "tests/cli/test_main.py",
+    "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
+    "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
+    "rpyc_gateway/version.py": "tests/cli/test_main.py",
+    "rpyc_gateway/proto/__init__.py": "nothing in it",
+    "rpyc_gateway/proto/events.py": "tests/proto/test_mux.py: what a machine says is seen in its tests",
+    "rpyc_gateway/proto/labels.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
+    "rpyc_gateway/proto/stream.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
+    "rpyc_gateway/proto/streams.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
+    "rpyc_gateway/proto/turns.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
+    "rpyc_gateway/proto/facts.py": "tests/proto/test_rpc.py",
+    "transports/rpyc_transports/__init__.py": "nothing in it",
+}
+
+
+PUBLIC = """
+    connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback
+    GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
+    DialFailed LinkLost SessionClosed Cancelled RemoteError
+"""
+
+
+def test_the_front_door_has_the_names_that_users_rely_on() -> None:
+    """To add one is a decision; to take one away breaks somebody's program (CHANGELOG.md)."""
+    names = {name for name in dir(rpyc_gateway) if not name.startswith("_")}
+    rooms = {name for name in names if isinstance(getattr(rpyc_gateway, name), ModuleType)} - {"ops"}
+    assert names - rooms == set(PUBLIC.split())
+
+
+def modules() -> list[str]:
+    found = [*ROOT.glob("rpyc_gateway/**/*.py"), *ROOT.glob("transports/rpyc_transports/**/*.py")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in found)
+
+
+def home_of_tests(module: str) -> str:
+    """`rpyc_gateway/cli/run.py` is tested in `tests/cli/test_run.py`."""
+    room, _, name = module.rpartition("/")
+    room = re.sub(
+        r"^rpyc_gateway|^transports/rpyc_transports", lambda root: "transports" if "/" in root[0] else "", room
+    )
+    return "/".join(filter(None, ("tests", room.strip("/"), f"test_{name}")))
+
+
+@pytest.mark.parametrize("module", modules())
+def test_every_module_is_tested_where_one_looks_for_it(module: str) -> None:
+    where = TESTED_ELSEWHERE.get(module)
+    assert where or (ROOT / home_of_tests(module)).exists(), (
+        f"write {home_of_tests(module)}, or say here who tests it instead"
+    )
+    if where:
+        assert not (ROOT / home_of_tests(module)).exists(), "it has its own tests: take it off the list"
+
+
+def test_the_list_of_exceptions_names_only_what_exists() -> None:
+    assert set(TESTED_ELSEWHERE) <= set(modules())
+
+
+def test_the_readme_has_the_two_commands_that_the_gate_runs() -> None:
+    commands = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("python3 -m venv ")]
+    assert commands == [
+        "python3 -m venv .venv && .venv/bin/pip install . && .venv/bin/rpyc-gw demo",
+        "python3 -m venv .venv && .venv/bin/pip install -e '.[dev]' && .venv/bin/python -m pytest",
+    ]
+    # The gate takes them from the README; these are all it may know of them.
+    assert "grep '^python3 -m venv ' README.md" in (ROOT / ".ci/run").read_text()
+
+
+@pytest.mark.parametrize("file", sorted(ROOT.glob("configs/*.toml")), ids=lambda file: file.name)
+def test_every_configuration_we_ship_is_right(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    Config.load(file)
+    assert not caplog.records
+
+
+def test_every_transport_we_register_can_be_loaded() -> None:
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["rpyc_gateway.transports"]
+    installed = {entry.name: entry for entry in entry_points(group="rpyc_gateway.transports")}
+    assert set(ours) <= set(installed)
+    assert all(installed[name].load().reliable for name in ours)
+
+
+def test_the_version_is_one_number() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert rpyc_gateway.__version__ == project["version"]
+
+
+def test_links_within_the_documents_lead_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *ROOT.glob("docs/*.md")):
+        for target in re.findall(r"\[[\w./ -]+\]\((?!https?:)([^)#]+)", page.read_text()):
+            assert (page.parent / target).exists(), f"{page.name} points to {target}"
