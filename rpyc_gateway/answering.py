@@ -12,8 +12,8 @@ from rpyc_gateway.asking import Asking
 from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
+from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.raised import write_exception
-from rpyc_gateway.proto.rpc import Called
 from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy

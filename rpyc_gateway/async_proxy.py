@@ -12,7 +12,7 @@ import trio
 
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.program import Step
-from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import DEPTH, Result
 
 __all__ = ["AsyncProxy", "async_proxy", "build", "record_op"]

@@ -11,7 +11,7 @@ import trio
 
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.program import Face, Outcome, RaisedAt, Running, run
-from rpyc_gateway.proto.rpc import Called
+from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.service import Policy
 from rpyc_gateway.waiters import ThreadWaiter
 

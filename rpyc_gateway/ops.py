@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rpyc_gateway.async_proxy import AsyncProxy, record_op
-from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.messages import Verb
 
 
 def setattr(proxy: AsyncProxy, name: builtins.str, value: object) -> AsyncProxy:  # noqa: A001  # mirrors the builtin

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.raised import read_exception, write_exception
-from rpyc_gateway.proto.rpc import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.service import Policy
 

@@ -9,8 +9,7 @@ from typing import Any
 from rpyc_gateway.classes import SPECIAL, local_class
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
-from rpyc_gateway.proto.messages import ClassInfo
-from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.messages import ClassInfo, Verb
 
 __all__ = ["Proxy", "blocking_proxy"]
 

@@ -10,7 +10,8 @@ from rpyc_gateway.async_proxy import async_proxy
 from rpyc_gateway.classes import describe
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
 from rpyc_gateway.program import Face
-from rpyc_gateway.proto.rpc import ExportDraft, HomeDraft, Import, Rpc
+from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
+from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.proxy import blocking_proxy
 

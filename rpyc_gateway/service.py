@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
-from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.messages import Verb
 
 __all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for"]
 

@@ -21,10 +21,10 @@ from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, SessionClosed, error_for
 from rpyc_gateway.held import Held
-from rpyc_gateway.proto import rpc as facts
+from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
-from rpyc_gateway.proto.messages import ClassInfo, SessionInfo
-from rpyc_gateway.proto.rpc import Rpc, RpcStatistics, Verb
+from rpyc_gateway.proto.messages import ClassInfo, SessionInfo, Verb
+from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for
 from rpyc_gateway.version import __version__
@@ -328,7 +328,7 @@ class Session:
         if self._pid != os.getpid():
             raise SessionClosed("this session belongs to the process that forked this one; open a new one here")
 
-    def statistics(self) -> RpcStatistics:
+    def statistics(self) -> facts.RpcStatistics:
         """What the session holds: open questions both ways, objects lent, objects held."""
         return self.rpc.statistics()
 

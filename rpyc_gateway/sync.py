@@ -15,7 +15,7 @@ from rpyc_gateway.client import Way, open_way
 from rpyc_gateway.config import Config, Listen, NodeSection, Serve, default_name, explain
 from rpyc_gateway.errors import ConfigError, GatewayError, SessionClosed
 from rpyc_gateway.gateway import open_node
-from rpyc_gateway.proto.rpc import Verb
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import Proxy, blocking_proxy
 from rpyc_gateway.service import Service
 from rpyc_gateway.serving import Offer

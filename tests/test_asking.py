@@ -8,6 +8,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.proto.messages import Verb
 from tests.house import HOPS, open_lab, wait_until
 
 
@@ -52,8 +53,6 @@ async def test_a_deadline_travels() -> None:
 
 async def test_a_peer_that_names_what_it_was_never_given_hears_so() -> None:
     async with open_lab() as lab:
-        from rpyc_gateway.proto.rpc import Verb
-
         with pytest.raises(gw.ProtocolError, match="object 999"):
             await lab._asking.ask_async(999, ((Verb.GET, 0, "x"),))
         assert await lab.ping(1) == 1

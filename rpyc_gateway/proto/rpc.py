@@ -22,42 +22,19 @@ from rpyc_gateway.proto.facts import (
     Dismissed,
     Ended,
     Event,
-    ExportDraft,
     Failed,
     Greeted,
-    HomeDraft,
-    Import,
     Rejected,
     Released,
     RpcStatistics,
 )
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.proto.lending import Lending
-from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo, SessionLimits, Verb
+from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo, SessionLimits
 from rpyc_gateway.proto.tables import Classes, Exports, Imports
 from rpyc_gateway.proto.values import LARGE, Draft, Payload
 
-__all__ = [
-    "Answered",
-    "Broken",
-    "BulkConsumed",
-    "BulkWanted",
-    "Called",
-    "CancelRequested",
-    "Dismissed",
-    "Ended",
-    "Event",
-    "ExportDraft",
-    "Failed",
-    "Greeted",
-    "HomeDraft",
-    "Import",
-    "Rejected",
-    "Released",
-    "Rpc",
-    "RpcStatistics",
-    "Verb",
-]
+__all__ = ["Rpc"]
 
 _RELEASE_BATCH = 2000
 """Pairs in one RELEASE, so that it stays a short message."""
