@@ -178,8 +178,11 @@ class Asking:
                 waiting.remove(waiter)
                 if not waiting:
                     del self._by_cause[cause]
-        for task in waiter.leftovers():
-            workers.submit(task)
+        for item in waiter.leftovers():
+            if type(item) is not Outcome:
+                workers.submit(item)  # type: ignore[arg-type]
+            elif item.payload is not None:
+                self._references.hold(item.payload.refs)  # an answer that crossed an interrupt: its references go back
 
     def _abandon(self, question: int, waiter: Waiter) -> None:
         if self._waiters.get(question) is waiter:

@@ -67,14 +67,12 @@ class ThreadWaiter:
             item()  # type: ignore[operator]
             del item  # what it was given must not live as long as this wait
 
-    def leftovers(self) -> list[Callable[[], object]]:
-        """Callbacks that were handed over and not run: somebody else must."""
-        tasks: list[Callable[[], object]] = []
+    def leftovers(self) -> list[Outcome | Callable[[], object]]:
+        """What was handed over and not taken: callbacks that somebody else must run, outcomes that nobody waits for."""
+        items: list[Outcome | Callable[[], object]] = []
         while not self.inbox.empty():
-            item = self.inbox.get_nowait()
-            if type(item) is not Outcome:
-                tasks.append(item)  # type: ignore[arg-type]
-        return tasks
+            items.append(self.inbox.get_nowait())
+        return items
 
 
 class TaskWaiter:
