@@ -17,10 +17,9 @@ settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, d
 settings.register_profile("soak", settings.get_profile("dev"), max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-REAL_SECONDS = 30
-VIRTUAL_SECONDS = (
-    10**4
-)  # when every task is stuck, an autojump clock gets here in a moment; live links stop it every 15 s
+REAL_SECONDS = 60
+# When every task is stuck, an autojump clock gets here in a moment; live links stop it every 15 s.
+VIRTUAL_SECONDS = 10**4
 
 P = ParamSpec("P")
 

@@ -10,7 +10,7 @@ import pytest
 
 from tests.chains.processes import House, open_house
 
-SECONDS = 30
+SECONDS = 60
 
 
 @pytest.fixture
