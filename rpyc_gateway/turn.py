@@ -93,6 +93,8 @@ class _Deferred:
 
 
 def _defer() -> _Deferred | None:
+    if trio.lowlevel.in_trio_run():
+        return None
     handlers: dict[signal.Signals, _Handler] = {}
     for number in _RAISING:
         handler = signal.getsignal(number)
@@ -100,7 +102,7 @@ def _defer() -> _Deferred | None:
             return None  # an outer turn of this thread has seen to it
         if callable(handler) and not isinstance(handler, signal.Handlers):
             handlers[number] = handler
-    if not handlers or trio.lowlevel.in_trio_run():
+    if not handlers:
         return None
     deferred = _Deferred(handlers)
     deferred.take_over()
