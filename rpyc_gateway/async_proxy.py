@@ -50,13 +50,23 @@ class AsyncProxy(RemoteObject):
     def __aiter__(self) -> AsyncIterator[Any]:
         return _iterate_async(self)
 
+    # Without these Python would fall back on __getitem__, which answers every index: a loop without end.
+    def __iter__(self) -> Any:
+        raise TypeError("a remote value is iterated with `async for`")
+
+    def __reversed__(self) -> Any:
+        raise TypeError("a remote value is reversed by `await session.builtins.reversed(proxy)`")
+
+    def __contains__(self, item: object) -> bool:
+        raise TypeError("what a remote value contains needs an await: use `await gw.ops.contains(proxy, item)`")
+
     def __bool__(self) -> bool:
-        raise TypeError("a remote value has no truth yet: use `await` first, or `await gw.ops.truth(proxy)`")
+        raise TypeError("the truth of a remote value needs an await: use `await gw.ops.truth(proxy)`")
 
     def __eq__(self, other: object) -> bool:
         if _parent(self) is None and is_proxy(other) and (type(other) is not AsyncProxy or _parent(other) is None):
             return held_by(self).identity == held_by(other).identity
-        raise TypeError("a remote value cannot be compared yet: use `await` first, or `await gw.ops.eq(a, b)`")
+        raise TypeError("comparing a remote value needs an await: use `await gw.ops.eq(a, b)`")
 
     def __hash__(self) -> int:
         return hash(held_by(self).identity) if _parent(self) is None else object.__hash__(self)

@@ -191,10 +191,10 @@ _BY_CODE: dict[int, type[GatewayError]] = {
 }
 
 
-def error_for(code: int, text: str, hop: str = "") -> GatewayError:
-    """The exception for a failure received from a peer; `hop` is named in its message if the text does not name it."""
+def error_for(code: int, text: str, hop: str = "", *, here: str = "") -> GatewayError:
+    """The exception for a failure; `hop` is named in its message unless the text names it, or it is `here`, the reader's own node."""
     kind = _BY_CODE.get(code, GatewayError)
     message = text or kind.__doc__ or kind.__name__
-    if hop and hop not in message:
+    if hop and hop != here and hop not in message:
         message = f"{message} (said by {hop})"
     return kind(message, hop=hop)

@@ -21,7 +21,11 @@ _F = TypeVar("_F", bound=Callable[..., object])
 
 def expose(function: _F) -> _F:
     """Mark a method of a Service as one that peers may call. Written below `@property`, `@staticmethod` or `@classmethod`."""
-    function.__gw_exposed__ = True  # type: ignore[attr-defined]
+    try:
+        function.__gw_exposed__ = True  # type: ignore[attr-defined]
+    except AttributeError:
+        kind = type(function).__name__
+        raise TypeError(f"@expose cannot mark a {kind}: write it below @{kind}, at the function itself") from None
     return function
 
 

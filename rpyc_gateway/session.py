@@ -157,7 +157,7 @@ class Session:
         assert self._call is not None
         with self.step():
             self._call.abort(failure)
-            self._end(error_for(failure.code, failure.text, failure.hop))
+            self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
     def _end(self, error: GatewayError) -> None:
         """Everything that was open ends with `error`, exactly once. In the trio thread, with the turn held."""
@@ -282,7 +282,7 @@ class Session:
             return
         assert self._call is not None
         self._call.end()
-        self._end(error_for(failure.code, failure.text, failure.hop))
+        self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
     def _handle(self, event: facts.Event) -> None:  # noqa: C901  # one line for each fact
         match event:

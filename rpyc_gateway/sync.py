@@ -12,7 +12,16 @@ import trio
 from pydantic import ValidationError
 
 from rpyc_gateway.client import Way, open_way
-from rpyc_gateway.config import Config, Listen, NodeSection, Serve, default_name, explain
+from rpyc_gateway.config import (
+    SERVICES,
+    Config,
+    Listen,
+    NodeSection,
+    Serve,
+    default_name,
+    explain,
+    unknown_service,
+)
 from rpyc_gateway.errors import ConfigError, GatewayError, SessionClosed
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.proto.messages import Verb
@@ -43,9 +52,13 @@ def connect(
 
     Several sessions to one `url` under one `name` share a link. Interrupted (Ctrl-C), nothing is left open.
 
+    For trio code there is `open_session`: this function blocks, and raises RuntimeError there.
+
     Raises:
         DialFailed, Unreachable, NoService, Denied, DuplicateNode, ProtocolError: the message names the hop.
     """
+    if trio.lowlevel.in_trio_run():
+        raise RuntimeError("connect() blocks, and this thread runs trio: use `async with gw.open_session(...)` here")
     hops = (url,) if isinstance(url, str) else tuple(url)
     return _background().connect(hops, name, node, tuple(via), service)
 
@@ -146,6 +159,10 @@ class RemoteModules:
 # -- the background thread ----------------------------------------------------------------------------------------------
 
 
+ABANDON = 5.0
+"""Seconds that the end of an abandoned attempt may take: longer than a child is given to go by itself."""
+
+
 class _Shared:
     """A way that several sessions use; it ends with the last of them."""
 
@@ -155,6 +172,8 @@ class _Shared:
         self.failure: BaseException | None = None
         self.ready = trio.Event()
         self.unused = trio.Event()
+        self.over = trio.Event()
+        self.attempt = trio.CancelScope()
 
 
 class _Background:
@@ -266,19 +285,26 @@ class _Background:
                 raise shared.failure.with_traceback(None)
         except BaseException:
             self._leave(shared)
+            if shared.users == 0:
+                with trio.move_on_after(
+                    ABANDON, shield=True
+                ):  # what was started for us, a child say, ends before we return
+                    await shared.over.wait()
             raise
         return shared
 
     async def _hold_way(self, key: tuple[tuple[str, ...], str | None], shared: _Shared) -> None:
         try:
-            async with open_way(key[0], name=key[1]) as shared.way:
-                shared.ready.set()
-                await shared.unused.wait()
+            with shared.attempt:
+                async with open_way(key[0], name=key[1]) as shared.way:
+                    shared.ready.set()
+                    await shared.unused.wait()
         except Exception as error:  # noqa: BLE001  # told to whoever waits for the way; a broken link is told by its sessions
             shared.failure = error
         finally:
             shared.ready.set()
             shared.unused.set()
+            shared.over.set()
             if self._ways.get(key) is shared:
                 del self._ways[key]
 
@@ -287,6 +313,8 @@ class _Background:
         shared.users -= 1
         if shared.users == 0:
             shared.unused.set()
+            if shared.way is None:
+                shared.attempt.cancel()
 
 
 class _Result:
@@ -338,7 +366,7 @@ def serve(service: type[Service] | Service | str, url: str, *, name: str | None 
     on, among them any that other machines can reach (until transport security exists; write a configuration with `insecure = true` if
     you must).
     """
-    label = service if isinstance(service, str) else service.service_name()
+    label = _label(service)
     try:
         config = Config(
             node=NodeSection(name=name or default_name()),
@@ -346,7 +374,7 @@ def serve(service: type[Service] | Service | str, url: str, *, name: str | None 
             serve=(Serve(service=service, allow=("*",)),) if isinstance(service, str) else (),
         )
     except ValidationError as error:
-        raise ConfigError([explain(problem) for problem in error.errors()]) from error
+        raise ConfigError([f"{url}: {explain(problem)}" for problem in error.errors()]) from error
     services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",))}
 
     async def main() -> None:
@@ -354,6 +382,16 @@ def serve(service: type[Service] | Service | str, url: str, *, name: str | None 
             await node.closed.wait()
 
     trio.run(main)
+
+
+def _label(service: object) -> str:
+    if isinstance(service, str):
+        if service not in SERVICES:
+            raise ConfigError([unknown_service(service)])
+        return service
+    if isinstance(service, Service) or (isinstance(service, type) and issubclass(service, Service)):
+        return service.service_name()
+    raise TypeError(f"what is served is a Service, a class of them, or the name of a service, not {service!r}")
 
 
 def _root_of(service: type[Service] | Service) -> Callable[[], Service]:

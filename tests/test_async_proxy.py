@@ -73,6 +73,15 @@ async def test_what_would_answer_wrongly_before_an_await_raises() -> None:
             del expression.sep
 
 
+async def test_a_plain_loop_over_a_remote_value_raises_rather_than_never_ending() -> None:
+    async with open_lab() as lab:
+        names = await lab.eval("['a', 'b']")
+        for use in (list, reversed, sorted, tuple, lambda value: [*value], lambda value: "a" in value):
+            for value in (names, lab.modules.sys.path):
+                with pytest.raises(TypeError, match="remote value"):
+                    use(value)
+
+
 async def test_async_for_walks_builtin_containers_in_batches_and_others_one_by_one() -> None:
     async with open_lab() as lab:
         sent = messages_sent(lab)

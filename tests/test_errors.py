@@ -55,3 +55,9 @@ def test_users_can_catch_them_by_the_builtin_names() -> None:
     assert issubclass(Denied, PermissionError)
     assert issubclass(Unreachable, ConnectionError)
     assert issubclass(LinkLost, ConnectionError)
+
+
+def test_a_hop_is_named_unless_it_is_the_reader_itself() -> None:
+    assert str(error_for(Code.DENIED, "no", "relay")) == "no (said by relay)"
+    assert str(error_for(Code.DENIED, "relay says no", "relay")) == "relay says no"
+    assert str(error_for(Code.DENIED, "no", "laptop", here="laptop")) == "no"

@@ -329,3 +329,8 @@ def test_identities_are_believed_of_direct_neighbours_only(
 def test_a_stamp_counts_only_if_this_node_made_it() -> None:
     assert allows(("uid:1000",), (NEIGHBOUR,), "relay")
     assert not allows(("uid:1000",), (NEIGHBOUR,), "another")
+
+
+def test_exposing_what_cannot_be_marked_says_where_to_write_it() -> None:
+    with pytest.raises(TypeError, match="below @property"):
+        expose(property(lambda self: 1))  # type: ignore[type-var]

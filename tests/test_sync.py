@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import SimpleQueue
 from textwrap import dedent
 from typing import Any
@@ -267,6 +268,36 @@ def test_a_forked_child_cannot_use_the_session_and_may_open_its_own(url: str) ->
     )
     output, _ = program.communicate(timeout=20)
     assert output == "True\nchild\nparent\n", output
+
+
+def test_ctrl_c_while_connecting_leaves_nothing_behind(tmp_path: Any) -> None:
+    mark = f"{tmp_path}/alive"
+    script = (
+        f"import rpyc_gateway as gw\nprint('go', flush=True)\ngw.connect('stdio:sh -c \"touch {mark}; exec sleep 99\"')"
+    )
+    program = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    with program:
+        while not os.path.exists(mark):
+            assert program.poll() is None, program.communicate()
+        tasks = Path(f"/proc/{program.pid}/task").iterdir()
+        (child,) = [pid for task in tasks for pid in (task / "children").read_text().split()]
+        program.send_signal(signal.SIGINT)
+        _, error = program.communicate(timeout=20)
+    assert "KeyboardInterrupt" in error
+    assert not os.path.exists(f"/proc/{child}")
+
+
+async def test_connecting_in_trio_code_says_what_to_write_instead(url: str) -> None:
+    with pytest.raises(RuntimeError, match="open_session"):
+        gw.connect(url)
+
+
+@pytest.mark.parametrize(("service", "error"), [("clasic", gw.ConfigError), (int, TypeError), (None, TypeError)])
+def test_what_cannot_be_served_is_refused(service: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        gw.serve(service, "memory://nobody")
 
 
 def test_a_program_that_never_closes_ends_all_the_same(url: str) -> None:

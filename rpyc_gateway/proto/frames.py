@@ -99,9 +99,9 @@ class Failure(Struct, frozen=True):
     def __str__(self) -> str:
         return self.text or f"code {int(self.code)}"
 
-    def error(self) -> GatewayError:
-        """The exception for this failure."""
-        return error_for(self.code, self.text, self.hop)
+    def error(self, here: str = "") -> GatewayError:
+        """The exception for this failure, as the node `here` reads it."""
+        return error_for(self.code, self.text, self.hop, here=here)
 
 
 class GoAway(Struct, frozen=True):
