@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import Verb
@@ -154,6 +155,10 @@ async def _send(proxy: AsyncProxy) -> Any:
             outcome = (await held.caller.ask_async(held.number, steps), None)
         except Exception as error:
             _set_slot(proxy, "__gw_outcome__", (None, error))
+            raise
+        except BaseException:
+            again = Cancelled("this expression was awaited before, and cancelled")
+            _set_slot(proxy, "__gw_outcome__", (None, again))
             raise
         _set_slot(proxy, "__gw_outcome__", outcome)
     value, failure = outcome

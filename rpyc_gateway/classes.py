@@ -9,7 +9,7 @@ from collections.abc import Callable
 from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo
 
-__all__ = ["BINARY", "SPECIAL", "describe", "local_class"]
+__all__ = ["BINARY", "SPECIAL", "RemoteObject", "describe", "described", "local_class"]
 
 _ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
 _OPERATORS = (*_ARITHMETIC, "lshift", "rshift", "and", "xor", "or")
@@ -113,3 +113,17 @@ def _is_method(name: object, value: object) -> bool:
 def local_class(info: ClassInfo) -> type | None:
     """The class of this process with the same module and qualified name, if that is imported already; never for `__main__`."""
     return find_class(info.module, info.name)
+
+
+class RemoteObject:
+    """What the proxies of both faces are."""
+
+    __slots__ = ("__gw_held__", "__weakref__")
+
+
+def described(value: object) -> ClassInfo | None:
+    """What its owner said of the class of a proxy's original; None for anything that is no proxy."""
+    if not issubclass(type(value), RemoteObject):
+        return None
+    info: ClassInfo = object.__getattribute__(value, "__gw_held__").info
+    return info

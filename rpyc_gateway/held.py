@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import ClassInfo
 
@@ -52,16 +53,12 @@ class Held:
 
     @property
     def identity(self) -> tuple[bytes, int]:
-        """(vat, number) of the original: the same over every path."""
+        """(vat, number) of the original: the same over every path. A root is its session's own."""
+        if self.number == 0:
+            return b"root", id(self.caller)
         if self.vat is not None and self.origin is not None:
             return self.vat, self.origin
         return self.caller.peer_vat, self.number
-
-
-class RemoteObject:
-    """What the proxies of both faces are."""
-
-    __slots__ = ("__gw_held__", "__weakref__")
 
 
 def is_proxy(value: object) -> bool:

@@ -141,7 +141,7 @@ def _class_for(info: ClassInfo) -> type[Proxy]:
         return made
     body: dict[str, Any] = {"__slots__": (), "__module__": info.module, "__qualname__": info.name}
     for name in info.special:
-        if name not in _INHERITED:
+        if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
             body[name] = _GENERATED.get(name) or _special(name)
     if info.flags & ClassInfo.UNHASHABLE:
         body["__hash__"] = None

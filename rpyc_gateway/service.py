@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import functools
 import importlib
 import inspect
 import types
@@ -10,9 +11,11 @@ from collections import UserString
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
+from rpyc_gateway.classes import BINARY, described
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
-from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.values import BY_VALUE
 
 __all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for"]
 
@@ -71,6 +74,8 @@ _SEALED = (
     types.CodeType,
     types.FrameType,
     types.TracebackType,
+    functools.partial,
+    functools.partialmethod,
     type,
 )
 _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
@@ -86,10 +91,16 @@ class PublicOnly:
     def check(self, target: object, verb: Verb, name: str) -> None:
         """Pass public names and special methods; refuse the rest by name."""
         kind = type(target)
+        info = described(target)
         if issubclass(kind, Service):
             _check_service(target, verb, name)
+        elif kind in BY_VALUE and verb is not Verb.VALUE:
+            raise NotExposed(f"{kind.__name__} values are used where they arrive: a program cannot go on with one here")
         elif verb is Verb.OP:
-            if name in _SEALED_SPECIAL:
+            if name in _SEALED_SPECIAL or (issubclass(kind, types.MappingProxyType) and name in BINARY):
+                raise _denied(target, name)
+        elif info is not None and verb not in _UNNAMED:
+            if name.startswith("_") or _is_sealed_elsewhere(info, name):
                 raise _denied(target, name)
         elif verb not in _UNNAMED and (name.startswith("_") or _is_sealed(target, name)):
             raise _denied(target, name)
@@ -120,9 +131,30 @@ def _is_sealed(target: object, name: str) -> bool:
         return name in _FORMATTERS
     if issubclass(kind, types.ModuleType):
         return isinstance(vars(target).get(name), types.ModuleType)  # what a module imports is not what it offers
+    if (kind, name) in _BACK_DOORS:
+        return True
     return issubclass(kind, _SEALED)
 
 
+def _is_sealed_elsewhere(info: ClassInfo, name: str) -> bool:
+    """The same for an object that is held from another node, by what that node says of its class."""
+    if info.flags & ClassInfo.IS_CLASS or (info.module, info.name) in _SEALED_NAMES:
+        return True
+    bases = set(info.mro)
+    if bases & _GENERATOR_NAMES:
+        return name not in _GENERATOR_VERBS
+    return name in _FORMATTERS or bool(bases & _SEALED_NAMES)
+
+
+# Public names that hand out the object behind a view.
+_BACK_DOORS = frozenset(
+    {(memoryview, "obj"), *((kind, "mapping") for kind in map(type, ({}.keys(), {}.values(), {}.items())))}
+)
+_GENERATOR_NAMES = frozenset(("builtins", kind.__name__) for kind in _GENERATORS)
+_SEALED_NAMES = frozenset(
+    ("functools" if kind.__module__ == "functools" else "builtins", kind.__name__)
+    for kind in (*_SEALED, types.ModuleType, types.MappingProxyType, memoryview)
+)
 # A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
 _UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
 _CHANGES = frozenset({Verb.SET, Verb.DEL})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
-from tests.house import HOPS, messages_sent, open_lab
+import rpyc_gateway as gw
+from tests.house import HOPS, messages_sent, open_house, open_lab
 
 
 @HOPS
@@ -88,3 +90,19 @@ async def test_async_for_walks_builtin_containers_in_batches_and_others_one_by_o
         assert [item async for item in lab.eval("list(range(1000))")] == list(range(1000))
         assert len(sent) <= 7
         assert [item async for item in lab.eval("(n * n for n in range(4))")] == [0, 1, 4, 9]
+
+
+async def test_an_await_after_a_cancelled_one_says_so() -> None:
+    async with open_lab() as lab:
+        await lab.execute("import trio\nasync def nap(): await trio.sleep_forever()")
+        nap = lab.namespace["nap"]()
+        with trio.move_on_after(0.01):
+            await nap
+        with pytest.raises(gw.Cancelled, match="awaited before"):
+            await nap
+
+
+async def test_roots_of_two_sessions_are_two_objects() -> None:
+    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as one, nodes[0].session("lab") as other:
+        assert one.root == one.root
+        assert one.root != other.root

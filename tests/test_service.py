@@ -15,9 +15,12 @@ from typing import Any
 
 import pytest
 
+from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import NotExposed
+from rpyc_gateway.held import Held
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, policy_for
 
 PUBLIC = policy_for(None)
@@ -184,7 +187,8 @@ def test_format_strings_do_not_reach_attributes() -> None:
     class Text(str):
         __slots__ = ()
 
-    for text in ("{0.__class__}", Text("x"), collections.UserString("x")):
+    assert not passes("{0.__class__}", Verb.GET, "format")
+    for text in (Text("x"), collections.UserString("x")):
         assert not passes(text, Verb.GET, "format")
         assert not passes(text, Verb.GET, "format_map")
         assert passes(text, Verb.GET, "upper")
@@ -334,3 +338,51 @@ def test_a_stamp_counts_only_if_this_node_made_it() -> None:
 def test_exposing_what_cannot_be_marked_says_where_to_write_it() -> None:
     with pytest.raises(TypeError, match="below @property"):
         expose(property(lambda self: 1))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("value", [7, "text", b"bytes", (1, 2), 1.5, range(9), None], ids=repr)
+def test_what_travels_by_value_is_used_where_it_arrives(value: object) -> None:
+    """`9 ** 10 ** 9` or `x in range(10 ** 18)` would hold up everybody for a peer that could compute it at home."""
+    for verb, name in ((Verb.OP, "__eq__"), (Verb.GET, "real"), (Verb.CALL, "")):
+        assert not passes(value, verb, name)
+    assert passes(value, Verb.VALUE, "")
+
+
+def test_a_view_does_not_hand_out_what_is_behind_it() -> None:
+    table = {"a": 1}
+    assert not passes(functools.partial(print, "x"), Verb.GET, "func")
+    assert not passes(functools.partial(print, "x"), Verb.GET, "args")
+    assert passes(functools.partial(print, "x"), Verb.CALL, "")
+    assert not passes(memoryview(b"x"), Verb.GET, "obj")
+    assert not passes(types.MappingProxyType(table), Verb.OP, "__eq__")
+    assert not passes(types.MappingProxyType(table), Verb.OP, "__or__")
+    assert passes(types.MappingProxyType(table), Verb.OP, "__getitem__")
+    for view in (table.keys(), table.values(), table.items()):
+        assert not passes(view, Verb.GET, "mapping")
+        assert passes(view, Verb.OP, "__iter__")
+
+
+class Elsewhere:
+    peer_vat = b"v" * 16
+
+
+@pytest.mark.parametrize(
+    ("value", "name", "passed"),
+    [
+        ((n for n in ()), "gi_frame", False),
+        ((n for n in ()), "send", True),
+        (types, "sys", False),
+        (len, "__self__", False),
+        (passes, "__globals__", False),
+        (dict, "fromkeys", False),
+        ("text", "format", False),
+        ([], "append", True),
+        ([], "_private", False),
+    ],
+    ids=str,
+)
+def test_an_object_held_from_another_node_is_judged_by_what_it_stands_for(
+    value: object, name: str, *, passed: bool
+) -> None:
+    proxy = blocking_proxy(Held(Elsewhere(), 7, describe(value), None, None))  # type: ignore[arg-type]
+    assert passes(proxy, Verb.GET, name) is passed
