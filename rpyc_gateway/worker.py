@@ -48,7 +48,7 @@ class Workers:
         self._numbers = itertools.count(1)
 
     def submit(self, task: Task) -> None:
-        """Run `task` in some thread of the pool, now: a new one if all are busy."""
+        """Run `task` in some thread of the pool, now: a new one if all are busy. Raises RuntimeError if there can be no more threads."""
         with self._lock:
             worker = self._idle.pop() if self._idle else None
         if worker is None:
@@ -57,7 +57,7 @@ class Workers:
         worker.inbox.put(lambda: self._pooled(worker, task))
 
     def submit_to(self, key: Hashable, task: Task) -> None:
-        """Run `task` in the thread that belongs to `key`, after what it was given before."""
+        """Run `task` in the thread that belongs to `key`, after what it was given before. Raises RuntimeError like `submit`."""
         made: _Worker | None = None
         with self._lock:  # a release may come from another thread: nothing may be given to a thread after its end
             worker = self._bound.get(key)
@@ -65,7 +65,12 @@ class Workers:
                 worker = made = self._bound[key] = self._make(lambda _worker: False)
             worker.inbox.put(task)
         if made is not None:
-            made.start()
+            try:
+                made.start()
+            except RuntimeError:
+                with self._lock:
+                    self._bound.pop(key, None)
+                raise
 
     def release(self, key: Hashable) -> None:
         """The thread that belongs to `key` ends when it has done what it was given; the next task for `key` gets a new one."""

@@ -10,6 +10,12 @@ from rpyc_gateway.proto.values import BODIES
 
 __all__ = ["Arrivals", "Deliver"]
 
+WAITING = 1024
+"""Messages that may wait for bodies: as many as questions may be open, cancelled ones too."""
+
+PACKED = 2**27
+"""Bytes of a packed part. Unlike long bytes it is taken apart into objects, which are many times its size."""
+
 Deliver = Callable[[bytes, tuple[bytes, ...], ProtocolError | None], None]
 """What is called once for a message: its packed part and its bodies; or why they will not come."""
 
@@ -47,6 +53,10 @@ class Arrivals:
         if len(sizes) > BODIES or sum(sizes) > self._limit:
             text = f"{len(sizes)} bodies of {sum(sizes)} bytes exceed limit of {BODIES} with {self._limit} bytes"
             raise LimitExceeded(text)
+        if len(self._waiting) >= WAITING:
+            raise LimitExceeded(f"more than {WAITING} messages wait for their bodies")
+        if packed is None and sizes[0] > PACKED:
+            raise LimitExceeded(f"a packed part of {sizes[0]} bytes exceeds limit of {PACKED}")
         bodies = [self._receiver.expect(number, size) for number, size in zip(bulk[::2], sizes, strict=True)]
         self._waiting.append(_Waiting(packed, bodies, deliver))
         return self.receive_data(b"")

@@ -85,7 +85,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     software: str = ""
 
 
-class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True):
     """The description of a class, or of an object that is a class itself. Equal descriptions are one class."""
 
     module: str

@@ -86,7 +86,7 @@ def _arguments(error: BaseException) -> tuple[object, ...]:
 
 def _attributes(error: BaseException) -> list[tuple[str, object]]:
     own = _own(error).items()
-    found = [(name, value) for name, value in own if type(name) is str and not name.startswith("__")]
+    found = [(name, value) for name, value in own if type(name) is str and not name.startswith("_")]
     for base, names in _MEMBERS:
         if isinstance(error, base):
             members = ((name, vars(base)[name].__get__(error)) for name in names)

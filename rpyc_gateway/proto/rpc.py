@@ -208,10 +208,12 @@ class Rpc:
     def _receive_release(self, pairs: tuple[int, ...]) -> None:
         if len(pairs) % 2:
             raise ProtocolError("RELEASE with half a pair")
-        dead = [self.exports.release(pairs[i], pairs[i + 1]) for i in range(0, len(pairs), 2)]
-        values = [value for value in dead if value is not None]
-        if values:
-            self._events.append(Released(values))
+        values: list[object] = []
+        self._events.append(Released(values))  # first: whatever follows, they die where the driver lets them
+        for i in range(0, len(pairs), 2):
+            value = self.exports.release(pairs[i], pairs[i + 1])
+            if value is not None:
+                values.append(value)
 
     def _return_refs(self, refs: tuple[Ref, ...]) -> None:
         """Give back what came with a message that nobody gets."""
@@ -353,11 +355,6 @@ class Rpc:
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    @property
-    def busy(self) -> bool:
-        """Whether answers or bodies are still owed to the peer."""
-        return bool(self._serving or self._bulk_out or self._out)
-
     def close(self) -> list[object]:
         """The session is over: forget everything. Returns the objects that were lent, to be dropped by the caller."""
         self._asked.clear()
@@ -365,7 +362,9 @@ class Rpc:
         self._arrivals.clear()
         self._bulk_out.clear()
         self._out.clear()
-        return self.exports.clear()
+        untold, self._events = self._events, []
+        # What nobody was told of holds objects too: they must not die here either.
+        return [*self.exports.clear(), *(event for event in untold if type(event) in (Called, Released))]
 
     def statistics(self) -> RpcStatistics:
         """What the session holds now."""

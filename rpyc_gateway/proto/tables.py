@@ -133,6 +133,10 @@ class Imports:
         return len(self._handles)
 
 
+HEARD = 2**24
+"""Characters of all class descriptions of a peer: thousands of large classes."""
+
+
 class Classes:
     """Class descriptions: what was told to the peer, and what the peer told."""
 
@@ -140,6 +144,7 @@ class Classes:
         self._told: dict[ClassInfo, int] = {}
         self._heard: dict[int, ClassInfo] = {}
         self._limit = self._told_limit = limit
+        self._heard_size = 0
 
     def limit_told(self, limit: int) -> None:
         """The peer has said how many classes it will hear of."""
@@ -164,6 +169,9 @@ class Classes:
         """Keep what the peer said of its class. Raises LimitExceeded."""
         if number not in self._heard and len(self._heard) >= self._limit:
             raise LimitExceeded(f"the peer described more than {self._limit} classes")
+        self._heard_size += sum(map(len, (info.name, *info.special, *info.methods))) + 50 * len(info.mro)
+        if self._heard_size > HEARD:
+            raise LimitExceeded(f"the peer's descriptions of its classes exceed {HEARD} characters")
         self._heard[number] = info
 
     def heard(self, number: int) -> ClassInfo:

@@ -14,13 +14,16 @@ import msgspec
 
 from rpyc_gateway.errors import EncodeError, ProtocolError
 
-__all__ = ["BODIES", "LARGE", "Draft", "Ext", "Payload", "Reader", "Result", "Writer", "by_value"]
+__all__ = ["BODIES", "BY_VALUE", "LARGE", "Draft", "Ext", "Payload", "Reader", "Result", "Writer", "by_value"]
 
 LARGE = 8192
 """Bytes above which a body leaves the `call` circuit for `bulk` (docs/protocol.md, section 7)."""
 
 BODIES = 1000
 """Bodies of one message, the packed part included: a bound on what a receiver must keep open."""
+
+ITEMS = 1_000_000
+"""Items of all tuples and sets of one message: one tuple that holds another twice, and so on, doubles with each step."""
 
 DEPTH = 64
 """How many containers may be inside each other: enough for data, far from the interpreter's recursion limit."""
@@ -76,12 +79,21 @@ _BY_SINGLETON: dict[bytes, object] = {code: value for value, code in _SINGLETONS
 class Writer:
     """Walks values for one message. `reference` is asked for each object that cannot go by value; what it returns goes to the Draft's refs."""
 
-    __slots__ = ("_reference", "bodies", "refs")
+    __slots__ = ("_items", "_reference", "bodies", "refs")
 
     def __init__(self, reference: Callable[[object], object]) -> None:
         self._reference = reference
         self.refs: list[object] = []
         self.bodies: list[bytes | memoryview] = []
+        self._items = 0
+
+    def count(self, items: int) -> None:
+        """Items of a tuple, set or the like are to be walked. Raises EncodeError beyond ITEMS in one message."""
+        self._items += items
+        if self._items > ITEMS:
+            raise EncodeError(
+                f"a value of more than {ITEMS} items; send a list (it goes by reference) or bytes instead"
+            )
 
     def value(self, value: object, depth: int = 0) -> Any:
         """What stands for `value` in a packed structure. Raises EncodeError, or whatever `reference` raises."""
@@ -141,7 +153,9 @@ def _write_items(writer: Writer, items: Iterable[object], depth: int) -> list[An
         raise EncodeError(
             f"value nested deeper than {DEPTH} levels; send a list or dict (they go by reference) instead"
         )
-    return [writer.value(item, depth + 1) for item in items]
+    known = tuple(items)
+    writer.count(len(known))
+    return [writer.value(item, depth + 1) for item in known]
 
 
 def _write_frozenset(writer: Writer, value: frozenset[object], depth: int) -> Any:
@@ -178,6 +192,10 @@ _WRITERS: dict[type, Callable[[Writer, Any, int], Any]] = {
     range: _write_range,
     Result: _write_result,
 }
+
+
+BY_VALUE = frozenset({*_PLAIN, *_WRITERS}) - {frozenset, Result}
+"""Types whose values always travel by value, if not with all that is in them."""
 
 
 def by_value(value: object, depth: int = 0) -> bool:
