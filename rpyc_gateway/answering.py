@@ -10,7 +10,7 @@ import trio
 
 from rpyc_gateway.asking import Asking
 from rpyc_gateway.calls import ServedCall
-from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
+from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.raised import write_exception
@@ -20,6 +20,12 @@ from rpyc_gateway.service import Policy
 from rpyc_gateway.worker import workers
 
 __all__ = ["Answering"]
+
+AFFINITIES = 256
+"""Threads kept for calling threads of one peer."""
+
+RUNNING = 2048
+"""Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
 
 logger = logging.getLogger("rpyc_gateway.session")
 
@@ -36,6 +42,7 @@ class Answering:
         self._nursery: trio.Nursery | None = None
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
+        self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self._garbage: list[object] = []
 
     # -- in the trio thread, with the turn held ---------------------------------------------------------------------
@@ -46,10 +53,26 @@ class Answering:
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
+        if called.affinity and called.affinity not in self._affinities and len(self._affinities) >= AFFINITIES:
+            self._refuse(called, f"{AFFINITIES} threads of the caller have a thread here already")
+            return
+        if len(self._running) >= RUNNING:
+            self._refuse(called, f"{RUNNING} calls run here already, those counted whose callers have left")
+            return
         call = ServedCall(self, called)
         call.keep(self._take_garbage())
         self._served[called.question] = call
-        self.submit(call, call.serve)
+        self._running.add(call)
+        try:
+            self.submit(call, call.serve)
+        except RuntimeError as error:
+            self._running.discard(call)
+            self._refuse(called, f"no thread can be started for it: {error}")
+
+    def _refuse(self, called: Called, why: str) -> None:
+        self._served.pop(called.question, None)
+        self._references.hold(called.payload.refs)  # and let go: what came with it goes back
+        self.reject(called.question, LimitExceeded(f"{self._desk.local} does not serve this call: {why}"))
 
     def reject(self, question: int, error: GatewayError) -> None:
         """Answer a call that cannot be served."""
@@ -106,14 +129,15 @@ class Answering:
 
     def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
         """Run `task` where `call` belongs; from the trio thread."""
-        waiter = self.asking.waiting_for(call.cause)
-        if waiter is not None:
-            waiter.run(task)
-        elif call.affinity and not call.cancelled:
-            self._affinities.add(call.affinity)
-            workers.submit_to((id(self), call.affinity), task)
-        else:
-            workers.submit(task)
+        with self._desk.step():  # so that no waiter leaves between being found and being given the task
+            waiter = self.asking.waiting_for(call.cause)
+            if waiter is not None:
+                waiter.run(task)
+            elif call.affinity and not call.cancelled:
+                self._affinities.add(call.affinity)
+                workers.submit_to((id(self), call.affinity), task)
+            else:
+                workers.submit(task)
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], dropped: Callable[[], object]) -> None:
         """Run `function` as a task of the session, or call `dropped` if the session is over; from any thread."""
@@ -132,6 +156,7 @@ class Answering:
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
         rpc = self._desk.rpc
+        self._running.discard(call)
         draft, step = self._outcome_draft(outcome)
         with self._desk.step():
             self._served.pop(call.question, None)

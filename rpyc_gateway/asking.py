@@ -48,6 +48,7 @@ class Asking:
         """
         if threading.get_ident() == self._trio_thread:
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
+        self._desk.check_process()
         if self._desk.stepping:
             raise RuntimeError(
                 "a remote call from a finalizer that ran in the middle of another: let it append to a queue, and make the call elsewhere"
@@ -59,22 +60,26 @@ class Asking:
         draft = writer.finish(write_steps(steps, writer))
         waiter = ThreadWaiter()
         affinity = thread_number(self._threads)
-        cause = question = 0
+        question = 0
         try:
             with self._desk.step():
                 self._desk.check_open()
-                cause = self._cause_of(call)
-                question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity)
+                waiter.cause = self._cause_of(call)
+                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity)
                 self._waiters[question] = waiter
-                self._by_cause.setdefault(cause, []).append(waiter)
+                self._by_cause.setdefault(waiter.cause, []).append(waiter)
             outcome = self._wait(waiter, call)
         finally:
-            if question:
-                self._forget(question, cause, waiter)
+            self._forget(question, waiter)
         return self._value(outcome, Face.BLOCKING)
 
+    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
-        """The same in a trio task. Cancelled, the far side is told to cancel too."""
+        """The same in a trio task. Cancelled, the far side is told to cancel too; cancelled before, nothing is sent.
+
+        A StopIteration of the far side comes as StopAsyncIteration: no coroutine can raise the other.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
         writer = self._references.writer()
         draft = writer.finish(write_steps(steps, writer))
         waiter = TaskWaiter()
@@ -83,12 +88,13 @@ class Asking:
         deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), 2**32 - 1))
         if self._desk.rpc.room <= 0:
             await self._wait_room()
-        with self._desk.step():
-            self._desk.check_open()
-            cause = self._cause_of(serving.get())
-            question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
-            self._waiters[question] = waiter
+        question = 0
         try:
+            with self._desk.step():
+                self._desk.check_open()
+                cause = self._cause_of(serving.get())
+                question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
+                self._waiters[question] = waiter
             outcome = await waiter.wait()
         except BaseException:
             with self._desk.step():
@@ -96,6 +102,8 @@ class Asking:
             raise
         try:
             return self._value(outcome, Face.ASYNC)
+        except StopIteration as stop:
+            raise StopAsyncIteration(*stop.args) from stop
         except Cancelled:
             if end - trio.current_time() < CLOSE_CALL:
                 # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
@@ -105,6 +113,7 @@ class Asking:
     async def _wait_room(self) -> None:
         """Wait until the peer takes one more question: tasks queue here in order. Cancelled, the place goes to the next."""
         while self._desk.rpc.room <= 0:
+            self._desk.check_open()
             place = trio.Event()
             self._queue.append(place)
             try:
@@ -126,6 +135,7 @@ class Asking:
         """A question is closed: wake who waits for it, if anybody still does."""
         waiter = self._waiters.pop(question, None)
         if waiter is not None:
+            self._leave_cause(waiter)
             waiter.complete(outcome)
 
     def make_room(self) -> None:
@@ -169,25 +179,34 @@ class Asking:
         finally:
             call.waiter = outer
 
-    def _forget(self, question: int, cause: int, waiter: ThreadWaiter) -> None:
-        """A thread waits no more: its question is closed, or abandoned."""
-        with self._desk.step():
-            self._abandon(question, waiter)
-            waiting = self._by_cause.get(cause)
-            if waiting is not None:
-                waiting.remove(waiter)
-                if not waiting:
-                    del self._by_cause[cause]
+    def _forget(self, question: int, waiter: ThreadWaiter) -> None:
+        """A thread waits no more. As a rule its question is closed, and it has taken all that was handed to it."""
+        if self._waiters.get(question) is waiter:
+            with self._desk.step():
+                self._abandon(question, waiter)
         for item in waiter.leftovers():
             if type(item) is not Outcome:
                 workers.submit(item)  # type: ignore[arg-type]
-            elif item.payload is not None:
-                self._references.hold(item.payload.refs)  # an answer that crossed an interrupt: its references go back
+                continue
+            payload = item.payload or item.raised
+            if payload is not None:
+                self._references.hold(payload.refs)  # an answer that crossed an interrupt: its references go back
 
     def _abandon(self, question: int, waiter: Waiter) -> None:
         if self._waiters.get(question) is waiter:
             del self._waiters[question]
+            self._leave_cause(waiter)
             self._desk.rpc.cancel(question)
+
+    def _leave_cause(self, waiter: Waiter) -> None:
+        """No callback is handed to this thread from now on."""
+        if type(waiter) is not ThreadWaiter:
+            return
+        waiting = self._by_cause.get(waiter.cause)
+        if waiting is not None and waiter in waiting:
+            waiting.remove(waiter)
+            if not waiting:
+                del self._by_cause[waiter.cause]
 
     def _value(self, outcome: Outcome, face: Face) -> Any:
         """The value of an outcome, decoded by whoever waited for it."""
@@ -195,7 +214,7 @@ class Asking:
             raise outcome.error
         if outcome.raised is not None:
             reader = self._references.reader(outcome.raised, face)
-            error = read_exception(reader.structure(), reader, self._desk.path[:0:-1])
+            error = read_exception(reader.structure(), reader, self._desk.way_back)
             try:
                 raise error
             finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 import trio
@@ -97,26 +97,32 @@ class ServedCall:
         assert called is not None
         payload = called.payload
         held = self.host.hold(payload.refs)
+        if self.cancelled:  # while it waited for its thread
+            self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
+            return
         program = run(payload, called.target, self.host.policy, lambda face: self.host.show(held, face))
         del called
         self._advance(program, None)
 
     def _advance(self, program: Running, result: object, error: BaseException | None = None) -> None:
-        token = serving.set(self)
-        self.outer = token.old_value if isinstance(token.old_value, ServedCall) else None
-        try:
-            coroutine = program.throw(error) if error is not None else program.send(result)
-        except StopIteration as stop:
-            outcome: Outcome | None = stop.value
-        else:
-            outcome = None
-            self.host.spawn(lambda: self._finish_async(program, coroutine), coroutine.close)
-        finally:
-            serving.reset(token)
-            self.outer = None
+        # A context of its own: whatever interrupts this thread, it is not left serving.
+        outcome = copy_context().run(self._step, program, result, error)
         if outcome is not None:
             self.host.answer(self, outcome)
             _pass_on_interrupt(outcome)
+
+    def _step(self, program: Running, result: object, error: BaseException | None) -> Outcome | None:
+        self.outer = serving.get()
+        serving.set(self)
+        try:
+            coroutine = program.throw(error) if error is not None else program.send(result)
+        except StopIteration as stop:
+            outcome: Outcome = stop.value
+            return outcome
+        finally:
+            self.outer = None
+        self.host.spawn(lambda: self._finish_async(program, coroutine), coroutine.close)
+        return None
 
     async def _finish_async(self, program: Running, coroutine: Coroutine[Any, Any, object]) -> None:
         """Await what an `async def` returned, in a task, then go on with the program in a thread."""

@@ -43,6 +43,11 @@ class _Circuit:
         """Queue bytes."""
         self._connection.mux.send(self.label, data)
 
+    @property
+    def queued(self) -> int:
+        """Bytes that have not left for the wire."""
+        return self._connection.mux.queued(self.label)
+
     def end(self) -> None:
         """End our direction when what is queued is sent."""
         self._connection.mux.finish(self.label)

@@ -23,7 +23,11 @@ class Desk(Protocol):
 
     rpc: Rpc
     local: str
-    path: tuple[str, ...]
+
+    @property
+    def way_back(self) -> tuple[str, ...]:
+        """The nodes that an answer came through, the peer first, without this one."""
+        ...
 
     def step(self) -> AbstractContextManager[None]:
         """Hold the link's turn; what the steps in the body produce is sent at its end."""
@@ -36,6 +40,10 @@ class Desk(Protocol):
     @property
     def stepping(self) -> bool:
         """Whether this thread holds the link's turn."""
+        ...
+
+    def check_process(self) -> None:
+        """Raise SessionClosed in a child that was forked from the session's process; before the turn is touched."""
         ...
 
     def check_open(self) -> None:

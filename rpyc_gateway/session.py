@@ -9,6 +9,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import trio
@@ -19,7 +20,7 @@ from rpyc_gateway.asking import Asking
 from rpyc_gateway.async_proxy import AsyncProxy, async_proxy
 from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
-from rpyc_gateway.errors import Code, GatewayError, SessionClosed, error_for
+from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
@@ -34,11 +35,14 @@ __all__ = ["Session"]
 
 logger = logging.getLogger("rpyc_gateway.session")
 
+UNREAD = 2**26
+"""Bytes that may wait for a peer that asks and does not read: more than all the answers to its open questions."""
+
 SWEEP = 0.5
 """Seconds after which an idle session gives back what died: the next call does it at once."""
 
 _NOTHING = Service()
-_ROOT = ClassInfo(module="rpyc_gateway", name="root")
+_ROOT = ClassInfo(module="rpyc_gateway", name="root", flags=ClassInfo.IDENTITY)
 _numbers = itertools.count(1)  # export numbers: never used again in the life of the process
 
 
@@ -63,6 +67,7 @@ class Session:
         self._asking = Asking(self, self._references, self)
         self._answering = Answering(self, self._references, self._asking, policy_for(root))
         self.held_root = Held(self._asking, 0, _ROOT, None, None)  # number 0 is never counted
+        self._opener = opener
         self._request = Open()
         self._call: CallCircuit | None = None
         self._bulk: BulkCircuit | None = None
@@ -79,6 +84,7 @@ class Session:
 
     # -- its life ---------------------------------------------------------------------------------------------------
 
+    @trio.lowlevel.enable_ki_protection
     def open(self, connection: Connection, request: Open) -> None:
         """Open the `call` circuit for `request`; calls may be made at once. In the trio thread. Raises LimitExceeded, LinkLost."""
         self._connection = connection
@@ -103,13 +109,14 @@ class Session:
 
     def accept_bulk(self, connection: Connection, label: int) -> BulkCircuit | None:
         """Take the second circuit of this session; its handler, or None if there is one already."""
-        if self._bulk is not None or self.closed:
-            return None
+        if self._bulk is not None or self.closed or connection is not self._connection:
+            return None  # a second one; or one that came another way than the first, over a link with another turn
         self._bulk = BulkCircuit(self, connection, label)
         self.rpc.bulk_open = True
         self._wake()  # bodies that waited for it are sent once the node has accepted the stream
         return self._bulk
 
+    @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the session's tasks until it is over. Cancelled, it closes the session."""
         try:
@@ -139,6 +146,7 @@ class Session:
         """Whether the session is over."""
         return self.error is not None
 
+    @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
         """End the session in order. In the trio thread; synchronous, and no harm if it is over."""
         if self.closed:
@@ -150,6 +158,7 @@ class Session:
             self._call.end()
             self._end(SessionClosed("this session was closed here"))
 
+    @trio.lowlevel.enable_ki_protection
     def abort(self, failure: Failure) -> None:
         """End the session at once, and tell the peer why. In the trio thread."""
         if self.closed:
@@ -197,14 +206,16 @@ class Session:
         if self._bulk is not None:
             self._bulk.pump(self.rpc)
 
+    @trio.lowlevel.enable_ki_protection
     async def _sweep(self) -> None:
         """Give back what proxies that died have held, while any are held. Finalizers wake nobody: see tables.Imports."""
         while True:
             await self._holding.wait()
-            while len(self.rpc.imports):
-                await trio.sleep(SWEEP)
-                self._flush()
-            self._holding = trio.Event()
+            await trio.sleep(SWEEP)
+            self._flush()
+            with self.step():
+                if not len(self.rpc.imports):
+                    self._holding = trio.Event()
 
     def holds(self) -> None:
         """Objects of the peer are held from now on; from any thread, with the turn held."""
@@ -245,7 +256,10 @@ class Session:
         """Bytes of the `call` circuit."""
         if self.closed:
             return
+        assert self._call is not None
         with self._blamed():
+            if self._call.queued > UNREAD:
+                raise LimitExceeded(f"{self._call.queued} bytes of answers wait for a peer that does not read them")
             self.rpc.receive_data(data)
             self.rpc.flush_releases()
             self._push()
@@ -312,9 +326,20 @@ class Session:
                 self.circuit_ended(Failure(code=code, text=text or "the far side closed the session", hop=hop))
 
     def _open_bulk(self) -> None:
-        self._bulk = BulkCircuit(self, self._connection)
-        self._bulk.open(replace(self._request, circuit="bulk"))
+        bulk = BulkCircuit(self, self._connection)
+        try:
+            bulk.open(replace(self._request, circuit="bulk"))
+        except GatewayError as error:  # without it every long value would wait for ever
+            failure = Failure(code=error.code, text=f"no bulk circuit can be opened: {error}", hop=self.local)
+            self._in_trio(partial(self.abort, failure))
+            return
+        self._bulk = bulk
         self.rpc.bulk_open = True
+
+    @property
+    def way_back(self) -> tuple[str, ...]:
+        """The nodes that an answer came through, the peer first, without this one."""
+        return self.path[:0:-1] if self._opener else self.path[:-1]
 
     @property
     def stepping(self) -> bool:
@@ -325,6 +350,9 @@ class Session:
         """Raise what ended the session, if it is over."""
         if self.error is not None:
             raise _again(self.error)
+
+    def check_process(self) -> None:
+        """Raise SessionClosed in a child that was forked from this process: the turn may have been taken at that moment, for ever."""
         if self._pid != os.getpid():
             raise SessionClosed("this session belongs to the process that forked this one; open a new one here")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
 from types import FrameType
 from typing import Any
 
@@ -39,6 +38,7 @@ class Turn:
         """Whether this thread holds it."""
         return self._owner == threading.get_ident()
 
+    @trio.lowlevel.enable_ki_protection
     def __enter__(self) -> None:
         me = threading.get_ident()
         if self._owner == me:
@@ -51,6 +51,7 @@ class Turn:
         self._owner = me
         self._deferred = deferred
 
+    @trio.lowlevel.enable_ki_protection
     def __exit__(self, *_: object) -> None:
         deferred, self._deferred = self._deferred, None
         self._owner = 0
@@ -87,9 +88,13 @@ class _Deferred:
             self._handlers[signal.Signals(number)](number, frame)
 
     def _restore(self) -> None:
-        with ExitStack() as stack:  # a handler that is back may raise before the next one is
+        try:
             for number, handler in self._handlers.items():
-                stack.callback(signal.signal, number, handler)
+                signal.signal(number, handler)
+        except BaseException:  # a handler that is back raised before the next one was
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            raise
 
 
 def _defer() -> _Deferred | None:

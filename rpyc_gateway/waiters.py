@@ -41,9 +41,10 @@ class Waiter(Protocol):
 class ThreadWaiter:
     """A thread that waits. Whatever is put into its inbox is run on its stack, until an Outcome is."""
 
-    __slots__ = ("inbox",)
+    __slots__ = ("cause", "inbox")
 
     def __init__(self) -> None:
+        self.cause = 0
         self.inbox: SimpleQueue[Outcome | Callable[[], object]] = SimpleQueue()
 
     def complete(self, outcome: Outcome) -> None:

@@ -9,6 +9,11 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.answering import AFFINITIES
+from rpyc_gateway.held import held_by
+from rpyc_gateway.program import Face, write_steps
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.waiters import TaskWaiter
 from tests.house import open_lab
 
 
@@ -72,3 +77,26 @@ async def test_what_cannot_be_sent_fails_its_call_only() -> None:
             await (await lab.eval("lambda f: f()"))(fail)
         assert isinstance(caught.value.args[0], Unprintable)
         assert await lab.ping("alive") == "alive"
+
+
+async def test_the_threads_kept_for_callers_are_bounded() -> None:
+    async with open_lab() as lab:
+        f = held_by(await lab.eval("lambda: 1"))
+        writer = lab._references.writer()
+
+        async def ask(affinity: int) -> object:
+            waiter = TaskWaiter()
+            with lab.step():
+                draft = writer.finish(write_steps(((Verb.CALL, 0, (), {}),), writer))
+                question = lab.rpc.call(f.number, draft, cause=lab.rpc.new_cause(), affinity=affinity)
+                lab._asking._waiters[question] = waiter
+            return lab._asking._value(await waiter.wait(), Face.ASYNC)
+
+        for affinity in range(1, AFFINITIES + 1):
+            assert await ask(affinity) == 1
+        with pytest.raises(gw.LimitExceeded, match="threads of the caller"):
+            await ask(AFFINITIES + 1)
+        assert await ask(1) == 1
+        with lab.step():
+            lab.rpc.end(1)
+        assert await ask(AFFINITIES + 1) == 1

@@ -97,3 +97,31 @@ async def test_waiting_for_room_can_be_cancelled_and_ends_with_the_session() -> 
         assert len(ends) == 1031
         assert ends[0] is trio.Cancelled
         assert gw.SessionClosed in ends
+
+
+async def test_what_is_cancelled_before_it_is_sent_is_not_done() -> None:
+    async with open_lab() as lab:
+        done = await lab.eval("[]")
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await done.append(1)
+        assert await gw.ops.len(done) == 0
+
+
+async def test_the_end_of_an_iterator_can_be_raised_by_a_coroutine() -> None:
+    async with open_lab() as lab:
+        walk = await lab.eval("iter([])")
+        with pytest.raises(StopAsyncIteration):
+            await gw.ops.next(walk)
+
+
+async def test_an_exception_says_its_way_from_either_side() -> None:
+    async with open_lab(2) as lab:
+        await lab.execute(
+            "def tell(f):\n try: f()\n except KeyError as e: return gw.remote_path(e)\nimport rpyc_gateway as gw"
+        )
+
+        def fail() -> None:
+            raise KeyError("k")
+
+        assert await lab.namespace["tell"](fail) == ("hq", "relay1")
