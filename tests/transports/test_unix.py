@@ -121,6 +121,16 @@ async def test_a_missing_directory_is_said_to_be_missing(path: trio.Path) -> Non
     assert open_files() == before
 
 
+async def test_a_directory_is_called_one(path: trio.Path) -> None:
+    url = f"unix://{path.parent}"
+    said = f"{url}: that is a directory: the path of a socket in it is needed"
+    with pytest.raises(ConfigError, match=said):
+        await unix.serve(url, echo)
+    with pytest.raises(DialFailed, match=said):
+        async with unix.connect(url):
+            pass
+
+
 async def test_a_full_queue_is_waited_for_and_given_up_after_ten_seconds(
     path: trio.Path, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -89,6 +89,13 @@ def _path(url: str) -> str:
     return url[len(PREFIX) :] if url.lower().startswith(PREFIX) else ""
 
 
+def _said(exc: OSError, url: str, errors: dict[int, str]) -> str:
+    """What happened, in words. A directory gets its own: the system calls one a refused connection."""
+    if os.path.isdir(_path(url)):
+        return "that is a directory: the path of a socket in it is needed, such as " + f"{_path(url)}/relay.sock"
+    return errors.get(exc.errno or 0, exc.strerror or str(exc))
+
+
 def _pipe(stream: trio.SocketStream, url: str) -> Pipe:
     """Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
     stream.socket.getpeername()
@@ -114,7 +121,7 @@ async def _dial(url: str, problem: str | None) -> trio.SocketStream:
         except trio.TooSlowError:
             raise DialFailed(f"{url}: the node there accepts nobody since {DIAL_TIMEOUT:g} s: is it stuck?") from None
         except OSError as exc:
-            raise DialFailed(f"{url}: {DIAL_ERRORS.get(exc.errno or 0, exc.strerror)}") from exc
+            raise DialFailed(f"{url}: {_said(exc, url, DIAL_ERRORS)}") from exc
         undo.pop_all()
         return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
@@ -144,7 +151,7 @@ def _listening(url: str, problem: str | None) -> Iterator[socket.socket]:
             os.chmod(path, 0o600)
             raw.listen(BACKLOG)
         except OSError as exc:
-            raise ConfigError([f"{url}: {LISTEN_ERRORS.get(exc.errno or 0, exc.strerror)}"]) from exc
+            raise ConfigError([f"{url}: {_said(exc, url, LISTEN_ERRORS)}"]) from exc
         yield raw
 
 
