@@ -11,6 +11,16 @@ from rpyc_gateway.proto.frames import LONGEST_PATH, LONGEST_TEXT, Failure, Hello
 from rpyc_gateway.service import allows
 
 
+def asked(name: str, target: str, service: str, via: object) -> Open:
+    """The request of a program at the node `name`. Raises TypeError: what is not text cannot be asked for."""
+    for what, given in (("target", target), ("service", service)):
+        if not isinstance(given, str):
+            raise TypeError(f"`{what}` is a str, not {type(given).__name__}")
+    if isinstance(via, str) or not isinstance(via, Sequence) or not all(isinstance(node, str) for node in via):
+        raise TypeError(f"`via` is a sequence of names of nodes, like ['relay'], not {str(via)[:80]!r}")
+    return Open(target=target, service=service, via=tuple(via), path=(name,))
+
+
 def stamped(request: Open, peer: Hello, *, name: str, identity: str) -> Open:
     """The request with this node's stamp: from which peer it came, and what the transport knows of that peer.
 

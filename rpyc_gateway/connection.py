@@ -76,7 +76,8 @@ class Connection:
         self._moved = trio.Event()  # for the timer: the deadline is earlier than it was
         self._armed = inf
         self._writer_scope = trio.CancelScope()
-        self._said_why = False  # the peer was told why the link ends
+        self._said_why = False  # the peer was told that the link ends, or why
+        self._mute: Failure | None = None  # nothing can be sent, but the peer may have said why
 
     @property
     def peer_name(self) -> str:
@@ -125,6 +126,7 @@ class Connection:
     def leave(self, failure: Failure, grace: float) -> None:
         """Take no new streams; the link ends with its last one, or after `grace` seconds."""
         with self._step as mux:
+            self._said_why = True
             mux.leave(failure, grace)
 
     def probe(self, within: float) -> None:
@@ -197,7 +199,7 @@ class Connection:
 
     def tell_lost(self, event: events.Lost) -> None:
         """Tell the owner, and let the writer say its last words."""
-        self._said_why = self.mux.ready
+        self._said_why = self._said_why or self.mux.ready
         self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
         self._wake.set()
         self.owner.lost(self, event.failure)
@@ -206,7 +208,7 @@ class Connection:
 
     def _send(self) -> bool:
         """Send without waiting where the pipe can; True if that has caused events."""
-        if self._writing or self._left or not self.mux.ready:
+        if self._writing or self._left or self._mute or not self.mux.ready:
             return False
         if self._send_nowait is None or not self._running:
             self._wake_writer()
@@ -216,12 +218,20 @@ class Connection:
             try:
                 taken = self._send_nowait(data)
             except OSError as exc:
-                self.mux.fail(self._broken(exc))
+                self._fail_to_send(exc)
             else:
                 if taken < len(data):
                     self._left = data[taken:]
                     self._wake_writer()
         return bool(data)
+
+    def _fail_to_send(self, exc: BaseException) -> None:
+        """The pipe takes nothing more. Who is sent away unheard has been told why: the reader has a moment for it."""
+        if self.mux.peer is None and not self.mux.down:
+            self._mute = self._broken(exc)
+            self._wake_writer()
+        else:
+            self.mux.fail(self._broken(exc))
 
     def _wake_writer(self) -> None:
         if not self._wake.is_set():
@@ -265,7 +275,7 @@ class Connection:
         finally:
             try:
                 with self._step as mux:
-                    mux.fail(Failure(Code.SHUTDOWN, "the link was closed on this side", mux.hello.name))
+                    mux.fail(self._mute or Failure(Code.SHUTDOWN, "the link was closed on this side", mux.hello.name))
                     self._send_nowait = None  # the descriptor may be another file's by the next moment
             finally:
                 with suppress(trio.BrokenResourceError, OSError):
@@ -294,17 +304,20 @@ class Connection:
             while True:
                 with self._step as mux:
                     self._wake = trio.Event()
-                    data = self._left or mux.data_to_send(self._clock.current_time(), CHUNK)
+                    data = b"" if self._mute else self._left or mux.data_to_send(self._clock.current_time(), CHUNK)
                     self._left = b""
                     self._writing = bool(data)
                 if data:
                     try:
                         await self.pipe.stream.send_all(data)
                     except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
-                        self.close(self._broken(exc))
+                        with self._step:
+                            self._fail_to_send(exc)
                 elif self.mux.down and not self._left:
                     return
                 else:
+                    if self._mute:
+                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
                     await self._wake.wait()
 
     @trio.lowlevel.enable_ki_protection

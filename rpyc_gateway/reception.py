@@ -12,7 +12,11 @@ from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.transport import Pipe, find_transport
 
-UNDECIDED = 128  # callers that may wait for their HELLO or for our decision; the oldest makes room for one more
+UNDECIDED = 128  # callers that may wait for their HELLO or for our decision
+PATIENCE = (
+    1.0  # seconds that each of them has for it, even if others wait at the door; an honest HELLO is there at once
+)
+QUEUE = 1024  # callers at the door, each with a file descriptor
 
 
 class Reception:
@@ -26,6 +30,8 @@ class Reception:
         self._meet = meet
         self._drive = drive
         self._undecided: dict[Neighbour, None] = {}  # the oldest first
+        self._door = trio.Lock()  # whoever has it is the next to come in; it is fair
+        self._room = trio.Event()
         self._standard_streams = 0
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -47,18 +53,36 @@ class Reception:
 
     def decided(self, neighbour: Neighbour) -> None:
         """The caller has become a link, or is gone."""
-        self._undecided.pop(neighbour, None)
+        if self._undecided.pop(neighbour, self) is None:
+            self._room.set()
+            self._room = trio.Event()
 
     def __len__(self) -> int:
         """How many callers are undecided."""
         return len(self._undecided)
 
     async def _accept(self, pipe: Pipe) -> None:
-        neighbour = self._meet(pipe)
-        if len(self._undecided) >= UNDECIDED:
-            oldest = next(iter(self._undecided))
-            oldest.connection.close(
-                Failure(Code.LIMIT, f"{self._name} waits for {UNDECIDED} newer callers", self._name)
-            )
-        self._undecided[neighbour] = None
+        if self._door.statistics().tasks_waiting >= QUEUE:
+            neighbour = self._meet(pipe)
+            self._send_away(neighbour, f"{QUEUE} callers wait to be heard by {self._name} already")
+        else:
+            async with self._door:
+                await self._wait_room()
+                neighbour = self._meet(pipe)
+                self._undecided[neighbour] = None
         await self._drive(neighbour)
+
+    async def _wait_room(self) -> None:
+        """Wait until one more may be undecided. The oldest makes room once it has had its time."""
+        while len(self._undecided) >= UNDECIDED:
+            oldest = next(iter(self._undecided))
+            with trio.move_on_at(oldest.since + PATIENCE) as patience:
+                await self._room.wait()
+            if patience.cancelled_caught:
+                text = f"{self._name} hears newer callers: no link within {PATIENCE:g} s, and {UNDECIDED} are waiting"
+                self._send_away(oldest, text)
+
+    def _send_away(self, neighbour: Neighbour, text: str) -> None:
+        """Tell the caller why it is cut."""
+        neighbour.connection.leave(Failure(Code.LIMIT, text, self._name), 0.0)
+        self.decided(neighbour)

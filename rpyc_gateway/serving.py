@@ -54,7 +54,7 @@ class Serving:
             )
         offer = self._offers.get(request.service)
         if offer is None:
-            served = ", ".join(sorted(self._offers))
+            served = ", ".join(sorted(name for name, other in self._offers.items() if other.allow)) or "nothing"
             raise NoService(f"{self._name} does not serve {request.service!r} (it serves: {served})", hop=self._name)
         self._check_policy(offer, request)
         if neighbour.sessions >= SESSIONS_PER_LINK:
@@ -68,6 +68,11 @@ class Serving:
         neighbour.sessions += 1
         self._nursery.start_soon(self._run, session, neighbour, request)
         return handler
+
+    def lets(self, request: Open, service: str) -> bool:
+        """Whether the origin of a request may use a service here. This node itself may use all."""
+        offer = self._offers.get(service)
+        return not request.origin or (offer is not None and permitted(offer.allow, request.origin))
 
     def close(self) -> None:
         """End every session in order: what is being done is answered, nothing new is taken."""

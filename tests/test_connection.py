@@ -15,7 +15,19 @@ from trio.testing import MemoryReceiveStream, memory_stream_pair, wait_all_tasks
 
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, LinkLost
-from rpyc_gateway.proto.frames import CircuitClass, Failure, FrameType, Hello, Limits, Open, Routes, encode_frame
+from rpyc_gateway.proto.frames import (
+    CircuitClass,
+    Failure,
+    FrameType,
+    GoAway,
+    Hello,
+    Limits,
+    Open,
+    Routes,
+    encode_failure,
+    encode_frame,
+    encode_hello,
+)
 from rpyc_gateway.proto.stream import WINDOW
 from rpyc_gateway.transport import Pipe
 
@@ -257,6 +269,36 @@ async def test_a_peer_that_closes_is_told_as_lost_once(pipes: Pipes) -> None:
         await near_pipe.stream.receive_some()
     with pytest.raises(LinkLost):
         near.open(Open(), CALL, Ear(near))
+
+
+async def test_a_caller_that_cannot_even_say_hello_hears_what_was_said_before_the_door_closed() -> None:
+    for direct in (True, False):
+        near_pipe, far_pipe = over_sockets(direct=direct)
+        here = Node()
+        full = Failure(Code.LIMIT, "too many callers", "far")
+        await far_pipe.stream.send_all(encode_failure(FrameType.ERROR, 0, full, 4096))
+        await far_pipe.stream.aclose()
+        await Connection(near_pipe, hello("near"), here, dialler=True).run()
+        assert here.heard == [("lost", full)]
+
+
+async def test_who_left_in_order_does_not_destroy_its_goodbye(autojump_clock: trio.testing.MockClock) -> None:
+    near_pipe, far_pipe = over_sockets()
+    here = Node()
+    near = Connection(near_pipe, hello("near"), here, dialler=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(near.run)
+        await far_pipe.stream.send_all(encode_hello(hello("far")))
+        await here.up.wait()
+        await wait_all_tasks_blocked()
+        assert far_pipe.send_nowait is not None
+        far_pipe.send_nowait(encode_frame(FrameType.PING, 0, bytes(8)) * 8000)  # it crosses the goodbye
+        near.leave(AWAY, 1.0)
+        said = b""
+        while data := await far_pipe.stream.receive_some(65536):  # not a connection that was reset
+            said += data
+        assert said.endswith(encode_failure(FrameType.GOAWAY, 0, GoAway(AWAY.code, AWAY.text, AWAY.hop, 1.0), 4096))
+        await far_pipe.stream.aclose()
 
 
 async def test_a_reset_connection_says_so() -> None:

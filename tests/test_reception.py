@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Config, Listen, NodeSection, Relay
-from rpyc_gateway.errors import (
-    ConfigError,
-)
+from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.gateway import open_node
-from rpyc_gateway.reception import UNDECIDED
-from rpyc_gateway.transport import find_transport
+from rpyc_gateway.proto.frames import FrameType, decode_failure
+from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.reception import QUEUE, UNDECIDED
+from rpyc_gateway.transport import Pipe, find_transport
 from tests.house import running
 from tests.raw_peer import RawPeer
 
@@ -38,7 +38,7 @@ async def test_callers_that_say_nothing_are_bounded_and_keep_nobody_out(autojump
     async with running("hq") as hq, AsyncExitStack() as stack:
         connect = find_transport("memory://hq").connect
         silent = [await stack.enter_async_context(connect("memory://hq")) for _ in range(UNDECIDED + 1)]
-        assert await silent[0].stream.receive_some() == b""
+        await hear_limit(silent[0], "hq hears newer callers")
         assert len(hq._reception) == UNDECIDED
         await stack.enter_async_context(RawPeer("lab").link("memory://hq"))
         await hq.wait_route("lab")
@@ -47,3 +47,43 @@ async def test_callers_that_say_nothing_are_bounded_and_keep_nobody_out(autojump
         assert trio.current_time() - began == pytest.approx(10, abs=1)
         await wait_all_tasks_blocked()
         assert len(hq._reception) == 0
+
+
+async def hear_limit(pipe: Pipe, text: str) -> None:
+    """The listener says ERROR (LIMIT) in such words, and closes."""
+    said = b""
+    while data := await pipe.stream.receive_some():
+        said += data
+    ((kind, _, _, payload),) = Framer(16384, dialler=True).receive(said)
+    failure = decode_failure(payload)
+    assert (kind, failure.code, failure.hop) == (FrameType.ERROR, Code.LIMIT, "hq")
+    assert text in failure.text
+
+
+async def test_a_crowd_that_comes_at_one_moment_waits_its_turn_and_is_all_let_in(autojump_clock: MockClock) -> None:
+    async with running("hq"), AsyncExitStack() as stack:
+        slow = [await stack.enter_async_context(hq_pipe()) for _ in range(UNDECIDED)]
+        crowd = [RawPeer(f"lab{number}") for number in range(2 * UNDECIDED)]
+        async with trio.open_nursery() as nursery:
+            for peer in crowd:
+                nursery.start_soon(peer.stay, "memory://hq")
+            await wait_all_tasks_blocked()
+            for peer in crowd:
+                await peer.wait(lambda peer: peer.connection.mux.up or peer.told)
+                assert peer.told == []
+            assert trio.current_time() == pytest.approx(1, abs=0.1)  # nobody was cut before its second was over
+            nursery.cancel_scope.cancel()
+        for pipe in slow[:1]:
+            await hear_limit(pipe, "no link within 1 s")
+
+
+async def test_the_queue_at_the_door_has_an_end_and_says_so(autojump_clock: MockClock) -> None:
+    async with running("hq"), AsyncExitStack() as stack:
+        for _ in range(UNDECIDED + QUEUE + 1):
+            await stack.enter_async_context(hq_pipe())
+            await wait_all_tasks_blocked()
+        await hear_limit(await stack.enter_async_context(hq_pipe()), f"{QUEUE} callers wait to be heard by hq")
+
+
+def hq_pipe() -> AbstractAsyncContextManager[Pipe]:
+    return find_transport("memory://hq").connect("memory://hq")

@@ -27,6 +27,7 @@ async def test_a_service_that_is_not_served_is_refused_by_name(autojump_clock: M
             async with hq.session("lab", service="dance"):
                 pytest.fail("no such service")
         assert caught.value.hop == "lab"
+        assert str(caught.value).endswith("(it serves: dial, greeter, node)")  # classic is for nobody: it is not named
 
 
 @pytest.mark.parametrize(("service", "allowed"), [("classic", "nobody"), ("dial", "parent")])
