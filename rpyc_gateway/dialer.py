@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random as chance
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, NoReturn, TypeAlias
@@ -17,7 +18,9 @@ __all__ = ["Attempt", "Backoff", "Dialer"]
 
 logger = logging.getLogger(__name__)
 
-Attempt: TypeAlias = Callable[[Callable[[], None]], Awaitable[None]]
+Attempt: TypeAlias = Callable[["Dialer"], Awaitable[None]]
+
+PID = re.compile(r" \(pid \d+\)")  # each attempt with a program has another one
 
 # What the world does to a link. Anything else is a mistake in this program, and is logged with its traceback.
 EXPECTED = (GatewayError, OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError)
@@ -50,7 +53,7 @@ class Backoff:
 
 
 class Dialer:
-    """Runs `attempt` again and again: it dials, calls the function it is given once the link is up, and ends with the link.
+    """Runs `attempt` again and again: it dials, calls `up` of the dialer once the link is up, and ends with the link.
 
     `state`, `reason` (why the link is not up; "" while it is, or when nothing is known yet) and `retry_at` (by trio's clock)
     are for people to look at. Each change is logged by one line; a failure that only repeats itself is not.
@@ -80,7 +83,7 @@ class Dialer:
     async def _try(self) -> list[Exception]:
         """Why the attempt ended; nothing if its link simply did."""
         try:
-            await self._attempt(self._up)
+            await self._attempt(self)
         except Exception as exc:
             failures = list(_leaves(exc))
             if not all(isinstance(failure, EXPECTED) for failure in failures):
@@ -99,15 +102,16 @@ class Dialer:
         refused = any(isinstance(failure, (Denied, DuplicateNode)) for failure in failures)
         return Backoff.CAP if refused else delay
 
-    def _up(self) -> None:
+    def up(self) -> None:
+        """The link is there: for the attempt to call."""
         self.state, self.reason, self.retry_at = "up", "", None
         self._up_since = trio.current_time()
         self._told = ""
         logger.info("%s: up", self.what)
 
     def _tell(self, delay: float) -> None:
-        level = logging.DEBUG if self.reason == self._told else logging.WARNING
-        self._told = self.reason
+        told, self._told = self._told, PID.sub("", self.reason)
+        level = logging.DEBUG if self._told == told else logging.WARNING
         logger.log(level, "%s: %s; next try in %.1f s", self.what, self.reason, delay)
 
 

@@ -5,19 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
 
 import trio
 
-from rpyc_gateway.admission import asker, failure_of, forwarded, permitted, stamped, wanted
+from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitted, stamped, wanted
 from rpyc_gateway.config import Config, Dial
 from rpyc_gateway.connection import Connection, StreamHandler
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import Code, Denied, GatewayError, Unreachable
-from rpyc_gateway.node_service import NodeInfo, NodeService
+from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.route import RouteTable
@@ -34,6 +34,7 @@ __all__ = ["Node", "NodeInfo", "Offer", "open_node"]
 
 LINKS = 4096  # links of one node, of which each may cost a file descriptor
 GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
+HUSH = 0.2  # seconds before a lost link is news: a signal to all processes of a chain may reach this one last
 OPEN_WITHIN = 30.0  # seconds from OPEN to the far end's answer, at any number of hops
 
 logger = logging.getLogger(__name__)
@@ -176,9 +177,9 @@ class Node:
     ) -> AsyncIterator[Session]:
         """A session with the service of a node: over this link, or by `via` and the routes known.
 
-        It is closed with the body. Raises Unreachable, NoService, Denied, LinkLost ... naming the hop that said so.
+        It is closed with the body. Raises TypeError for what is no name, and Unreachable, NoService, Denied, LinkLost ... naming the hop that said so.
         """
-        request = Open(target=target, service=service, via=tuple(via), path=(self.name,))
+        request = asked(self.name, target, service, via)
         if connection is None:
             connection, request = self._way(request)
         session = Session(local=self.name, vat=self.vat, opener=True)
@@ -303,7 +304,9 @@ class Node:
         node, request = wanted(request, self.name)
         if not node:
             raise Unreachable(
-                f"{request.target or 'no node'} is not another node: {self.name} opens sessions to others",
+                f"{request.target} is this node itself: sessions are with other nodes"
+                if request.target
+                else f"no node is named, and {self.name} has {len(self._up)} links: say which node is meant",
                 hop=self.name,
             )
         return self._toward(node, request).connection, request
@@ -312,7 +315,9 @@ class Node:
         neighbour = self._next(node)
         if neighbour is None:
             must = ", which this circuit must pass (via)" if request.via else ""
-            raise Unreachable(f"{self.name} knows no way to {node!r}{must}", hop=self.name)
+            # Who may not ask for the nodes is not told of them here.
+            around = f" ({surroundings(self.nodes())})" if self._serving.lets(request, "node") else ""
+            raise Unreachable(f"{self.name} knows no way to {node!r}{must}{around}", hop=self.name)
         return neighbour
 
     def _next(self, node: str) -> Neighbour | None:
@@ -345,17 +350,19 @@ class Node:
             if neighbour.connection in self._neighbours:
                 self.lost(neighbour.connection, Failure(Code.INTERNAL, f"{self.name} gave up this link", self.name))
 
-    async def _dial(self, dial: Dial, up: Callable[[], None]) -> None:
+    async def _dial(self, dial: Dial, dialer: Dialer) -> None:
         """One attempt of a dialer: raises when the link is over or did not come to be. A node that leaves makes no more of them."""
         try:
             if dial.via is not None:
-                await dial_through(self, dial.via, dial.url, up)
+                await dial_through(self, dial.via, dial.url, dialer)
             else:
                 async with self.link_neighbour(dial.url) as neighbour:
-                    up()
+                    dialer.up()
                     await neighbour.over.wait()
                 raise neighbour.reason()
         except GatewayError:
+            if dialer.state == "up":
+                await trio.sleep(HUSH)
             if self._departure is None:
                 raise
         await trio.sleep_forever()

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
 
+from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, DuplicateNode, GatewayError, LimitExceeded, LinkLost, SessionClosed
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.session import Session
 
+NO_WAY = 10.0  # seconds without a way to `via` that need a word: its name may be wrong
 LINKS_PER_SESSION = 16  # nobody describes a chain with more branches than this by hand
 
 logger = logging.getLogger("rpyc_gateway.gateway")
@@ -190,16 +191,26 @@ class CallingNode(Protocol):
     def session(self, target: str = "", *, service: str = "classic") -> AbstractAsyncContextManager[Session]: ...
 
 
-async def dial_through(node: CallingNode, via: str, url: str, up: Callable[[], None]) -> None:
-    """Have the node `via` dial `url`, as soon as there is a way to `via`; `up` is called when the link is there.
+async def dial_through(node: CallingNode, via: str, url: str, dialer: Dialer) -> None:
+    """Have the node `via` dial `url`, as soon as there is a way to `via`; the `dialer` is told how it goes.
 
     Never returns: raises LinkLost when the link or the way to it is lost, Denied, NoService, DialFailed ... if there
     was none. Cancelled: the link ends.
     """
-    await node.wait_route(via)
+    await _wait_way(node, via, dialer)
     async with node.session(via, service="dial") as session:
         name = await session.root.dial(url)
-        up()
+        dialer.up()
         logger.info("%s: %s has linked %s, at %s", node.name, via, name, url)
         reason = await session.root.wait_lost(name)
     raise LinkLost(f"{via} lost its link to {name}: {reason}", hop=via)
+
+
+async def _wait_way(node: CallingNode, via: str, dialer: Dialer) -> None:
+    dialer.reason = f"waiting for a way to {via!r}"
+    with trio.move_on_after(NO_WAY) as patience:
+        await node.wait_route(via)
+    if patience.cancelled_caught:
+        logger.warning("%s: %s: no way to %r since %g s; is that its name?", node.name, dialer.what, via, NO_WAY)
+        await node.wait_route(via)
+    dialer.reason = ""

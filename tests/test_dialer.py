@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -23,13 +23,13 @@ class Link:
         self.script: Iterator[Exception | float] = iter(script)
         self.dialled: list[float] = []
 
-    async def attempt(self, up: Callable[[], None]) -> None:
+    async def attempt(self, dialer: Dialer) -> None:
         """An exception: dialling fails. A number: the link is up for so long, then it is over."""
         self.dialled.append(trio.current_time())
         line = next(self.script, float("inf"))
         if isinstance(line, Exception):
             raise line
-        up()
+        dialer.up()
         await trio.sleep(line)
 
 
@@ -118,6 +118,18 @@ async def test_each_change_is_logged_once(
     ]
 
 
+async def test_the_same_failure_of_another_process_is_the_same_failure(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    ends = [DialFailed(f"`ssh relay` (pid {pid}) ended with status 255") for pid in (811, 812, 813)]
+    async with dialling(Link(*ends)) as dialer:
+        await trio.sleep(2)
+        assert dialer.reason == str(ends[2])
+    assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+        "link to relay: `ssh relay` (pid 811) ended with status 255; next try in 0.5 s"
+    ]
+
+
 async def test_several_reasons_make_one_line(autojump_clock: trio.testing.MockClock) -> None:
     group = ExceptionGroup("outer", [REFUSED, ExceptionGroup("inner", [REFUSED, trio.BrokenResourceError("it broke")])])
     async with dialling(Link(group)) as dialer:
@@ -143,9 +155,9 @@ async def test_a_mistake_in_this_program_is_logged_with_its_traceback_and_dialli
 async def test_cancelling_it_cancels_the_attempt(autojump_clock: trio.testing.MockClock) -> None:
     ended = trio.Event()
 
-    async def attempt(up: Callable[[], None]) -> None:
+    async def attempt(dialer: Dialer) -> None:
         try:
-            up()
+            dialer.up()
             await trio.sleep_forever()
         finally:
             ended.set()

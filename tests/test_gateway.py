@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from rpyc_gateway.config import Config, Dial, Listen, NodeSection, Serve
 from rpyc_gateway.errors import (
     Code,
     LinkLost,
     Unreachable,
 )
-from rpyc_gateway.gateway import Node
+from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.proto.frames import Route
 from rpyc_gateway.testing import BadWire
 from tests.house import refusal, running, wait_nodes
@@ -87,6 +89,44 @@ async def test_a_name_nobody_has_is_refused_by_the_node_that_was_asked(autojump_
         assert "'nowhere'" in failure.text
 
 
+async def test_who_finds_no_way_is_told_what_there_is(autojump_clock: MockClock) -> None:
+    onward = Dial(url="memory://lab", via="relay")
+    async with running("relay"), running("hq", "memory://relay", onward) as hq:
+        await hq.wait_route("relay")
+        await wait_all_tasks_blocked()
+        said = r"hq knows no way to 'lab' \(known: relay; still dialling: memory://lab via relay\)"
+        with pytest.raises(Unreachable, match=said):
+            async with hq.session("lab"):
+                pytest.fail("there is no way")
+        async with RawPeer("user", kind="client").link("memory://hq") as user:
+            assert "(known: relay; still" in refusal(await user.open("lab").wait_end()).text
+
+
+async def test_who_may_not_ask_for_the_nodes_does_not_learn_them_by_a_wrong_name(autojump_clock: MockClock) -> None:
+    config = Config(
+        node=NodeSection(name="hq"), listen=(Listen(url="memory://hq"),), serve=(Serve(service="node", allow=()),)
+    )
+    async with open_node(config), RawPeer("lab").link("memory://hq"):
+        async with RawPeer("user", kind="client").link("memory://hq") as user:
+            assert refusal(await user.open("labb").wait_end()).text == "hq knows no way to 'labb'"
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"target": None}, {"service": None}, {"service": b"node"}, {"via": "relay"}, {"via": (1,)}, {"via": None}]
+)
+async def test_what_is_no_name_is_a_mistake_before_anything_is_sent(
+    autojump_clock: MockClock, wrong: dict[str, Any]
+) -> None:
+    async with running("lab"), running("hq", "memory://lab") as hq:
+        await hq.wait_route("lab")
+        (what,) = wrong
+        with pytest.raises(TypeError, match=f"`{what}` is a .* not "):
+            async with hq.session(**({"target": "lab", "service": "greeter"} | wrong)):
+                pytest.fail("it cannot be asked for")
+        async with hq.session("lab", service="greeter") as session:
+            assert await session.root.hello("you") == "hello you"
+
+
 async def test_a_via_that_is_missing_is_never_skipped(autojump_clock: MockClock) -> None:
     async with running("relay"), running("hq", "memory://relay") as hq, RawPeer("lab").link("memory://hq") as lab:
         await hq.wait_route("relay")
@@ -133,8 +173,8 @@ async def test_a_session_is_told_which_hop_has_died(autojump_clock: MockClock) -
 
 async def test_a_session_needs_another_node(autojump_clock: MockClock) -> None:
     async with running("hq") as hq:
-        for target in ("hq", ""):
-            with pytest.raises(Unreachable, match="hq opens sessions to others"):
+        for target, why in (("hq", "hq is this node itself"), ("", "no node is named, and hq has 0 links")):
+            with pytest.raises(Unreachable, match=why):
                 async with hq.session(target, service="greeter"):
                     pytest.fail("with itself")
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
+import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Dial
 from rpyc_gateway.testing import BadWire
-from tests.house import running, wait_nodes
+from tests.house import running, wait_nodes, wait_until
 
 
 async def test_a_node_is_dialled_through_another_and_again_when_it_is_lost(autojump_clock: MockClock) -> None:
@@ -32,3 +36,42 @@ async def test_a_relay_that_does_not_dial_for_us_is_named(autojump_clock: MockCl
         vain = hq.nodes()[-1]
         assert (vain.path, vain.link) == (("hq", "relay"), "memory://lab")
         assert "relay does not let hq use 'dial'" in vain.state
+
+
+async def test_a_via_that_nobody_has_is_seen_at_once_and_told_once(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    onward = Dial(url="memory://lab", via="relya")
+    async with running("lab"), running("relay", allow=("*",)), running("hq", "memory://relay", onward) as hq:
+        await hq.wait_route("relay")
+        await wait_all_tasks_blocked()
+        assert hq.nodes()[-1].state == "dialling: waiting for a way to 'relya'"
+        await trio.sleep(600)
+        assert [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING] == [
+            "hq: memory://lab via relya: no way to 'relya' since 10 s; is that its name?"
+        ]
+        async with running("relya", "memory://relay", allow=("*",)):
+            await hq.wait_route("lab")
+        assert not any("waiting for a way" in info.state for info in hq.nodes() if info.name)
+
+
+async def test_a_chain_that_ends_at_one_moment_does_not_complain_of_its_links(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    leave = trio.Event()
+
+    async def relay(*, task_status: trio.TaskStatus[None]) -> None:
+        async with running("relay", allow=("*",)):
+            task_status.started()
+            await leave.wait()
+
+    onward = Dial(url="memory://lab", via="relay")
+    async with running("lab"), trio.open_nursery() as nursery:
+        await nursery.start(relay)
+        async with running("hq", "memory://relay", onward) as hq:
+            await hq.wait_route("lab")
+            await wait_until(lambda: all(dialer.state == "up" for _, dialer in hq._dialers))
+            leave.set()  # the signal that ends them all reaches relay first
+            await wait_nodes(hq, lambda names: not names)
+            await wait_all_tasks_blocked()
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
