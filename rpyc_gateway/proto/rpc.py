@@ -209,11 +209,14 @@ class Rpc:
         if len(pairs) % 2:
             raise ProtocolError("RELEASE with half a pair")
         values: list[object] = []
-        self._events.append(Released(values))  # first: whatever follows, they die where the driver lets them
-        for i in range(0, len(pairs), 2):
-            value = self.exports.release(pairs[i], pairs[i + 1])
-            if value is not None:
-                values.append(value)
+        try:
+            for i in range(0, len(pairs), 2):
+                value = self.exports.release(pairs[i], pairs[i + 1])
+                if value is not None:
+                    values.append(value)
+        finally:
+            if values:  # whatever came after them, they die where the driver lets them
+                self._events.append(Released(values))
 
     def _return_refs(self, refs: tuple[Ref, ...]) -> None:
         """Give back what came with a message that nobody gets."""
@@ -362,9 +365,14 @@ class Rpc:
         self._arrivals.clear()
         self._bulk_out.clear()
         self._out.clear()
-        untold, self._events = self._events, []
-        # What nobody was told of holds objects too: they must not die here either.
-        return [*self.exports.clear(), *(event for event in untold if type(event) in (Called, Released))]
+        lent = self.exports.clear()
+        for event in self._events:  # what nobody was told of holds objects too: they must not die here either
+            if isinstance(event, Released):
+                lent += event.values
+            elif isinstance(event, Called):
+                lent += (event.target, event.payload)
+        self._events.clear()
+        return lent
 
     def statistics(self) -> RpcStatistics:
         """What the session holds now."""
