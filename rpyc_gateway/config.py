@@ -210,7 +210,19 @@ class Config(Section):
         self._warn()
         return self
 
+    def warn_if_idle(self) -> None:
+        """Log that this node will have no links, where nothing else gives it one (a parent does, for `rpyc-gw stdio`)."""
+        if not self.listen and not self.dial:
+            log.warning("listen, dial: there is neither: %s reaches nobody, and nobody reaches it", self.node.name)
+
     def _warn(self) -> None:
+        for number, serve in enumerate(self.serve):
+            if "allow" not in serve.model_fields_set:
+                log.warning(
+                    "serve[%d].allow: is missing: `%s` is served to nobody; say to whom, or `allow = []` if you mean it",
+                    number,
+                    serve.service,
+                )
         everybody = any(serve.service == "classic" and "*" in serve.allow for serve in self.serve)
         for number, listen in enumerate(self.listen if everybody else ()):
             if listen.url.startswith("tcp:") and find_transport(listen.url).is_private(listen.url):

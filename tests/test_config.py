@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from contextlib import suppress
 from pathlib import Path
 from textwrap import dedent
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rpyc_gateway.config import Config, default_name
+from rpyc_gateway.config import _SECTIONS, Config, default_name
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.proto.frames import valid_name
 
@@ -167,6 +168,37 @@ def test_classic_for_everybody_on_loopback_names_its_risk(caplog: pytest.LogCapt
 )
 def test_what_exposes_nothing_warns_of_nothing(text: str, caplog: pytest.LogCaptureFixture) -> None:
     Config.parse(text)
+    assert not caplog.records
+
+
+def test_a_service_that_nobody_may_use_is_warned_of_unless_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    Config.parse("[[serve]]\nservice = 'node'\nallow = []\n[[serve]]\nservice = 'classic'\n")
+    (record,) = caplog.records
+    assert record.getMessage().startswith("serve[1].allow: is missing: `classic` is served to nobody")
+
+
+def test_a_node_without_links_is_warned_of_where_nothing_else_links_it(caplog: pytest.LogCaptureFixture) -> None:
+    Config.parse("[[dial]]\nurl = 'unix:///tmp/x'").warn_if_idle()
+    Config.parse("[[listen]]\nurl = 'unix:///tmp/x'").warn_if_idle()
+    idle = Config.parse("[node]\nname = 'hq'")
+    assert not caplog.records
+    idle.warn_if_idle()
+    (record,) = caplog.records
+    assert record.getMessage().startswith("listen, dial: there is neither: hq ")
+
+
+def test_the_manual_names_every_key_in_its_section() -> None:
+    page = (Path(__file__).parents[1] / "docs/configuration.md").read_text()
+    told = {part.partition("`")[0].strip("[]"): part for part in page.split("\n## `")[1:]}
+    assert list(told) == list(Config.model_fields)
+    for section, keys in _SECTIONS.items():
+        missing = [key for key in keys.model_fields if f"\n| `{key}` |" not in told[section]]
+        assert not missing, f"docs/configuration.md does not explain {section}: {missing}"
+
+
+def test_the_examples_of_the_manual_are_right(caplog: pytest.LogCaptureFixture) -> None:
+    page = (Path(__file__).parents[1] / "docs/configuration.md").read_text()
+    Config.parse("\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)))
     assert not caplog.records
 
 

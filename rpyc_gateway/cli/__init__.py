@@ -24,6 +24,10 @@ __all__ = ["main"]
 
 
 class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with failing_clearly(ctx):  # --help and --version print already here
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         with failing_clearly(ctx):
             return super().invoke(ctx)
@@ -66,7 +70,13 @@ def main(ctx: click.Context, config: str | None) -> None:
             raise click.UsageError("say which command, or --config FILE to run a gateway")
         ctx.invoke(run, config=config)
     elif config is not None:
-        raise click.UsageError(f"--config goes behind the command: rpyc-gw {ctx.invoked_subcommand} --config {config}")
+        raise click.UsageError(_misplaced_config(ctx.invoked_subcommand, config))
+
+
+def _misplaced_config(name: str, file: str) -> str:
+    if any(parameter.name == "config" for parameter in main.commands[name].params):
+        return f"--config goes behind the command: rpyc-gw {name} --config {file}"
+    return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
 for _command in (run, check, nodes, evaluate, execute, stdio, demo):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ CHAIN = """\
 [node]
 name = "hq"
 [[listen]]
-url = "unix://{socket}"
+url = {url}
 [[dial]]
 url = "stdio:rpyc-gw stdio --name relay"
 [[dial]]
@@ -51,7 +52,7 @@ def demo(ctx: click.Context) -> None:
     log_to_stderr(ctx)
     began = time.perf_counter()
     with (
-        _sigterm_like_ctrl_c(ctx),
+        _signals_like_ctrl_c(ctx),
         TemporaryDirectory(prefix="rpyc-gw-demo-") as directory,
         running_chain(Path(directory), chatty=chattiness(ctx)) as hq,
     ):
@@ -60,15 +61,18 @@ def demo(ctx: click.Context) -> None:
 
 
 @contextmanager
-def _sigterm_like_ctrl_c(ctx: click.Context) -> Iterator[None]:
-    """SIGTERM unwinds us as Ctrl-C does, which links wait with until they are in order; only the exit code is another."""
+def _signals_like_ctrl_c(ctx: click.Context) -> Iterator[None]:
+    """SIGTERM and SIGHUP unwind us as Ctrl-C does, which links wait with until they are in order; only the exit code is another."""
     came: list[int] = []
 
     def interrupt(number: int, _frame: object) -> None:
         came.append(number)
         signal.raise_signal(signal.SIGINT)
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, usual in before.items():
+        if usual is not signal.SIG_IGN:  # nohup
+            signal.signal(number, interrupt)
     try:
         yield
     except BaseException:
@@ -76,7 +80,8 @@ def _sigterm_like_ctrl_c(ctx: click.Context) -> Iterator[None]:
             ctx.exit(128 + came[0])
         raise
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 # ---- the chain
@@ -91,9 +96,14 @@ class Hq(NamedTuple):
 
 @contextmanager
 def running_chain(directory: Path, *, chatty: int = 0) -> Iterator[Hq]:
-    """Start hq, which starts the others; leaving ends them all. If the body fails, what hq had to say is told on stderr."""
+    """Start hq, which starts the others; leaving ends them all. If the body fails, what hq had to say is told on stderr.
+
+    Raises ConfigError if there can be no socket in this directory.
+    """
     socket, config, log = (directory / name for name in ("hq.sock", "chain.toml", "hq.log"))
-    config.write_text(CHAIN.format(socket=socket), encoding="utf-8")
+    url = f"unix://{socket}"
+    _check_socket(url)
+    config.write_text(CHAIN.format(url=_toml_string(url)), encoding="utf-8")
     put_own_scripts_first()
     command = [sys.executable, "-m", "rpyc_gateway", "run", "--config", str(config)]
     with log.open("wb") as kept:
@@ -106,7 +116,9 @@ def running_chain(directory: Path, *, chatty: int = 0) -> Iterator[Hq]:
             start_new_session=True,
         )
     try:
-        yield Hq(f"unix://{socket}", process)
+        yield Hq(url, process)
+    except BrokenPipeError:  # nobody reads us any more, which is no fault of hq's
+        raise
     except Exception:
         for line in log.read_text(encoding="utf-8", errors="replace").splitlines()[-20:]:
             click.echo(f"hq: {line}", err=True)
@@ -115,7 +127,21 @@ def running_chain(directory: Path, *, chatty: int = 0) -> Iterator[Hq]:
         _end(process)
 
 
-def connect_when_up(hq: Hq) -> BlockingSession:
+def _check_socket(url: str) -> None:
+    from rpyc_gateway.errors import ConfigError
+    from rpyc_gateway.transport import find_transport
+
+    problem = find_transport(url).check(url)
+    if problem is not None:
+        raise ConfigError([f"{url}: {problem}; TMPDIR says where the demo puts it: TMPDIR=/tmp rpyc-gw demo"])
+
+
+def _toml_string(text: str) -> str:
+    # JSON escapes what TOML wants escaped, but for DEL.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def connect_when_up(hq: Hq, *, node: str | None = "lab", service: str = "classic") -> BlockingSession:
     """A session with lab. Raises what the last attempt raised if the chain is not up in time, or if hq has ended."""
     from rpyc_gateway.errors import Unreachable
     from rpyc_gateway.sync import connect
@@ -123,7 +149,7 @@ def connect_when_up(hq: Hq) -> BlockingSession:
     deadline = time.monotonic() + _READY_WITHIN
     while True:
         try:
-            return connect(hq.url, node="lab")
+            return connect(hq.url, node=node, service=service)
         except Unreachable:
             if hq.process.poll() is not None or time.monotonic() > deadline:
                 raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib.resources import files
 from typing import BinaryIO
 
 import click
 
-from rpyc_gateway.cli.options import log_to_stderr, node_argument, url_options, verbosity
+from rpyc_gateway.cli.options import SourceFile, log_to_stderr, node_argument, url_options, verbosity
+from rpyc_gateway.cli.run import put_own_scripts_first
 
 __all__ = ["evaluate", "execute"]
 
@@ -31,7 +33,7 @@ def evaluate(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], nod
 @click.command("exec")
 @url_options
 @node_argument
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=SourceFile())
 @verbosity
 @click.pass_context
 def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str, file: BinaryIO) -> None:
@@ -39,6 +41,9 @@ def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node
 
     What it prints appears here, output and errors apart. An exception there is shown with its traceback on standard error; the
     exit code is 1, or that of its sys.exit(). What other threads print there stays there.
+
+    Ctrl-C cancels it: it stops at its next remote operation (printing is one) or rpyc_gateway.checkpoint(), and an `async def`
+    function that it had called on another node at its next await; other code runs on.
     """
     log_to_stderr(ctx)
     ctx.exit(_run_there(url, via, node, file.read(), getattr(file, "name", "<stdin>"), "exec"))
@@ -48,8 +53,9 @@ def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: by
     """Returns the exit code. Raises what connecting raises, and what writing to our own streams raised."""
     from rpyc_gateway.sync import connect
 
-    program = files("rpyc_gateway.cli").joinpath("remote.py").read_text(encoding="utf-8")
     terminal = _Terminal()
+    program = files("rpyc_gateway.cli").joinpath("remote.py").read_text(encoding="utf-8")
+    put_own_scripts_first()
     with connect(list(url), node=node, via=via) as conn:
         conn.execute(program)
         try:
@@ -66,6 +72,15 @@ class _Terminal:
 
     ended: OSError | None = None
 
+    def __init__(self) -> None:
+        """Raises OSError if there is no standard output."""
+        if sys.stdout is None:
+            raise OSError("standard output is closed: there is nowhere to print to (>/dev/null drops it)")
+        for stream in (sys.stdout, sys.stderr):
+            # What this terminal cannot show is no reason to end a script.
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="backslashreplace")
+
     def print_output(self, text: str) -> None:
         try:
             sys.stdout.write(text)
@@ -75,6 +90,6 @@ class _Terminal:
             raise
 
     def print_errors(self, text: str) -> None:
-        if self.ended is None:
+        if self.ended is None and sys.stderr is not None:
             sys.stderr.write(text)
             sys.stderr.flush()

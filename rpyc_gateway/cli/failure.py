@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,7 +48,19 @@ def failing_clearly(ctx: click.Context) -> Iterator[None]:
         # Each line of a ConfigError begins with its place, where editors look for it.
         prefix = "" if isinstance(error, ConfigError) else "rpyc-gw: "
         click.echo(prefix + _sentence(error), err=True)
+        _drop_unwritable_output()
         ctx.exit(exit_code(error))
+
+
+def _drop_unwritable_output() -> None:
+    """What standard output did not take would fail once more when the interpreter ends, with an exit code of its own."""
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _first(error: BaseException) -> BaseException:

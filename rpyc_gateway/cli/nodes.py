@@ -9,6 +9,7 @@ from typing import NamedTuple
 import click
 
 from rpyc_gateway.cli.options import log_to_stderr, url_options, verbosity
+from rpyc_gateway.cli.run import put_own_scripts_first
 
 __all__ = ["nodes"]
 
@@ -33,6 +34,7 @@ def nodes(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], as_jso
     from rpyc_gateway.sync import connect
 
     log_to_stderr(ctx)
+    put_own_scripts_first()
     with connect(list(url), via=via, service="node") as conn:
         # What a later version tells beyond this is not for us.
         rows = [Row(*told[: len(Row._fields)]) for told in conn.root.nodes()]

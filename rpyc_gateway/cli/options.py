@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import click
 
-__all__ = ["chattiness", "config_option", "log_to_stderr", "node_argument", "url_options", "verbosity"]
+__all__ = [
+    "SourceFile",
+    "chattiness",
+    "config_option",
+    "config_path",
+    "log_to_stderr",
+    "node_argument",
+    "url_options",
+    "verbosity",
+]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _CHATTINESS = f"{__name__}.chattiness"
 _LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+_TIMED = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def chattiness(ctx: click.Context) -> int:
@@ -20,13 +32,11 @@ def chattiness(ctx: click.Context) -> int:
     return int(ctx.meta.get(_CHATTINESS, 0))
 
 
-def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING) -> None:
+def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING, form: str = _TIMED) -> None:
     """Log from level `usual` upwards; each -v is one level more, each -q one less."""
     step = _LEVELS.index(usual) + chattiness(ctx)
     level = _LEVELS[max(0, min(step, len(_LEVELS) - 1))]
-    logging.basicConfig(
-        level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", force=True
-    )
+    logging.basicConfig(level=level, format=form, datefmt="%H:%M:%S", force=True)
 
 
 def _chattier(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:
@@ -80,5 +90,22 @@ def url_options(command: _Command) -> _Command:
     )(command)
 
 
+class SourceFile(click.File):
+    """A file of code as bytes, or '-'."""
+
+    def __init__(self) -> None:
+        super().__init__("rb")
+
+    def convert(
+        self, value: str | os.PathLike[str] | IO[Any], param: click.Parameter | None, ctx: click.Context | None
+    ) -> IO[Any]:
+        """Open it. Wrong usage if it cannot be read, or if '-' is standard input and that is closed."""
+        if value == "-" and sys.stdin is None:
+            self.fail("'-' is standard input, and that is closed", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 node_argument = click.argument("node")
-config_option = click.option("--config", metavar="FILE", type=click.Path(), help="The node's configuration (TOML).")
+# Whether it can be read is for Config.load to find out and tell.
+config_path = click.Path(readable=False)
+config_option = click.option("--config", metavar="FILE", type=config_path, help="The node's configuration (TOML).")

@@ -33,14 +33,16 @@ log = logging.getLogger(__name__)
 def run(ctx: click.Context, config: str | None) -> None:
     """Run a gateway in the foreground.
 
-    SIGTERM and Ctrl-C end it orderly; a second one at once.
+    SIGTERM, SIGHUP and Ctrl-C end it orderly, with exit code 0; a second one at once. Under nohup it stays when the terminal goes.
     """
     from rpyc_gateway.config import Config
 
     if config is None:
         raise click.UsageError("--config FILE is required")
     log_to_stderr(ctx, usual=logging.INFO)
-    run_node(Config.load(config), _for_ever)
+    loaded = Config.load(config)
+    loaded.warn_if_idle()
+    run_node(loaded, _for_ever)
 
 
 def run_node(config: Config, wait_end: Callable[[Node], Awaitable[None]]) -> None:
@@ -70,16 +72,19 @@ async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelSco
 
 
 async def _hear_signals(told: trio.Event, *, task_status: trio.TaskStatus[None]) -> None:
-    """The first SIGTERM or Ctrl-C sets `told`; the next one has its usual effect, at once."""
+    """The first SIGTERM, SIGHUP or Ctrl-C sets `told`; the next one has its usual effect, at once."""
     import trio
 
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it to be nothing
+        numbers.append(signal.SIGHUP)
+    with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
-        async for number in signals:
-            log.info("%s: ending; once more ends at once", signal.Signals(number).name)
+        async for heard in signals:
+            log.info("%s: ending; once more ends at once", signal.Signals(heard).name)
             break
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in numbers:
+        signal.signal(number, signal.SIG_DFL)
     told.set()
 
 

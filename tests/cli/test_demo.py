@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -58,7 +60,7 @@ def start(mark: str, tmp_path: Path) -> Iterator[Start]:
 
 def test_the_demo_runs_the_chain_that_we_ship() -> None:
     shipped = Config.load(ROOT / "configs/chain.toml")
-    assert Config.parse(demo_module.CHAIN.format(socket="/tmp/rpyc-gw-hq.sock")) == shipped
+    assert Config.parse(demo_module.CHAIN.format(url='"unix:///tmp/rpyc-gw-hq.sock"')) == shipped
 
 
 def test_it_walks_through_and_leaves_no_process_behind(start: Start, mark: str) -> None:
@@ -78,7 +80,7 @@ def test_it_walks_through_and_leaves_no_process_behind(start: Start, mark: str) 
 
 
 @pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_interrupted_midway_it_leaves_no_process_behind(
     start: Start, mark: str, number: signal.Signals, code: int, steps: int
 ) -> None:
@@ -114,7 +116,7 @@ def test_a_step_that_fails_is_told_and_leaves_no_process_behind(mark: str, monke
 
 @pytest.mark.usefixtures("_as_before")
 def test_a_chain_that_cannot_start_says_why_and_is_not_waited_for(mark: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo_module, "CHAIN", "[[listen]]\nurl = 'unix://{socket}'\n[nonsense]\n")
+    monkeypatch.setattr(demo_module, "CHAIN", "[[listen]]\nurl = {url}\n[nonsense]\n")
     monkeypatch.setattr(demo_module, "_READY_WITHIN", 60)
     began = time.monotonic()
     result = CliRunner().invoke(main, ["demo"])
@@ -123,6 +125,37 @@ def test_a_chain_that_cannot_start_says_why_and_is_not_waited_for(mark: str, mon
     assert "nonsense: unknown key" in result.stderr
     assert time.monotonic() - began < 30
     assert processes_with(mark) == []
+
+
+def test_who_stops_reading_is_not_told_of_hq(start: Start, mark: str) -> None:
+    process = start()
+    assert process.stdout is not None
+    assert process.stderr is not None
+    next(line for line in process.stdout if "lab is process" in line)  # by now hq has something to say
+    process.stdout.close()
+    assert (process.wait(timeout=30), process.stderr.read()) == (1, "")
+    assert processes_with(mark) == []
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_a_directory_for_temporary_files_with_any_name_will_do(tmp_path: Path) -> None:
+    directory = Path(tempfile.mkdtemp(prefix="a\"\\'b\x7f"))
+    try:
+        with demo_module.running_chain(directory) as hq, demo_module.connect_when_up(hq) as conn:
+            assert conn.modules.os.getpid() != os.getpid()
+    finally:
+        shutil.rmtree(directory)
+
+
+def test_a_directory_too_long_for_a_socket_is_told_with_what_to_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    result = CliRunner().invoke(main, ["demo"])
+    assert (result.exit_code, result.stderr.count("\n")) == (78, 1)
+    assert "TMPDIR" in result.stderr
 
 
 def test_an_hq_that_does_not_end_is_killed_with_what_it_started() -> None:

@@ -20,9 +20,22 @@ def url() -> Iterator[str]:
         yield hq.url
 
 
-def rpyc_gw(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
+def rpyc_gw(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rpyc_gateway", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(
+        command,
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        env={**os.environ, **environment},
+    )
+
+
+def rpyc_gw_in_shell(arguments: str, redirection: str) -> subprocess.CompletedProcess[str]:
+    line = f"{sys.executable} -m rpyc_gateway {arguments} {redirection}"
+    return subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_an_expression_is_evaluated_there(url: str) -> None:
@@ -69,6 +82,47 @@ def test_who_stops_reading_stops_the_script(url: str) -> None:
         process.stdout.close()
         assert process.wait(30) == 1
         assert process.stderr.read() == ""
+
+
+def test_what_the_terminal_cannot_show_does_not_end_the_script(url: str) -> None:
+    script = r"import sys; print('\u2713'); print('\u2713', file=sys.stderr); print('end')"
+    result = rpyc_gw("exec", "--url", url, "lab", "-", given=script, PYTHONIOENCODING="ascii:strict")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "\\u2713\nend\n", "\\u2713\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "redirection", "code", "told"),
+    [
+        ("eval --url {url} lab 1", ">&-", 1, "rpyc-gw: standard output is closed"),
+        ("eval --url {url} lab 1", ">/dev/full", 1, "rpyc-gw: [Errno 28] No space left"),
+        (
+            "exec --url {url} lab -",
+            "<&-",
+            2,
+            "Error: Invalid value for 'FILE': '-' is standard input, and that is closed",
+        ),
+    ],
+)
+def test_a_stream_that_is_not_there_is_one_clear_line(
+    url: str, arguments: str, redirection: str, code: int, told: str
+) -> None:
+    result = rpyc_gw_in_shell(arguments.format(url=url), redirection)
+    assert result.returncode == code
+    assert result.stderr.splitlines()[-1].startswith(told)
+    assert "Traceback" not in result.stderr
+
+
+def test_without_standard_error_the_script_runs_all_the_same(url: str) -> None:
+    code = "__import__('sys').stderr.write('no') and 1"
+    result = rpyc_gw_in_shell(f'eval --url {url} lab "{code}"', "2>&-")
+    assert (result.returncode, result.stdout) == (0, "1\n")
+
+
+def test_a_url_finds_our_own_program_with_nothing_activated() -> None:
+    url = "stdio:rpyc-gw stdio --name lab --serve classic"
+    result = rpyc_gw("eval", "--url", url, "lab", "1 + 1", PATH=os.defpath)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "2\n", "")
+    assert "lab" in rpyc_gw("nodes", "--url", url, PATH=os.defpath).stdout
 
 
 def test_ctrl_c_leaves_at_once(url: str) -> None:

@@ -40,7 +40,9 @@ def test_the_version_names_what_is_inside() -> None:
         (["rum"], "No such command 'rum'"),
         (["-v"], "say which command"),
         (["run"], "--config FILE is required"),
-        (["--config", "c.toml", "nodes", "--url", "tcp://[::1]:1"], "--config goes behind the command"),
+        (["--config", "c.toml", "stdio"], "--config goes behind the command: rpyc-gw stdio --config c.toml"),
+        (["--config", "c.toml", "nodes", "--url", "tcp://[::1]:1"], "`nodes` takes no --config"),
+        (["--config", "c.toml", "check"], "rpyc-gw check c.toml"),
         (["eval", "lab", "1"], "Missing option '--url'"),
         (["stdio", "--name", "h q"], "'h q' is not a node name"),
         (["stdio", "--serve", "clasic"], "did you mean `classic`?"),
@@ -51,6 +53,14 @@ def test_wrong_usage_exits_with_2(arguments: list[str], told: str) -> None:
     assert result.exit_code == 2
     assert told in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["nodes", "--help"]])
+def test_a_full_disk_is_one_clear_line(arguments: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "rpyc_gateway", *arguments]
+        result = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (result.returncode, result.stderr) == (1, "rpyc-gw: [Errno 28] No space left on device\n")
 
 
 def test_config_alone_means_run() -> None:

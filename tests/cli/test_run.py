@@ -9,10 +9,13 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from rpyc_gateway.cli import main
 from rpyc_gateway.cli.run import put_own_scripts_first
 
 STUBBORN = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(2, b'started\\n'); os.read(0, 1); signal.pause()"
@@ -42,7 +45,7 @@ def until(process: subprocess.Popen[str], said: str) -> None:
     raise AssertionError(f"it ended without saying {said!r}: {seen}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_ends_it_in_order(number: signal.Signals, tmp_path: Path) -> None:
     socket = tmp_path / "s"
     with gateway(f"[[listen]]\nurl = 'unix://{socket}'", tmp_path) as process:
@@ -50,6 +53,27 @@ def test_the_first_signal_ends_it_in_order(number: signal.Signals, tmp_path: Pat
         process.send_signal(number)
         assert process.wait(10) == 0
         assert not socket.exists()
+
+
+def test_under_nohup_it_stays_when_the_terminal_goes(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does; children inherit it
+    try:
+        with gateway(f"[[listen]]\nurl = 'unix://{tmp_path}/s'", tmp_path) as process:
+            process.send_signal(signal.SIGHUP)
+            process.send_signal(signal.SIGTERM)
+            assert process.stderr
+            assert "SIGHUP" not in process.stderr.read()
+            assert process.wait(10) == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_node_without_links_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_module("rpyc_gateway.cli.run"), "run_node", lambda *_: None)
+    file = tmp_path / "c.toml"
+    file.write_text("[node]\nname = 'hq'")
+    result = CliRunner().invoke(main, ["--config", str(file)])
+    assert "listen, dial: there is neither: hq" in result.stderr
 
 
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
