@@ -7,10 +7,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from textwrap import indent
 
 import pytest
 
+import rpyc_gateway as gw
+from rpyc_gateway.cli.demo import Hq, connect_when_up
 from tests.running import chain
 
 ROOT = Path(__file__).parents[1]
@@ -43,19 +44,30 @@ def test_the_blocking_lines_of_the_readme_run(url: str) -> None:
 
 
 def test_the_trio_lines_of_the_readme_run(url: str) -> None:
-    _, lines = readme_blocks("python")
-    program = f"import trio\nimport rpyc_gateway as gw\nasync def main():\n{indent(lines, '    ')}\ntrio.run(main)"
+    _, program = readme_blocks("python")
     assert python("-c", program.replace(SHIPPED, url)) == "a/b\n"
 
 
 def test_the_commands_of_the_readme_run(url: str) -> None:
     (console,) = readme_blocks("console")
-    nodes, evaluate, *_ = (
-        line.removeprefix("$ ").partition("  #")[0].replace(SHIPPED, url) for line in console.splitlines()
-    )
-    for command in (nodes, evaluate):
-        program = command.replace("rpyc-gw", f"{sys.executable} -m rpyc_gateway", 1)
-        assert subprocess.run(program, shell=True, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert console.count("\n") == console.count("$ .venv/bin/rpyc-gw ") == 4
+    for line in console.replace(SHIPPED, url).splitlines():
+        command = line.removeprefix("$ .venv/bin/rpyc-gw")
+        program = f"{sys.executable} -m rpyc_gateway {command}"
+        assert subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, timeout=60, check=True).stdout
+
+
+def test_the_line_to_wait_for_comes(tmp_path: Path) -> None:
+    (line,) = re.findall(r"wait for the line\n`(.*?)`", (ROOT / "README.md").read_text())
+    config = tmp_path / "chain.toml"
+    config.write_text((ROOT / "configs/chain.toml").read_text().replace("/tmp/rpyc-gw-hq.sock", f"{tmp_path}/s"))
+    command = [sys.executable, "-m", "rpyc_gateway", "--config", str(config)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
+        try:
+            assert any(line in said for said in process.stderr)
+        finally:
+            process.terminate()
 
 
 def test_largest_files(url: str, tmp_path: Path) -> None:
@@ -67,6 +79,23 @@ def test_largest_files(url: str, tmp_path: Path) -> None:
 
 def test_first_answer(url: str) -> None:
     assert python("examples/first_answer.py", url, "lab", "lab").startswith("lab: Linux")
+
+
+def test_free_space(url: str) -> None:
+    said = python("-m", "rpyc_gateway", "exec", "--url", url, "lab", "examples/free_space.py")
+    assert said.endswith(" GiB are free\n")
+
+
+def test_lamp(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/lamp.sock"
+    with subprocess.Popen([sys.executable, "-W", "error", "examples/lamp.py", url], cwd=ROOT) as process:
+        try:
+            with connect_when_up(Hq(url, process), node=None, service="lamp") as conn:
+                assert conn.root.switch("on") == "it was off, it is on"
+                with pytest.raises(gw.NotExposed):
+                    conn.root._state  # noqa: B018
+        finally:
+            process.terminate()
 
 
 def test_every_example_is_run_here() -> None:
