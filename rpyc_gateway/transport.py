@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from typing import Protocol, TypeAlias, runtime_checkable
 
@@ -94,10 +95,13 @@ def find_transport(url: str) -> Transport:
 
 
 def _unknown(url: str, scheme: str) -> str:
-    installed = ", ".join(sorted({f"{entry.name}:" for entry in entry_points(group=GROUP)})) or "none"
+    names = sorted({entry.name for entry in entry_points(group=GROUP)})
+    installed = ", ".join(f"{name}:" for name in names) or "none"
     what = f"no transport {scheme!r} is installed" if scheme else "a URL starts with the name of a transport"
     _, _, port = url.rpartition(":")
     hint = f"; did you mean tcp://{url}?" if port.isdecimal() and "/" not in url else ""
+    for name in get_close_matches(scheme.lower(), names, n=1):
+        hint = f"; did you mean {name}:?"
     return f"{what} (installed: {installed}){hint}"
 
 

@@ -105,3 +105,12 @@ async def test_a_handler_that_is_cancelled_is_not_a_failure(caplog: pytest.LogCa
         nursery.cancel_scope.cancel()
     assert await far.receive_some() == b""
     assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("url", "hint"), [("tpc://host:1", "did you mean tcp:?"), ("stido:ssh x", "did you mean stdio:?")]
+)
+def test_a_scheme_that_is_nearly_right_is_guessed(url: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_transport(url)
+    assert hint in str(caught.value)
