@@ -17,6 +17,11 @@ settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, d
 settings.register_profile("soak", settings.get_profile("dev"), max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
+# Processes that tests start are not traced: many of them are interrupted, and a KeyboardInterrupt inside coverage's own tracer leaves
+# its lock taken, so that the program under test hangs.
+for _name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+    del os.environ[_name]
+
 REAL_SECONDS = 60
 # When every task is stuck, an autojump clock gets here in a moment; live links stop it every 15 s.
 VIRTUAL_SECONDS = 10**4
