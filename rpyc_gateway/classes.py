@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import types
-import weakref
 from collections.abc import Callable
 
 from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo
+from rpyc_gateway.weak import WeakTable
 
 __all__ = ["BINARY", "SPECIAL", "RemoteObject", "describe", "described", "local_class"]
 
@@ -46,15 +46,13 @@ class _Descriptions:
 
     def __init__(self, make: Callable[[type], ClassInfo]) -> None:
         self._make = make
-        self._made: dict[int, tuple[ClassInfo, weakref.ref[type]]] = {}
+        self._made: WeakTable[type, ClassInfo] = WeakTable()
 
     def info(self, cls: type) -> ClassInfo:
-        key = id(cls)
-        made = self._made.get(key)
-        if made is not None:
-            return made[0]
-        info = self._make(cls)
-        self._made[key] = info, weakref.ref(cls, lambda _ref: self._made.pop(key, None))
+        info = self._made.fact(id(cls))
+        if info is None:
+            info = self._make(cls)
+            self._made.keep(id(cls), cls, info)
         return info
 
 

@@ -10,6 +10,7 @@ from rpyc_gateway.classes import SPECIAL, local_class
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Proxy", "blocking_proxy"]
 
@@ -132,11 +133,11 @@ _GENERATED: dict[str, Callable[..., Any]] = {
 # Proxy itself has these for every class.
 _INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__set_name__"})
 
-_classes: weakref.WeakValueDictionary[ClassInfo, type[Proxy]] = weakref.WeakValueDictionary()
+_classes: WeakTable[type[Proxy], None] = WeakTable()
 
 
 def _class_for(info: ClassInfo) -> type[Proxy]:
-    made = _classes.get(info)
+    made = _classes.object(info)
     if made is not None:
         return made
     body: dict[str, Any] = {"__slots__": (), "__module__": info.module, "__qualname__": info.name}
@@ -148,7 +149,7 @@ def _class_for(info: ClassInfo) -> type[Proxy]:
     if (info.module, info.name) in CONTAINERS:
         body["__iter__"] = _iterate
     made = type(info.name.rpartition(".")[2] or "proxy", (Proxy,), body)
-    return _classes.setdefault(info, made)
+    return _classes.keep(info, made, None)
 
 
 def blocking_proxy(held: Held) -> Proxy:

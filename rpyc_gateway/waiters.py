@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-import weakref
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Protocol
@@ -13,6 +12,7 @@ import trio
 
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.proto.values import Payload
+from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "thread_number"]
 
@@ -122,10 +122,10 @@ class _ThreadLife:
 
     def __init__(self) -> None:
         self.number = next(_numbers)
-        self.listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+        self.listeners: WeakTable[Listener, None] = WeakTable()
 
     def __del__(self) -> None:
-        for listener in list(self.listeners):
+        for listener in self.listeners:
             listener.thread_ended(self.number)
 
 
@@ -137,6 +137,6 @@ def thread_number(listener: Listener) -> int:
     life: _ThreadLife | None = getattr(_local, "life", None)
     if life is None:
         life = _local.life = _ThreadLife()
-    if listener not in life.listeners:
-        life.listeners.add(listener)
+    if life.listeners.object(id(listener)) is not listener:
+        life.listeners.keep(id(listener), listener, None)
     return life.number

@@ -245,14 +245,8 @@ def test_ctrl_c_interrupts_a_call_and_cancels_it_there(url: str) -> None:
     with program:
         assert program.stdout is not None
         assert program.stdout.readline() == "working\n"
-        # Once in some hundred runs on a busy machine one signal was not enough (not understood yet): a person presses again.
-        for patience in (5, 5, 20):
-            program.send_signal(signal.SIGINT)
-            try:
-                output, _ = program.communicate(timeout=patience)
-                break
-            except subprocess.TimeoutExpired:
-                output = "it does not end"
+        program.send_signal(signal.SIGINT)
+        output, _ = program.communicate(timeout=30)
     assert output == "over: True well\n", output
     assert program.returncode == 0
 

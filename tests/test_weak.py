@@ -1,0 +1,104 @@
+"""Tables of objects that somebody else keeps: who dies is forgotten, and no line of Python runs meanwhile."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import rpyc_gateway.proxy as proxy_module
+from rpyc_gateway.classes import describe
+from rpyc_gateway.waiters import thread_number
+from rpyc_gateway.weak import WeakTable
+
+
+class Thing:
+    """Something that can die."""
+
+
+def lines_run_by(action: Callable[[], object]) -> list[str]:
+    """The Python functions that run while `action`, a function of C, does."""
+    called: list[str] = []
+
+    def trace(frame: FrameType, event: str, _arg: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_qualname)
+
+    sys.setprofile(trace)
+    try:
+        action()
+    finally:
+        sys.setprofile(None)
+    return called
+
+
+def test_a_fact_is_known_as_long_as_its_object_lives() -> None:
+    table: WeakTable[Thing, str] = WeakTable()
+    thing = Thing()
+    assert table.keep("key", thing, "a fact") is thing
+    assert table.object("key") is thing
+    assert table.fact("key") == "a fact"
+    assert list(table) == [thing]
+    del thing
+    assert table.object("key") is table.fact("key") is None
+    assert list(table) == []
+
+
+def test_what_was_kept_first_stays() -> None:
+    table: WeakTable[Thing, int] = WeakTable()
+    first, second = Thing(), Thing()
+    table.keep("key", first, 1)
+    assert table.keep("key", second, 2) is first
+    assert table.fact("key") == 1
+    del first
+    assert table.keep("key", second, 2) is second
+    assert table.fact("key") == 2
+
+
+def test_the_dead_make_room() -> None:
+    table: WeakTable[Thing, None] = WeakTable()
+    for number in range(100):
+        table.keep(number, Thing(), None)
+    last = Thing()
+    table.keep("last", last, None)
+    assert len(table) == 1
+
+
+def test_a_successor_under_the_same_key_survives_the_burial_of_the_first() -> None:
+    table: WeakTable[Thing, None] = WeakTable()
+    heir = Thing()
+    table.keep("key", Thing(), None)
+    table.keep("key", heir, None)
+    table.keep("another", heir, None)
+    assert table.object("key") is heir
+
+
+# -- a KeyboardInterrupt that comes during a collection is raised in the first line that runs ---------------------------
+
+
+def test_no_line_runs_when_the_class_of_a_proxy_dies() -> None:
+    """It would be printed and forgotten there: one Ctrl-C in some hundred was."""
+
+    class Remote:
+        """Nobody keeps the class that stands for it."""
+
+    proxy_module._class_for(describe(Remote()))
+    assert lines_run_by(gc.collect) == []
+
+
+def test_no_line_runs_when_a_class_that_was_described_dies() -> None:
+    describe(type("Local", (), {})())
+    assert lines_run_by(gc.collect) == []
+
+
+def test_no_line_runs_when_a_session_dies_that_knew_calling_threads() -> None:
+    class Ear:
+        def thread_ended(self, number: int) -> None:
+            raise AssertionError(number)
+
+    ear = Ear()
+    ear.me = ear  # type: ignore[attr-defined]
+    thread_number(ear)
+    del ear
+    assert lines_run_by(gc.collect) == []
