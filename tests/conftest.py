@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Awaitable, Callable
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -21,6 +22,10 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.ge
 # its lock taken, so that the program under test hangs.
 for _name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
     del os.environ[_name]
+
+# A shell starts what it puts into the background with SIGINT ignored, and the programs under test would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REAL_SECONDS = 60
 # When every task is stuck, an autojump clock gets here in a moment; live links stop it every 15 s.
