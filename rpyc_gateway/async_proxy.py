@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.classes import SLOTS
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.program import Step
@@ -25,7 +26,7 @@ class AsyncProxy(RemoteObject):
     It has no public name of its own: every attribute is a step. What has no dotted spelling in async code is in `gw.ops`.
     """
 
-    __slots__ = ("__gw_outcome__", "__gw_parent__", "__gw_sent__", "__gw_step__", "__gw_where__")
+    __slots__ = (*SLOTS, "__gw_outcome__", "__gw_parent__", "__gw_sent__", "__gw_step__", "__gw_where__")
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):

@@ -9,7 +9,7 @@ from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.weak import WeakTable
 
-__all__ = ["BINARY", "SPECIAL", "RemoteObject", "describe", "described", "local_class"]
+__all__ = ["BINARY", "SLOTS", "SPECIAL", "RemoteObject", "describe", "described", "local_class"]
 
 _ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
 _OPERATORS = (*_ARITHMETIC, "lshift", "rshift", "and", "xor", "or")
@@ -113,10 +113,14 @@ def local_class(info: ClassInfo) -> type | None:
     return find_class(info.module, info.name)
 
 
-class RemoteObject:
-    """What the proxies of both faces are."""
+SLOTS = ("__gw_held__", "__weakref__")
+"""What each class of proxies has that is made: RemoteObject itself leaves room for the layout of exceptions."""
 
-    __slots__ = ("__gw_held__", "__weakref__")
+
+class RemoteObject:
+    """What the proxies of both faces are. Without slots of its own, so that a proxy may be an exception too."""
+
+    __slots__ = ()
 
 
 def described(value: object) -> ClassInfo | None:

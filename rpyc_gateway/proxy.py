@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from rpyc_gateway.classes import SPECIAL, local_class
+from rpyc_gateway.classes import SLOTS, SPECIAL, local_class
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.proto.messages import ClassInfo, Verb
@@ -140,7 +140,7 @@ def _class_for(info: ClassInfo) -> type[Proxy]:
     made = _classes.object(info)
     if made is not None:
         return made
-    body: dict[str, Any] = {"__slots__": (), "__module__": info.module, "__qualname__": info.name}
+    body: dict[str, Any] = {"__slots__": SLOTS, "__module__": info.module, "__qualname__": info.name}
     for name in info.special:
         if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
             body[name] = _GENERATED.get(name) or _special(name)
