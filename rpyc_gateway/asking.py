@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 
+from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.errors import Cancelled, GatewayError
+from rpyc_gateway.held import Held
 from rpyc_gateway.program import Face, Step, write_steps
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.raised import read_exception
+from rpyc_gateway.proto.values import Payload, Reader, Result
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
 from rpyc_gateway.worker import workers
@@ -22,6 +27,9 @@ __all__ = ["Asking"]
 
 CLOSE_CALL = 0.05
 """Seconds by which two clocks may disagree on a deadline."""
+
+_IN_CALL = -1
+"""In place of a question: the GET is a step of the method's call."""
 
 LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
@@ -37,6 +45,7 @@ class Asking:
         self._trio_thread = threading.get_ident()
         self._waiters: dict[int, Waiter] = {}
         self._by_cause: dict[int, list[ThreadWaiter]] = {}
+        self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
         self._queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
         self.peer_vat = b""
 
@@ -46,6 +55,27 @@ class Asking:
         Callbacks of the same chain of calls run in this thread meanwhile. Raises what the program raises, or a GatewayError. A
         KeyboardInterrupt here cancels the call there.
         """
+        call = self._enter()
+        writer = self._references.writer()
+        draft = writer.finish(write_steps(steps, writer))
+        waiter = ThreadWaiter()
+        affinity = thread_number(self._threads)
+        question = 0
+        try:
+            with self._desk.step():
+                self._desk.check_open()
+                self.send_readings()
+                waiter.cause = self._cause_of(call)
+                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity)
+                self._waiters[question] = waiter
+                self._by_cause.setdefault(waiter.cause, []).append(waiter)
+            outcome = self._wait(waiter, call)
+        finally:
+            self._forget(question, waiter)
+        return self._value(outcome, Face.BLOCKING)
+
+    def _enter(self) -> ServedCall | None:
+        """Check that this thread may wait for the peer; the call that it is serving, if any."""
         if threading.get_ident() == self._trio_thread:
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
         self._desk.check_process()
@@ -56,22 +86,58 @@ class Asking:
         call = serving.get()
         if call is not None:
             call.check()
-        writer = self._references.writer()
-        draft = writer.finish(write_steps(steps, writer))
-        waiter = ThreadWaiter()
-        affinity = thread_number(self._threads)
-        question = 0
+        return call
+
+    # -- methods whose reading waits for the next message -------------------------------------------------------------
+
+    def read(self, held: Held, name: str) -> Reading:
+        """Begin to read a plain method. It is sent with the session's next message, whoever causes that."""
+        self._enter()
+        self._desk.check_open()
+        reading = Reading(held, name)
+        self._readings.append(weakref.ref(reading))
+        return reading
+
+    def call_read(self, reading: Reading, args: tuple[Any, ...], kwargs: dict[str, Any], *, kept: bool) -> Any:
+        """Call the method that is being read: in one round trip if its reading was not sent yet. `kept`: it may be used again."""
+        if reading.known or reading.question:
+            return self.fetch(reading)(*args, **kwargs)
+        reading.question = _IN_CALL
+        steps: list[Step] = [(Verb.GET, 0, reading.name), (Verb.CALL, 1, args, kwargs)]
+        if not kept:
+            return self.ask(reading.held.number, steps)
         try:
-            with self._desk.step():
-                self._desk.check_open()
-                waiter.cause = self._cause_of(call)
-                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity)
-                self._waiters[question] = waiter
-                self._by_cause.setdefault(waiter.cause, []).append(waiter)
-            outcome = self._wait(waiter, call)
-        finally:
-            self._forget(question, waiter)
-        return self._value(outcome, Face.BLOCKING)
+            method, value = self.ask(reading.held.number, [*steps, (Verb.VALUE, 0, (Result(1), Result(2)))])
+        except BaseException:
+            reading.question = 0
+            self._readings.append(weakref.ref(reading))
+            raise
+        reading.learn(method)
+        return value
+
+    def fetch(self, reading: Reading) -> Any:
+        """The method that was read; waits for it in this thread. Raises what reading it raises."""
+        waiter = reading.waiter
+        if reading.known:
+            return reading.value
+        if waiter is None:
+            return reading.learn(self.ask(reading.held.number, ((Verb.GET, 0, reading.name),)))
+        outcome = self._wait(waiter, self._enter())
+        if not isinstance(outcome.error, Cancelled):  # that one was for this thread
+            waiter.complete(outcome)  # another thread may be waiting for it too
+        return reading.learn(self._value(outcome, Face.BLOCKING))
+
+    def send_readings(self) -> None:
+        """A message is about to be sent: what was read before must be read before it comes. With the turn held."""
+        while self._readings and self._desk.rpc.room > 1:
+            reading = self._readings.popleft()()
+            if reading is None or reading.known or reading.question:
+                continue
+            writer = self._references.writer()
+            draft = writer.finish(write_steps(((Verb.GET, 0, reading.name),), writer))
+            reading.waiter = ReadingWaiter(self._references.hold)
+            reading.question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
+            self._waiters[reading.question] = reading.waiter
 
     @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
@@ -92,6 +158,7 @@ class Asking:
         try:
             with self._desk.step():
                 self._desk.check_open()
+                self.send_readings()
                 cause = self._cause_of(serving.get())
                 question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
                 self._waiters[question] = waiter
@@ -213,11 +280,16 @@ class Asking:
         if outcome.error is not None:
             raise outcome.error
         if outcome.raised is not None:
-            reader = self._references.reader(outcome.raised, face)
+            reader = self._reader(outcome, outcome.raised, face)
             error = read_exception(reader.structure(), reader, self._desk.way_back)
             try:
                 raise error
             finally:
                 del error  # the traceback holds this frame
         assert outcome.payload is not None
-        return self._references.reader(outcome.payload, face).read()
+        return self._reader(outcome, outcome.payload, face).read()
+
+    def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
+        if outcome.held is None:
+            outcome.held = self._references.hold(payload.refs)
+        return Reader(payload, self._references.show(outcome.held, face))

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 import types
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.weak import WeakTable
 
-__all__ = ["BINARY", "SLOTS", "SPECIAL", "RemoteObject", "describe", "described", "local_class"]
+__all__ = [
+    "BINARY",
+    "PROBES",
+    "SLOTS",
+    "SPECIAL",
+    "RemoteObject",
+    "describe",
+    "described",
+    "is_probe",
+    "local_class",
+    "reads_plainly",
+]
 
 _ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
 _OPERATORS = (*_ARITHMETIC, "lshift", "rshift", "and", "xor", "or")
@@ -26,8 +43,20 @@ _CONVERSIONS = ("bytes", "int", "float", "complex", "index", "fspath")
 _NUMBERS = ("neg", "pos", "abs", "invert", "round", "trunc", "floor", "ceil")
 _CONTAINERS = ("len", "length_hint", "getitem", "setitem", "delitem", "missing", "contains", "iter", "next", "reversed")
 _ACTORS = ("call", "enter", "exit", "await", "aiter", "anext", "aenter", "aexit", "get", "set", "delete", "set_name")
-SPECIAL = BINARY | {f"__{name}__" for name in (*_OBJECTS, *_CONVERSIONS, *_NUMBERS, *_CONTAINERS, *_ACTORS)}
+_CLASSES = ("instancecheck", "subclasscheck")
+SPECIAL = BINARY | {f"__{name}__" for name in (*_OBJECTS, *_CONVERSIONS, *_NUMBERS, *_CONTAINERS, *_ACTORS, *_CLASSES)}
 """The special methods that cross a session: those of the language reference's data model that act on the object, not on its class."""
+
+PROBES = frozenset(
+    {"__rich__", "__rich_repr__", "__rich_console__", "__rich_measure__", "__array_interface__", "__array_struct__"}
+)
+"""Names that displays and numpy look for on every object they meet. (The last two would hand out addresses of another process.)"""
+
+
+def is_probe(name: str) -> bool:
+    """Whether displays look for a name on every object they meet: it is in a description, or it is not there."""
+    return name.startswith(("_repr_", "_ipython_")) or name in PROBES
+
 
 METHODS = 1000
 """Plain methods named in a description; more are asked for one by one."""
@@ -37,26 +66,64 @@ def describe(value: object) -> ClassInfo:
     """The description of a value's class; for a class, of the class itself (flag IS_CLASS)."""
     kind = type(value)
     if issubclass(kind, type):
-        return _described_as_objects.info(value)  # type: ignore[arg-type]
-    return _described.info(kind)
+        return _described_as_objects.description(value).info  # type: ignore[arg-type]
+    description = _described.description(kind)
+    if description.attributes is None:
+        return description.info
+    hidden = description.methods.intersection(description.attributes(value))
+    if not hidden:
+        return description.info
+    return replace(description.info, methods=tuple(sorted(description.methods - hidden)))
+
+
+def reads_plainly(value: object, name: str) -> bool:
+    """Whether `getattr(value, name)` finds a plain function of its class, or what hides it in the object, and runs no code of anybody."""
+    kind = type(value)
+    if issubclass(kind, type) or issubclass(kind, RemoteObject):
+        return False
+    description = _described.description(kind)
+    return name in description.methods and not description.info.flags & ClassInfo.OWN_GETATTR
+
+
+class _Description(NamedTuple):
+    info: ClassInfo
+    methods: frozenset[str]
+    attributes: (
+        Callable[[object], Mapping[str, object]] | None
+    )  # what an instance has of its own, if it can hide a method
 
 
 class _Descriptions:
     """Descriptions that were made, by class, as long as the class lives. By identity: a metaclass may have an `__eq__` of its own."""
 
-    def __init__(self, make: Callable[[type], ClassInfo]) -> None:
+    def __init__(self, make: Callable[[type], _Description]) -> None:
         self._make = make
-        self._made: WeakTable[type, ClassInfo] = WeakTable()
+        self._made: WeakTable[type, _Description] = WeakTable()
 
-    def info(self, cls: type) -> ClassInfo:
-        info = self._made.fact(id(cls))
-        if info is None:
-            info = self._make(cls)
-            self._made.keep(id(cls), cls, info)
-        return info
+    def description(self, cls: type) -> _Description:
+        made = self._made.fact(id(cls))
+        if made is None:
+            made = self._make(cls)
+            self._made.keep(id(cls), cls, made)
+        return made
 
 
-def _make(named: type, kind: type, flags: int) -> ClassInfo:
+_ids: WeakTable[type, int] = WeakTable()
+_numbers = itertools.count(1)
+
+
+def _id(cls: type) -> int:
+    """The number of a class in this vat; 0 for one that can be found by its name."""
+    if find_class(*_names(cls)) is cls:
+        return 0
+    number = _ids.fact(id(cls))
+    if number is None:
+        number = next(_numbers)
+        _ids.keep(id(cls), cls, number)
+    return number
+
+
+def _make(named: type, kind: type, flags: int) -> _Description:
     found: dict[str, tuple[object, type]] = {}  # what a name means, and the class that says so: the first one does
     for base in _mro(kind):
         for name, value in members(base).items():
@@ -66,19 +133,43 @@ def _make(named: type, kind: type, flags: int) -> ClassInfo:
         flags |= ClassInfo.IDENTITY
     if found["__hash__"][0] is None:
         flags |= ClassInfo.UNHASHABLE
-    if "__getattr__" in own or "__getattribute__" in own:
+    if "__getattr__" in own or _has_own_lookup(*found["__getattribute__"]):
         flags |= ClassInfo.OWN_GETATTR
     if issubclass(named, BaseException):
         flags |= ClassInfo.EXCEPTION
+    special = {name for name, (value, base) in found.items() if name in SPECIAL and _is_own(name, value, base)}
+    if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in _mro(named)):
+        special.add("__getitem__")  # what subscribing a class asks for
     module, name = _names(named)
-    return ClassInfo(
+    ids = tuple(map(_id, _mro(named)))
+    methods = tuple(sorted(name for name, value in own.items() if _is_method(name, value)))[:METHODS]
+    info = ClassInfo(
         module=module,
         name=name,
         mro=tuple(map(_names, _mro(named))),
-        special=tuple(sorted(name for name, value in own.items() if name in SPECIAL and value is not None)),
-        methods=tuple(sorted(name for name, value in own.items() if _is_method(name, value)))[:METHODS],
+        special=tuple(sorted(special)),
+        methods=methods,
         flags=flags,
+        ids=ids if any(ids) else (),
     )
+    holder = found.get("__dict__", (None, None))[0]
+    attributes = holder.__get__ if type(holder) is types.GetSetDescriptorType and methods else None
+    return _Description(info, frozenset(methods), attributes)
+
+
+# Written in C, and not the lookup of object, which most types of C name as their own.
+_LOOKUPS = frozenset({type, super, types.ModuleType, threading.local, weakref.ProxyType, weakref.CallableProxyType})
+
+
+def _has_own_lookup(value: object, base: type) -> bool:
+    return base in _LOOKUPS or type(value) is not types.WrapperDescriptorType
+
+
+def _is_own(name: str, value: object, base: type) -> bool:
+    """Whether a special method says something that object (or, of an instance check, type) does not."""
+    if base is object or value is None:
+        return False
+    return not (base is type and name in ("__instancecheck__", "__subclasscheck__"))
 
 
 _described = _Descriptions(lambda cls: _make(cls, cls, 0))
@@ -105,7 +196,9 @@ def _printable(name: object) -> str:
 
 def _is_method(name: object, value: object) -> bool:
     plain = (types.FunctionType, types.MethodDescriptorType)
-    return type(value) in plain and type(name) is str and name.isidentifier() and not name.startswith("_")
+    if type(value) not in plain or type(name) is not str or not name.isidentifier():
+        return False
+    return not name.startswith("_") or (is_probe(name) and not name.startswith("__array"))
 
 
 def local_class(info: ClassInfo) -> type | None:

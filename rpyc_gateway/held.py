@@ -31,6 +31,18 @@ class Caller(Protocol):
         """Run a program on the peer's object `number`, and wait for its value in this thread."""
         ...
 
+    def read(self, held: Held, name: str) -> Any:
+        """Begin to read a plain method of `held`; the Reading."""
+        ...
+
+    def fetch(self, reading: Any) -> Any:
+        """The method that was read; wait for it in this thread."""
+        ...
+
+    def call_read(self, reading: Any, args: tuple[Any, ...], kwargs: dict[str, Any], *, kept: bool) -> Any:
+        """Call the method that is being read. `kept`: it may be used again."""
+        ...
+
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
         """The same in a trio task."""
         ...

@@ -20,7 +20,7 @@ from rpyc_gateway.proto.raised import read_exception, write_exception
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.service import Policy
 
-__all__ = ["STEPS", "Done", "Face", "Outcome", "RaisedAt", "Step", "run", "write_steps"]
+__all__ = ["STEPS", "Done", "Face", "Outcome", "RaisedAt", "Step", "method_read", "run", "write_steps"]
 
 STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
@@ -117,6 +117,23 @@ def run(payload: Payload, target: object, policy: Policy, adopt: Callable[[Face]
     except BaseException as error:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
         return RaisedAt(error, len(results) + 1 if steps else 0)
     return Done(results[-1] if results else target)
+
+
+READING = 300
+"""Bytes of a program that may be a reading of a method: names are shorter."""
+
+
+def method_read(payload: Payload) -> str | None:
+    """The name, if a program does nothing but read one attribute of its target; else None."""
+    if payload.bodies or payload.refs or len(payload.packed) > READING:
+        return None
+    try:
+        match Reader(payload).structure():
+            case [[Verb.GET, 0, str() as name]]:
+                return name
+    except ProtocolError:  # whoever runs it says so
+        pass
+    return None
 
 
 def _steps(reader: Reader) -> list[Any]:

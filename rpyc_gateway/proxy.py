@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from functools import cached_property
+from sys import getrefcount
 from typing import Any
 
-from rpyc_gateway.classes import SLOTS, SPECIAL, local_class
+from rpyc_gateway.class_proxy import CLASS_PROXY
+from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.values import Result
 from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Proxy", "blocking_proxy"]
@@ -20,17 +25,38 @@ _LOCAL = frozenset(
 )
 
 
+class Kind:
+    """What all proxies of one class know of it."""
+
+    def __init__(self, info: ClassInfo, made_here: frozenset[str]) -> None:
+        self.info = info
+        self.local = _LOCAL | made_here
+        self.methods = (
+            frozenset() if info.flags & (ClassInfo.OWN_GETATTR | ClassInfo.IS_CLASS) else frozenset(info.methods)
+        )
+
+    @cached_property
+    def likeness(self) -> type | None:
+        """The answer to `__class__` where no class of that name is known here; None: the class of the proxies."""
+        return likeness(self.info)
+
+
 class Proxy(RemoteObject):
     """Stands for an object of another process. Generated subclasses add exactly the special methods its class has."""
 
     __slots__ = ()
 
+    __gw_kind__ = Kind(ClassInfo(module="rpyc_gateway", name="Proxy"), frozenset())
+
     def __getattribute__(self, name: str) -> Any:
-        if name in _LOCAL:
-            return object.__getattribute__(self, name)
-        if name in SPECIAL and name in type(self).__dict__:
+        kind = type(self).__gw_kind__
+        if name in kind.local:
             return object.__getattribute__(self, name)
         held = held_by(self)
+        if name in kind.methods:
+            return _bound_method(held.caller.read(held, name))
+        if is_probe(name):
+            raise AttributeError(f"{kind.info.name!r} object has no attribute {name!r}")
         return held.caller.ask(held.number, ((Verb.GET, 0, name),))
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -43,8 +69,10 @@ class Proxy(RemoteObject):
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        held = held_by(self)
-        return local_class(held.info) or type(self) if not held.info.flags & ClassInfo.IS_CLASS else type
+        kind = type(self).__gw_kind__
+        if kind.info.flags & ClassInfo.IS_CLASS:
+            return type
+        return local_class(kind.info) or kind.likeness or type(self)
 
     def __repr__(self) -> str:
         return _text(self, "__repr__")
@@ -91,6 +119,88 @@ def _text(proxy: object, name: str) -> str:
         return f"<proxy of a {info.module}.{info.name} object; {error}>"
 
 
+# -- methods ------------------------------------------------------------------------------------------------------------
+
+
+class _BoundMethod(Proxy):
+    """A method that is being read. Called, it needs one round trip; whatever else is done with it waits until it is known."""
+
+    __slots__ = ("__gw_reading__", "__weakref__")
+
+    @property
+    def __gw_held__(self) -> Held:
+        return held_by(_method(self))
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__gw_held__":
+            return object.__getattribute__(self, name)
+        return getattr(_method(self), name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        kind: type = _method(self).__class__
+        return kind
+
+    def __call__(self, /, *args: object, **kwargs: object) -> Any:
+        reading = object.__getattribute__(self, "__gw_reading__")
+        return reading.held.caller.call_read(reading, args, kwargs, kept=getrefcount(self) > _TEMPORARY)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        setattr(_method(self), name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(_method(self), name)
+
+    def __repr__(self) -> str:
+        return repr(_method(self))
+
+    def __str__(self) -> str:
+        return str(_method(self))
+
+    def __dir__(self) -> list[str]:
+        return dir(_method(self))
+
+    def __eq__(self, other: object) -> Any:
+        return _method(self) == (_method(other) if type(other) is _BoundMethod else other)
+
+    def __ne__(self, other: object) -> Any:
+        return _method(self) != (_method(other) if type(other) is _BoundMethod else other)
+
+    def __hash__(self) -> int:
+        return hash(_method(self))
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return _method(self).__reduce_ex__(protocol)
+
+
+def _method(method: object) -> Any:
+    reading = object.__getattribute__(method, "__gw_reading__")
+    return reading.value if reading.known else reading.held.caller.fetch(reading)
+
+
+def _bound_method(reading: object) -> _BoundMethod:
+    method = object.__new__(_BoundMethod)
+    object.__setattr__(method, "__gw_reading__", reading)
+    return method
+
+
+class _Weighed:
+    """Tells how often an object is referred to while it is called, right after an attribute gave it or from a variable."""
+
+    def __getattr__(self, name: str) -> _Weighed:
+        return _Weighed()
+
+    def __call__(self, /, *args: object, **kwargs: object) -> int:
+        return getrefcount(self)
+
+
+# A method that nobody has kept is not needed once it was called. Too small a number costs a few bytes per call, no more.
+_TEMPORARY = _Weighed().method()
+
+
+# -- special methods ----------------------------------------------------------------------------------------------------
+
+
 def _special(name: str) -> Callable[..., Any]:
     def method(self: Proxy, *args: object) -> Any:
         return _op(self, name, *args)
@@ -104,12 +214,17 @@ def _call(self: Proxy, /, *args: object, **kwargs: object) -> Any:
     return held.caller.ask(held.number, ((Verb.CALL, 0, args, kwargs),))
 
 
+_FIRST_BATCH = ((Verb.OP, 0, "__iter__", ()), (Verb.TAKE, 1, BATCH), (Verb.VALUE, 0, (Result(1), Result(2))))
+
+
 def _iterate(self: Proxy) -> Iterator[Any]:
     """Iterate over a builtin container in batches: its iterators run no code of anybody."""
-    iterator = held_by(_op(self, "__iter__"))
-    done = False
+    held = held_by(self)
+    iterator, (items, done) = held.caller.ask(held.number, _FIRST_BATCH)
+    yield from items
+    held = held_by(iterator)
     while not done:
-        items, done = iterator.caller.ask(iterator.number, ((Verb.TAKE, 0, BATCH),))
+        items, done = held.caller.ask(held.number, ((Verb.TAKE, 0, BATCH),))
         yield from items
 
 
@@ -137,9 +252,11 @@ _classes: WeakTable[type[Proxy], None] = WeakTable()
 
 
 def _class_for(info: ClassInfo) -> type[Proxy]:
-    made = _classes.object(info)
-    if made is not None:
-        return made
+    return _classes.object(info) or _classes.keep(info, make_class(info, (Proxy, *patterns(info))), None)
+
+
+def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
+    """A class of proxies: with the special methods that the originals have, and no others."""
     body: dict[str, Any] = {"__slots__": SLOTS, "__module__": info.module, "__qualname__": info.name}
     for name in info.special:
         if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
@@ -148,8 +265,11 @@ def _class_for(info: ClassInfo) -> type[Proxy]:
         body["__hash__"] = None
     if (info.module, info.name) in CONTAINERS:
         body["__iter__"] = _iterate
-    made = type(info.name.rpartition(".")[2] or "proxy", (Proxy,), body)
-    return _classes.keep(info, made, None)
+    if info.flags & ClassInfo.IS_CLASS:
+        body.update(CLASS_PROXY)
+    body["__gw_kind__"] = Kind(info, frozenset(name for name in body if name in SPECIAL or name in CLASS_PROXY))
+    name = info.name.rpartition(".")[2].replace("\0", "") or "proxy"
+    return type(name, bases, body)
 
 
 def blocking_proxy(held: Held) -> Proxy:

@@ -11,13 +11,13 @@ from collections import UserString
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from rpyc_gateway.classes import BINARY, described
+from rpyc_gateway.classes import BINARY, describe, described
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.values import BY_VALUE
 
-__all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for"]
+__all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for", "root_methods"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -173,6 +173,20 @@ def _denied(target: object, name: str) -> NotExposed:
 def policy_for(root: object) -> Policy:
     """The policy of a session that serves `root`: none for classic, public names for all others."""
     return Unrestricted() if isinstance(root, ClassicService) else PublicOnly()
+
+
+def root_methods(root: object) -> tuple[str, ...]:
+    """The names of the plain functions of a session's root that its peer may call."""
+    policy = policy_for(root)
+
+    def may_call(name: str) -> bool:
+        try:
+            policy.check(root, Verb.GET, name)
+        except NotExposed:
+            return False
+        return True
+
+    return tuple(name for name in describe(root).methods if may_call(name))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:

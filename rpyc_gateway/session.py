@@ -27,7 +27,7 @@ from rpyc_gateway.proto.frames import Failure, Open
 from rpyc_gateway.proto.messages import ClassInfo, SessionInfo, Verb
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
-from rpyc_gateway.service import Service, policy_for
+from rpyc_gateway.service import Service, policy_for, root_methods
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
 
@@ -56,7 +56,8 @@ class Session:
 
     def __init__(self, *, local: str, vat: bytes, opener: bool, root: object = None) -> None:
         root = _NOTHING if root is None else root
-        info = SessionInfo(vat=vat, name=local, software=f"rpyc-gateway {__version__}")
+        software = f"rpyc-gateway {__version__}"
+        info = SessionInfo(vat=vat, name=local, software=software, methods=root_methods(root))
         self.local = local
         self.token = secrets.token_bytes(16)
         self.path: tuple[str, ...] = ()
@@ -132,7 +133,7 @@ class Session:
             self.close()
 
     async def wait_open(self) -> None:
-        """Return when the far side has accepted the session. Raises Unreachable, Refused, LinkLost ..."""
+        """Return when the far side has accepted the session and said who it is. Raises Unreachable, Refused, LinkLost ..."""
         await self._opened.wait()
         if self.error is not None:
             raise self.error
@@ -250,7 +251,6 @@ class Session:
     def accepted(self, path: tuple[str, ...]) -> None:
         """The far side took the `call` circuit."""
         self.path = path
-        self._opened.set()
 
     def call_received(self, data: bytes) -> None:
         """Bytes of the `call` circuit."""
@@ -318,6 +318,8 @@ class Session:
                 self._answering.end_thread(affinity)
             case facts.Greeted(info):
                 self._asking.peer_vat = info.vat
+                self.held_root.info = replace(_ROOT, methods=info.methods)
+                self._opened.set()
             case facts.BulkWanted():
                 self._open_bulk()
             case facts.BulkConsumed(count) if self._bulk is not None:

@@ -20,7 +20,7 @@ __all__ = ["Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "thread_number"]
 class Outcome:
     """What a question came to: an answer, an exception of the far side, or an error of the way there."""
 
-    __slots__ = ("error", "payload", "raised")
+    __slots__ = ("error", "held", "payload", "raised")
 
     def __init__(
         self, payload: Payload | None = None, *, raised: Payload | None = None, error: Exception | None = None
@@ -28,6 +28,7 @@ class Outcome:
         self.payload = payload
         self.raised = raised
         self.error = error
+        self.held: tuple[object, ...] | None = None  # what the payload refers to, if that was taken over already
 
 
 class Waiter(Protocol):

@@ -14,10 +14,25 @@ def find_class(module: str, name: str) -> type | None:
     """The class with this module and qualified name, if that is imported already; never one of `__main__`."""
     if module == "__main__":
         return None  # every process has another
+    if module == "builtins" and name in _UNNAMED:
+        return _UNNAMED[name]
     found: object = sys.modules.get(module)
     for part in name.split("."):
         found = _namespace(found).get(part)
     return found if _is_class(found) else None
+
+
+# Builtin classes that have no name in `builtins`: function, method, generator, module, NoneType, dict_keys ...
+_UNNAMED: dict[str, type] = {
+    kind.__qualname__: kind
+    for kind in (
+        *(kind for kind in vars(types).values() if isinstance(kind, type) and kind.__module__ == "builtins"),
+        *map(
+            type,
+            ({}.keys(), {}.values(), {}.items(), iter([]), iter({}), iter(()), iter(""), iter(set()), iter(range(0))),
+        ),
+    )
+}
 
 
 def _namespace(value: object) -> Mapping[str, object]:

@@ -83,6 +83,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     limits: SessionLimits = SessionLimits()
     software: str = ""
+    methods: tuple[str, ...] = ()
 
 
 class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, cache_hash=True):
@@ -94,6 +95,7 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     special: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     flags: int = 0
+    ids: tuple[U64, ...] = ()
     version: int = 0
 
     OWN_GETATTR = 1
@@ -101,6 +103,12 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     IDENTITY = 4
     UNHASHABLE = 8
     EXCEPTION = 16
+    BUFFER = 32
+
+    def names(self) -> frozenset[tuple[str, str, int]]:
+        """What this class and its ancestors are called: (module, qualified name, number in their vat or 0)."""
+        ids = self.ids if len(self.ids) == len(self.mro) else (0,) * len(self.mro)
+        return frozenset((module, name, number) for (module, name), number in zip(self.mro, ids, strict=True))
 
 
 class Ref(msgspec.Struct, frozen=True, array_like=True):
