@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rpyc_gateway.classes import described
+from rpyc_gateway.declaring import mro_entries
 from rpyc_gateway.held import held_by
 from rpyc_gateway.likeness import ancestors
 from rpyc_gateway.proto.known import find_class
@@ -65,5 +66,6 @@ CLASS_PROXY: dict[str, Any] = {
     "__instancecheck__": _instancecheck,
     "__subclasscheck__": _subclasscheck,
     "__bases__": property(_bases),
+    "__mro_entries__": mro_entries,
 }
 """Members of the class of such a proxy."""

@@ -10,6 +10,7 @@ from typing import Any
 
 from rpyc_gateway.class_proxy import CLASS_PROXY
 from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
+from rpyc_gateway.declaring import declared_bases
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.likeness import likeness, patterns
@@ -251,8 +252,12 @@ _INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "_
 _classes: WeakTable[type[Proxy], None] = WeakTable()
 
 
-def _class_for(info: ClassInfo) -> type[Proxy]:
-    return _classes.object(info) or _classes.keep(info, make_class(info, (Proxy, *patterns(info))), None)
+def _class_for(held: Held) -> type[Proxy]:
+    info = held.info
+    declared = declared_bases(held)
+    key = (info, declared)
+    made = _classes.object(key)
+    return made or _classes.keep(key, make_class(info, (Proxy, *patterns(info), *declared)), None)
 
 
 def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
@@ -277,7 +282,7 @@ def blocking_proxy(held: Held) -> Proxy:
     face = held.blocking_face() if held.blocking_face is not None else None
     if face is not None:
         return face  # type: ignore[return-value]
-    proxy = object.__new__(_class_for(held.info))
+    proxy = object.__new__(_class_for(held))
     object.__setattr__(proxy, "__gw_held__", held)
     held.blocking_face = weakref.ref(proxy)
     return proxy

@@ -94,7 +94,7 @@ def test_no_line_runs_when_the_class_of_a_proxy_dies() -> None:
     class Remote:
         """Nobody keeps the class that stands for it."""
 
-    proxy_module._class_for(describe(Remote()))
+    proxy_module.make_class(describe(Remote()), (proxy_module.Proxy,))
     assert lines_run_by_a_collection() == []
 
 
