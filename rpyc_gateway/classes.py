@@ -86,15 +86,19 @@ def reads_plainly(value: object, name: str) -> bool:
 
 
 class _Description(NamedTuple):
+    """`attributes` is what an instance has of its own, if it can hide a method; `members` how many the class and its ancestors had."""
+
     info: ClassInfo
     methods: frozenset[str]
-    attributes: (
-        Callable[[object], Mapping[str, object]] | None
-    )  # what an instance has of its own, if it can hide a method
+    attributes: Callable[[object], Mapping[str, object]] | None
+    members: int
 
 
 class _Descriptions:
-    """Descriptions that were made, by class, as long as the class lives. By identity: a metaclass may have an `__eq__` of its own."""
+    """Descriptions that were made, by class, as long as the class lives, and made again when it has got a member more or less.
+
+    By identity: a metaclass may have an `__eq__` of its own.
+    """
 
     def __init__(self, make: Callable[[type], _Description]) -> None:
         self._make = make
@@ -105,7 +109,15 @@ class _Descriptions:
         if made is None:
             made = self._make(cls)
             self._made.keep(id(cls), cls, made)
+        elif made.members != _count_members(cls):
+            now = self._make(cls)
+            made = now._replace(info=replace(now.info, version=made.info.version + 1))
+            self._made.change(id(cls), made)
         return made
+
+
+def _count_members(cls: type) -> int:
+    return sum(map(len, map(members, _mro(cls))))
 
 
 _ids: WeakTable[type, int] = WeakTable()
@@ -154,7 +166,7 @@ def _make(named: type, kind: type, flags: int) -> _Description:
     )
     holder = found.get("__dict__", (None, None))[0]
     attributes = holder.__get__ if type(holder) is types.GetSetDescriptorType and methods else None
-    return _Description(info, frozenset(methods), attributes)
+    return _Description(info, frozenset(methods), attributes, _count_members(named))
 
 
 # Written in C, and not the lookup of object, which most types of C name as their own.

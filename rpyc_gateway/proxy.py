@@ -252,17 +252,23 @@ _INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "_
 _classes: WeakTable[type[Proxy], None] = WeakTable()
 
 
+class _Object(Proxy):
+    """Where proxies of ordinary objects keep what they hold: one layout for all, so that a proxy may change its class."""
+
+    __slots__ = SLOTS
+
+
 def _class_for(held: Held) -> type[Proxy]:
     info = held.info
     declared = declared_bases(held)
     key = (info, declared)
     made = _classes.object(key)
-    return made or _classes.keep(key, make_class(info, (Proxy, *patterns(info), *declared)), None)
+    return made or _classes.keep(key, make_class(info, (_Object, *patterns(info), *declared)), None)
 
 
 def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     """A class of proxies: with the special methods that the originals have, and no others."""
-    body: dict[str, Any] = {"__slots__": SLOTS, "__module__": info.module, "__qualname__": info.name}
+    body: dict[str, Any] = {"__slots__": (), "__module__": info.module, "__qualname__": info.name}
     for name in info.special:
         if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
             body[name] = _GENERATED.get(name) or _special(name)
@@ -277,10 +283,15 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     return type(name, bases, body)
 
 
+_set_class = object.__dict__["__class__"].__set__
+
+
 def blocking_proxy(held: Held) -> Proxy:
     """The blocking proxy of what is held, made if there is none. The caller holds the link's turn."""
     face = held.blocking_face() if held.blocking_face is not None else None
     if face is not None:
+        if type(face).__gw_kind__.info is not held.info:  # type: ignore[attr-defined]
+            _set_class(face, _class_for(held))
         return face  # type: ignore[return-value]
     proxy = object.__new__(_class_for(held))
     object.__setattr__(proxy, "__gw_held__", held)

@@ -98,4 +98,6 @@ class References:
     def _adopt(self, ref: Import) -> Held:
         caller = self.caller
         assert caller is not None
-        return self._desk.rpc.imports.adopt(ref.number, lambda: Held(caller, ref.number, ref.info, ref.vat, ref.origin))
+        held = self._desk.rpc.imports.adopt(ref.number, lambda: Held(caller, ref.number, ref.info, ref.vat, ref.origin))
+        held.info = ref.info  # its class may have got a method since
+        return held

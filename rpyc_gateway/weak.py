@@ -50,6 +50,12 @@ class WeakTable(Generic[_T, _F]):
                 return living
             self._entries.pop(key, None)
 
+    def change(self, key: Hashable, fact: _F) -> None:
+        """Know another fact about what lives under `key`."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            entry.fact = fact
+
     def _forget(self) -> None:
         """Forget what died."""
         while True:

@@ -140,3 +140,17 @@ async def test_lists_and_dicts_match_patterns() -> None:
         assert shape(lab.root.eval("bytearray(b'ab')")) == "other"
 
     await told(1, story)
+
+
+async def test_what_a_class_learns_later_its_proxies_know_when_they_are_met_again() -> None:
+    def story(lab: Counted) -> None:
+        _setup(lab)
+        square = lab.root.eval("globals().setdefault('square', Square())")
+        with pytest.raises(TypeError):
+            len(square)
+        lab.root.execute("Square.__len__ = lambda self: 4")
+        assert lab.root.eval("square") is square
+        assert len(square) == 4
+        assert len(lab.root.eval("Square()")) == 4
+
+    await told(1, story)

@@ -66,6 +66,16 @@ def test_what_was_kept_first_stays() -> None:
     assert table.fact("key") == 2
 
 
+def test_a_fact_may_change() -> None:
+    table: WeakTable[Thing, int] = WeakTable()
+    thing = Thing()
+    table.keep("key", thing, 1)
+    table.change("key", 2)
+    table.change("nobody", 3)
+    assert table.fact("key") == 2
+    assert len(table) == 1
+
+
 def test_the_dead_make_room() -> None:
     table: WeakTable[Thing, None] = WeakTable()
     for number in range(100):
