@@ -255,7 +255,8 @@ def test_a_forked_child_cannot_use_the_session_and_may_open_its_own(url: str) ->
     program = run_script(
         url,
         f"""
-        import os
+        import os, warnings
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: just that is tried here
         child = os.fork()
         if child == 0:
             try: conn.ping()
