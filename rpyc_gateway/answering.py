@@ -15,7 +15,6 @@ from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExcee
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.raised import write_exception
 from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
@@ -84,7 +83,7 @@ class Answering:
             outcome = Done(object.__getattribute__(called.target, name))
         except Exception as error:  # noqa: BLE001  # it is the answer
             outcome = RaisedAt(error, 1)
-        self._send(called.question, *self._outcome_draft(outcome))
+        self._send(called.question, *self._outcome_draft(outcome, called.cause))
         return True
 
     def _refuse(self, called: Called, why: str) -> None:
@@ -94,7 +93,7 @@ class Answering:
 
     def reject(self, question: int, error: GatewayError) -> None:
         """Answer a call that cannot be served."""
-        self._desk.rpc.raised(question, self._exception_draft(error))
+        self._desk.rpc.raised(question, self._exception_draft(error, 0))
 
     def cancel(self, question: int) -> None:
         """The caller has lost interest: what runs is cancelled, and answered at once."""
@@ -174,7 +173,7 @@ class Answering:
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
         self._running.discard(call)
-        draft, step = self._outcome_draft(outcome)
+        draft, step = self._outcome_draft(outcome, call.cause)
         with self._desk.step():
             self.asking.send_readings()
             self._served.pop(call.question, None)
@@ -189,24 +188,26 @@ class Answering:
         except GatewayError as error:  # a bound of the tables: the caller learns of it
             self.reject(question, error)
 
-    def _outcome_draft(self, outcome: Outcome) -> tuple[Draft, int | None]:
+    def _outcome_draft(self, outcome: Outcome, cause: int) -> tuple[Draft, int | None]:
         """What to send, and the step that raised or None."""
         if type(outcome) is RaisedAt:
-            return self._exception_draft(outcome.error), outcome.step
+            return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
         writer = self._references.writer()
         try:
             return writer.finish(writer.value(outcome.value)), None
         except Exception as error:  # noqa: BLE001  # a value that cannot be sent fails its call, whatever it raised
-            return self._exception_draft(error), 0
+            return self._exception_draft(error, cause), 0
 
-    def _exception_draft(self, error: BaseException) -> Draft:
+    def _exception_draft(self, error: BaseException, cause: int) -> Draft:
+        raisables = self._references.raisables
+        write = raisables.raised_in_callback if cause and self.asking.has_asked(cause) else raisables.raised
         writer = self._references.writer()
         try:
-            return writer.finish(write_exception(error, writer, self._desk.local))
+            return writer.finish(write(error, writer))
         except Exception as problem:  # noqa: BLE001  # the caller gets at least the name of what happened
             name = type(error).__qualname__
             logger.warning("%s: an exception of type %s cannot be sent: %s", self._desk.local, name, problem)
             plain = EncodeError(f"the call raised {name}, which cannot be sent ({type(problem).__qualname__})")
             writer = self._references.writer()
-            return writer.finish(write_exception(plain, writer, self._desk.local))
+            return writer.finish(raisables.raised(plain, writer))

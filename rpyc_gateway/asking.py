@@ -17,7 +17,6 @@ from rpyc_gateway.errors import Cancelled, GatewayError
 from rpyc_gateway.held import Held
 from rpyc_gateway.program import Face, Step, write_steps
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.raised import read_exception
 from rpyc_gateway.proto.values import Payload, Reader, Result
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
@@ -40,7 +39,7 @@ class Asking:
     def __init__(self, desk: Desk, references: References, threads: Listener) -> None:
         self._desk = desk
         self._references = references
-        references.caller = self
+        references.ask_by(self)
         self._threads = threads
         self._trio_thread = threading.get_ident()
         self._waiters: dict[int, Waiter] = {}
@@ -159,7 +158,7 @@ class Asking:
             with self._desk.step():
                 self._desk.check_open()
                 self.send_readings()
-                cause = self._cause_of(serving.get())
+                cause = waiter.cause = self._cause_of(serving.get())
                 question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
                 self._waiters[question] = waiter
             outcome = await waiter.wait()
@@ -218,6 +217,12 @@ class Asking:
             waiter.complete(Outcome(error=error()))
         while self._queue:
             self._call_next()
+
+    def has_asked(self, cause: int) -> bool:
+        """Whether a question of ours is open in this chain of calls: what is raised in a callback of it may come home."""
+        if cause % 2 == self._desk.rpc.opener:
+            return True  # it began here
+        return any(waiter.cause == cause for waiter in list(self._waiters.values()))
 
     def waiting_for(self, cause: int) -> ThreadWaiter | None:
         """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
@@ -281,7 +286,7 @@ class Asking:
             raise outcome.error
         if outcome.raised is not None:
             reader = self._reader(outcome, outcome.raised, face)
-            error = read_exception(reader.structure(), reader, self._desk.way_back)
+            error = self._references.raisables.read_raised(reader)
             try:
                 raise error
             finally:

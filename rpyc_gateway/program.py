@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
+from rpyc_gateway.proto.kinds import original_kind
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.raised import read_exception, write_exception
+from rpyc_gateway.proto.rebuilt import field
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.service import Policy
 
@@ -71,8 +72,6 @@ def _write_call(step: Step, writer: Writer) -> list[Any]:
 
 def _write_op(step: Step, writer: Writer) -> list[Any]:
     verb, source, name, args = step
-    if name == "__exit__":  # an exception crosses by value, so that the far side can raise it
-        return [verb, source, name, [write_exception(arg, writer, "") for arg in args]]
     return [verb, source, name, [writer.value(arg) for arg in args]]
 
 
@@ -231,12 +230,13 @@ def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
 
 
 def _exit(subject: Any, args: list[Any], reading: _Reading) -> object:
-    """`__exit__` gets an exception by value, or nothing."""
+    """`__exit__` gets an exception, or nothing."""
     if not args:
         return type(subject).__exit__(subject, None, None, None)
-    reading.value(None)
-    error = read_exception(args[0], reading.reader)
-    return type(subject).__exit__(subject, type(error), error, error.__traceback__)
+    error = reading.value(args[0])
+    if not isinstance(error, BaseException):
+        raise ProtocolError("an __exit__ with something else than an exception")
+    return type(subject).__exit__(subject, original_kind(error), error, field(error, "__traceback__"))
 
 
 def _take(subject: Any, operands: list[Any], reading: _Reading) -> tuple[tuple[object, ...], bool]:

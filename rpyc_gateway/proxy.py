@@ -18,7 +18,7 @@ from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.values import Result
 from rpyc_gateway.weak import WeakTable
 
-__all__ = ["Proxy", "blocking_proxy"]
+__all__ = ["Proxy", "blocking_proxy", "make_class"]
 
 # Answered here although the name could be the original's: Python's own machinery, and what would loop.
 _LOCAL = frozenset(

@@ -11,11 +11,16 @@ from rpyc_gateway.classes import describe
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
+from rpyc_gateway.proto.messages import ClassInfo
+from rpyc_gateway.proto.raised import redeem
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.proxy import blocking_proxy
+from rpyc_gateway.raisable import Raisables, is_raisable
 
 __all__ = ["Desk", "References"]
+
+_RAISABLE = ClassInfo.EXCEPTION | ClassInfo.TICKET
 
 
 class Desk(Protocol):
@@ -56,7 +61,12 @@ class References:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.caller: Caller | None = None  # whom the proxies ask: set once, by the asking part
+        self.caller: Caller | None = None  # whom the proxies ask: set once, by `ask_by`
+        self.raisables = Raisables(desk.local, desk.rpc.info.vat, desk.step, lambda: desk.way_back)
+
+    def ask_by(self, caller: Caller) -> None:
+        """All proxies of this session ask this way."""
+        self.caller = self.raisables.caller = caller
 
     def writer(self) -> Writer:
         """A Writer for one message of this session."""
@@ -64,6 +74,8 @@ class References:
 
     def reference(self, value: object) -> object:
         """What stands for an object that cannot go by value. In the thread that encodes, without the turn."""
+        if is_raisable(value):
+            return self.raisables.reference(value)
         if not is_proxy(value):
             return ExportDraft(value, describe(value))
         held = held_by(value)
@@ -81,13 +93,18 @@ class References:
             return ()
         with self._desk.step():
             self._desk.holds()
-            return tuple([self._adopt(ref) if type(ref) is Import else ref for ref in refs])
+            return tuple([self._adopt(ref) if type(ref) is Import else redeem(ref) for ref in refs])
 
     def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
         """Proxies for what `hold` returned."""
         if not held:
             return ()
-        make: Callable[[Held], object] = blocking_proxy if face is Face.BLOCKING else async_proxy
+        plain: Callable[[Held], object] = blocking_proxy if face is Face.BLOCKING else async_proxy
+        made: dict[int, BaseException] = {}
+
+        def make(one: Held) -> object:
+            return self.raisables.show(one, face, made) if one.info.flags & _RAISABLE else plain(one)
+
         with self._desk.step():
             return tuple([make(one) if type(one) is Held else one for one in held])
 

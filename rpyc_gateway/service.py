@@ -131,7 +131,7 @@ def _is_sealed(target: object, name: str) -> bool:
         return name in _FORMATTERS
     if issubclass(kind, types.ModuleType):
         return isinstance(vars(target).get(name), types.ModuleType)  # what a module imports is not what it offers
-    if (kind, name) in _BACK_DOORS:
+    if (kind, name) in _BACK_DOORS or (name == "obj" and issubclass(kind, AttributeError)):
         return True
     return issubclass(kind, _SEALED)
 
@@ -143,7 +143,11 @@ def _is_sealed_elsewhere(info: ClassInfo, name: str) -> bool:
     bases = set(info.mro)
     if bases & _GENERATOR_NAMES:
         return name not in _GENERATOR_VERBS
-    return name in _FORMATTERS or bool(bases & _SEALED_NAMES)
+    return (
+        name in _FORMATTERS
+        or bool(bases & _SEALED_NAMES)
+        or (name == "obj" and ("builtins", "AttributeError") in bases)
+    )
 
 
 # Public names that hand out the object behind a view.

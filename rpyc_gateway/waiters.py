@@ -32,7 +32,9 @@ class Outcome:
 
 
 class Waiter(Protocol):
-    """Completed exactly once, in the trio thread."""
+    """Completed exactly once, in the trio thread. `cause` is the chain of calls its question belongs to."""
+
+    cause: int
 
     def complete(self, outcome: Outcome) -> None:
         """Hand over what the question came to."""
@@ -80,9 +82,10 @@ class ThreadWaiter:
 class TaskWaiter:
     """A trio task that waits."""
 
-    __slots__ = ("_outcome", "_task")
+    __slots__ = ("_outcome", "_task", "cause")
 
     def __init__(self) -> None:
+        self.cause = 0
         self._outcome: Outcome | None = None
         self._task: trio.lowlevel.Task | None = None
 

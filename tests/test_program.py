@@ -18,7 +18,6 @@ from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import Denied, LimitExceeded, NotExposed, ProtocolError
 from rpyc_gateway.program import STEPS, Done, Face, RaisedAt, Step, run, write_steps
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.raised import write_exception
 from rpyc_gateway.proto.values import Payload, Result, Writer
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text())["programs"]
@@ -255,7 +254,7 @@ def test_special_methods_are_those_of_the_class() -> None:
     assert isinstance(desk.run((Verb.OP, 0, "__neg__", ())).error, TypeError)
 
 
-def test_leaving_a_context_takes_an_exception_by_value() -> None:
+def test_leaving_a_context_takes_an_exception() -> None:
     desk = lab()
     assert desk.run((Verb.OP, 0, "__exit__", (ValueError("no"),))) is True
     assert desk.run((Verb.OP, 0, "__exit__", ())) is True
@@ -419,8 +418,7 @@ def test_each_step_of_a_program_is_judged_on_what_it_is_done_to() -> None:
     assert policy.asked == [(target, Verb.GET, "scale"), (target.scale, Verb.CALL, ""), (4, Verb.OP, "__neg__")]  # type: ignore[attr-defined]
 
 
-def test_an_exception_that_comes_to_an_exit_is_read_like_any_other() -> None:
-    structure = write_exception(SystemExit(3), Writer(lambda thing: thing), "")
+def test_what_comes_to_an_exit_is_an_exception_or_nothing() -> None:
     desk = lab()
-    desk.run_raw([[4, 0, "__exit__", [structure]]])
-    assert not isinstance(desk.target.entered[0][1], SystemExit)  # type: ignore[attr-defined]
+    assert isinstance(desk.run_raw([[4, 0, "__exit__", ["no exception"]]]).error, ProtocolError)
+    assert desk.target.entered == []  # type: ignore[attr-defined]

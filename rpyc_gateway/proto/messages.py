@@ -104,6 +104,7 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     UNHASHABLE = 8
     EXCEPTION = 16
     BUFFER = 32
+    TICKET = 64
 
     def names(self) -> frozenset[tuple[str, str, int]]:
         """What this class and its ancestors are called: (module, qualified name, number in their vat or 0)."""

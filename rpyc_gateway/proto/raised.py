@@ -1,19 +1,35 @@
-"""Exceptions <-> values: real types where they are known here, otherwise a class made once (docs/protocol.md, section 11).
+"""Exceptions <-> values: written as what they are, what they say, what led to them (docs/protocol.md, section 11).
 
-Nothing is imported and no constructor outside the standard library's builtins runs to rebuild one.
+Whatever the class of an exception makes of its attributes is read past it, and nothing is ever asked of a peer meanwhile.
 """
 
 from __future__ import annotations
 
 import traceback
 import types
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from rpyc_gateway.errors import GatewayError, ProtocolError, RemoteError
-from rpyc_gateway.proto.known import find_class
+from rpyc_gateway.errors import ProtocolError
+from rpyc_gateway.proto.kinds import KIND, TEXT, Kinds, original_kind, printable
+from rpyc_gateway.proto.known import members
+from rpyc_gateway.proto.rebuilt import construct, field, keep, own, set_field
 from rpyc_gateway.proto.values import Reader, Writer, by_value
 
-__all__ = ["read_exception", "remote_path", "remote_traceback", "write_exception"]
+__all__ = [
+    "Parts",
+    "Ticket",
+    "Way",
+    "build",
+    "fill",
+    "read_exception",
+    "read_parts",
+    "redeem",
+    "remote_path",
+    "remote_traceback",
+    "way_home",
+    "write_exception",
+]
 
 DEPTH = 8
 """Causes, contexts and generations of children that are sent."""
@@ -26,77 +42,135 @@ TRACEBACK_LIMIT = 20_000
 
 _TRACEBACK = "__gw_traceback__"
 _PATH = "__gw_path__"
+_HOME = "__gw_home__"
 _NOTE = "--- remote traceback"
-
-# What is neither of these would end a process or unwind its tasks: SystemExit, KeyboardInterrupt, GeneratorExit, trio.Cancelled.
-_REBUILT = frozenset({("builtins", "Exception"), ("builtins", "BaseExceptionGroup")})
 
 
 def remote_traceback(error: BaseException) -> str:
     """The text of the traceback on the far side, "" for an exception that was raised here."""
-    return str(_own(error).get(_TRACEBACK, ""))
+    return str(own(error).get(_TRACEBACK, ""))
 
 
 def remote_path(error: BaseException) -> tuple[str, ...]:
     """The nodes an exception came through, the one that raised it first."""
-    path: tuple[str, ...] = _own(error).get(_PATH, ())
+    path: tuple[str, ...] = own(error).get(_PATH, ())
     return path
 
 
-def _own(error: BaseException) -> dict[str, Any]:
-    # Not getattr: a class may answer to every name.
-    own: dict[str, Any] = object.__getattribute__(error, "__dict__")
-    return own
+# -- the way home -------------------------------------------------------------------------------------------------------
+
+
+class Ticket:
+    """What is lent of an exception that goes by value: with it the peer sends the exception home, and can do nothing else."""
+
+    __slots__ = ("_error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+
+def redeem(value: object) -> object:
+    """The exception of a Ticket; anything else as it is."""
+    return value._error if type(value) is Ticket else value  # noqa: SLF001  # a public name would be one for peers
+
+
+class Way:
+    """The way home of an exception that was rebuilt here: what is held of its original. It is left out of copies and pickles."""
+
+    __slots__ = ("held",)
+
+    def __init__(self, held: object = None) -> None:
+        self.held = held
+
+    def __reduce__(self) -> Any:
+        return Way, ()
+
+
+def way_home(error: BaseException) -> Any:
+    """What is held of the original of an exception that was rebuilt here; None for any other."""
+    way = own(error).get(_HOME)
+    return way.held if type(way) is Way else None
 
 
 # -- writing ------------------------------------------------------------------------------------------------------------
 
 
-def write_exception(error: BaseException, writer: Writer, node: str, depth: int = 0) -> Any:
-    """What stands for an exception in a packed structure. Runs its `__str__`, and the reference callback for what goes by reference."""
-    below = depth + 1
+def write_exception(
+    error: BaseException,
+    writer: Writer,
+    node: str,
+    depth: int = 0,
+    *,
+    kinds: Kinds | None = None,
+    itself: Callable[[BaseException], Any] | None = None,
+) -> Any:
+    """What stands for an exception in a packed structure. Runs its `__str__`, and the reference callback for what goes by reference.
+
+    `itself` gives the item that stands for a way home to each exception.
+    """
+    kinds = kinds or Kinds()
     deeper = depth < DEPTH
-    cause = error.__cause__ if deeper else None
-    context = error.__context__ if deeper and not error.__suppress_context__ else None
-    children = error.exceptions if isinstance(error, BaseExceptionGroup) and deeper else None
+    suppress = field(error, "__suppress_context__")
+
+    def write(other: BaseException | None) -> Any:
+        return None if other is None else write_exception(other, writer, node, depth + 1, kinds=kinds, itself=itself)
+
+    children = field(error, "exceptions", BaseExceptionGroup) if isinstance(error, BaseExceptionGroup) else None
     return [
-        [[_printable(base.__module__), _printable(base.__qualname__)] for base in _ancestors(type(error))],
+        kinds.write(original_kind(error)),
         [_value(argument, writer) for argument in _arguments(error)],
-        [[_printable(name), _value(value, writer)] for name, value in _attributes(error)],
-        [note for note in map(_printable, _notes(error)) if not note.startswith(_NOTE)],
-        None if cause is None else write_exception(cause, writer, node, below),
-        None if context is None else write_exception(context, writer, node, below),
-        error.__suppress_context__,
-        None if children is None else [write_exception(child, writer, node, below) for child in children],
-        _printable(_traceback(error)),
-        _printable(_safely(str, error)),
+        [[printable(name), _value(value, writer)] for name, value in _attributes(error)],
+        [note for note in map(printable, _notes(error)) if not note.startswith(_NOTE)],
+        write(field(error, "__cause__")) if deeper else None,
+        write(field(error, "__context__")) if deeper and not suppress else None,
+        suppress,
+        [write(child) for child in children] if children is not None and deeper else None,
+        printable(_traceback(error)),
+        printable(_text(error)),
         [*remote_path(error), *([node] if node else [])],
+        itself(error) if itself is not None else None,
     ]
-
-
-def _ancestors(kind: type[BaseException]) -> list[type[BaseException]]:
-    return [base for base in kind.__mro__ if issubclass(base, BaseException)]
 
 
 def _arguments(error: BaseException) -> tuple[object, ...]:
     if isinstance(error, BaseExceptionGroup):
-        return (_safely(str, error.message),)
-    return error.args
+        return (_safely(str, field(error, "message", BaseExceptionGroup)),)
+    arguments: tuple[object, ...] = field(error, "args")
+    return arguments
 
 
 def _attributes(error: BaseException) -> list[tuple[str, object]]:
-    own = _own(error).items()
-    found = [(name, value) for name, value in own if type(name) is str and not name.startswith("_")]
+    found = [(name, value) for name, value in own(error).items() if type(name) is str and not name.startswith("_")]
+    found += _slots(error)
     for base, names in _MEMBERS:
         if isinstance(error, base):
-            members = ((name, vars(base)[name].__get__(error)) for name in names)
+            values = ((name, field(error, name, base)) for name in names)
             found += [
-                (name, value if by_value(value) else _safely(str, value))
-                for name, value in members
-                if value is not None
+                (name, value if by_value(value) else _safely(str, value)) for name, value in values if value is not None
             ]
     return found
 
+
+def _slots(error: BaseException) -> list[tuple[str, object]]:
+    """What a class keeps in slots of its own, by their descriptors: no property runs."""
+    found: list[tuple[str, object]] = []
+    member: Any
+    for base in type.__dict__["__mro__"].__get__(type(error)):
+        if base.__flags__ & 1 << 9:  # a class statement made it; what builtins keep is in their args and _MEMBERS
+            for name, member in members(base).items():
+                if type(member) is _Member and not name.startswith("_"):
+                    try:
+                        found.append((name, member.__get__(error)))
+                    except AttributeError:
+                        continue
+    return found
+
+
+class _Slotted:
+    __slots__ = ("slot",)
+
+
+_Member = type(vars(_Slotted)["slot"])
 
 # What the args of builtins leave out. Names and paths: they go by value.
 _MEMBERS: tuple[tuple[type[BaseException], tuple[str, ...]], ...] = (
@@ -104,11 +178,12 @@ _MEMBERS: tuple[tuple[type[BaseException], tuple[str, ...]], ...] = (
     (NameError, ("name",)),
     (AttributeError, ("name",)),
     (OSError, ("filename", "filename2")),
+    (SyntaxError, ("print_file_and_line",)),
 )
 
 
 def _notes(error: BaseException) -> list[str]:
-    notes = _own(error).get("__notes__", ())
+    notes = own(error).get("__notes__", ())
     return [_safely(str, note) for note in notes[:NOTES]] if type(notes) in (list, tuple) else []
 
 
@@ -126,15 +201,39 @@ def _safely(render: Any, value: object) -> str:
         return f"<{type(value).__qualname__}, whose {render.__name__}() raises {type(problem).__qualname__}>"
 
 
+def _text(error: BaseException) -> str:
+    # The proxy of a peer's exception would ask its original.
+    return str(own(error).get(TEXT, "")) if KIND in members(type(error)) else _safely(str, error)
+
+
 def _traceback(error: BaseException) -> str:
     earlier = remote_traceback(error)
+    trace = _without_house(field(error, "__traceback__"))
+    if trace is None and not isinstance(error, BaseExceptionGroup):
+        return earlier  # it was never raised here
     try:
-        report = traceback.TracebackException(type(error), error, error.__traceback__)
-        _without_notes(report)
-        here = "".join(report.format(chain=False))
+        if KIND in members(type(error)):
+            name = original_kind(error).__qualname__
+            here = "".join(
+                ["Traceback (most recent call last):\n", *traceback.format_tb(trace), f"{name}: {_text(error)}\n"]
+            )
+        else:
+            report = traceback.TracebackException(type(error), error, trace)
+            _without_notes(report)
+            here = "".join(report.format(chain=False))
     except BaseException as problem:  # noqa: BLE001  # as above
         here = f"<the traceback cannot be formatted: {type(problem).__qualname__}>"
     return f"{earlier}{here}"[-TRACEBACK_LIMIT:]
+
+
+def _without_house(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Leave out how a program of the peer came to what it called: those lines are the same each time."""
+    inner = trace
+    while inner is not None and inner.tb_frame.f_code.co_filename.endswith(
+        ("rpyc_gateway/program.py", "rpyc_gateway\\program.py")
+    ):
+        inner = inner.tb_next
+    return inner if inner is not None else trace
 
 
 def _without_notes(report: traceback.TracebackException) -> None:
@@ -143,137 +242,116 @@ def _without_notes(report: traceback.TracebackException) -> None:
         _without_notes(member)
 
 
-def _printable(text: object) -> str:
-    return str(text).encode("utf-8", "backslashreplace").decode()
-
-
 # -- reading ------------------------------------------------------------------------------------------------------------
 
 
-def read_exception(structure: Any, reader: Reader, way: tuple[str, ...] = (), depth: int = 0) -> BaseException:
+class Parts(NamedTuple):
+    """What a peer says of an exception. `original` is the receiver's own exception that comes home, what is held of it, or None."""
+
+    kind: type[Exception]
+    name: str
+    args: tuple[object, ...]
+    attributes: tuple[tuple[str, object], ...]
+    notes: list[str]
+    cause: BaseException | None
+    context: BaseException | None
+    suppress: bool
+    children: list[BaseException] | None
+    trace: str
+    text: str
+    path: tuple[str, ...]
+    original: object
+
+
+def read_exception(
+    structure: Any, reader: Reader, way: tuple[str, ...] = (), depth: int = 0, *, kinds: Kinds | None = None
+) -> BaseException:
     """The exception that a received structure describes, with the remote traceback attached as a note.
 
-    `way` are the nodes it came through, its sender first. Raises ProtocolError.
+    `way` are the nodes it came through, its sender first. One of ours that comes home is itself. Raises ProtocolError.
     """
+    return build(read_parts(structure, reader, way, depth, kinds=kinds), depth)
+
+
+def read_parts(
+    structure: Any, reader: Reader, way: tuple[str, ...] = (), depth: int = 0, *, kinds: Kinds | None = None
+) -> Parts:
+    """What a received structure says, its causes, contexts and children rebuilt. Raises ProtocolError."""
     if type(structure) is not list or len(structure) < 11 or depth > DEPTH:
         raise ProtocolError("an exception cannot be read")
-    mro, arguments, attributes, notes, cause, context, suppress, children, trace, text, path = structure[:11]
+    kinds = kinds or Kinds()
+    names, arguments, attributes, notes, cause, context, suppress, children, trace, text, path = structure[:11]
+    original = reader.value(structure[11]) if len(structure) > 11 else None
+
+    def read(other: Any) -> BaseException:
+        return read_exception(other, reader, way, depth + 1, kinds=kinds)
+
     try:
-        names = _names(mro)
-        values = tuple(reader.value(argument) for argument in arguments)
-        inner = None if children is None else [read_exception(child, reader, way, depth + 1) for child in children]
-        error = _rebuild(names, values, inner, str(text))
-        for name, value in attributes:
-            _attach(error, str(name), reader.value(value))
-        nodes = (*(str(node) for node in path), *way[1:])
-        said = [str(note) for note in notes]
+        kind, name = kinds.find(names)
+        return Parts(
+            kind,
+            name,
+            tuple(reader.value(argument) for argument in arguments),
+            tuple((str(name), reader.value(value)) for name, value in attributes),
+            [str(note) for note in notes],
+            None if cause is None else read(cause),
+            None if context is None else read(context),
+            bool(suppress),
+            None if children is None else list(map(read, children)),
+            str(trace),
+            str(text),
+            (*(str(node) for node in path), *way[1:]),
+            original,
+        )
     except (TypeError, ValueError, IndexError) as problem:
         raise ProtocolError(f"an exception cannot be read: {problem}") from problem
-    if depth == 0:
-        said.append(f"{_NOTE} ({' -> '.join(nodes)}) ---\n{trace}".rstrip())
-    _own(error).update({_TRACEBACK: str(trace), _PATH: nodes, "__notes__": said})
-    _set(error, "__cause__", None if cause is None else read_exception(cause, reader, way, depth + 1))
-    _set(error, "__context__", None if context is None else read_exception(context, reader, way, depth + 1))
-    _set(error, "__suppress_context__", bool(suppress))
-    return error
 
 
-def _set(error: BaseException, name: str, value: object) -> None:
-    """What every exception has, although its class may have a property or a `__setattr__` for it."""
-    vars(BaseException)[name].__set__(error, value)
-
-
-def _names(mro: Any) -> list[tuple[str, str]]:
-    names = [(str(module), str(name)) for module, name in mro]
-    if len(names) > 100 or any(len(module) > 500 or len(name) > 500 for module, name in names):
-        raise ValueError("the names of its class and ancestors are too long")  # stand-ins are kept for ever
-    return names
-
-
-def _attach(error: BaseException, name: str, value: object) -> None:
-    """Set an attribute without running a property or `__setattr__` of the class."""
-    if name.startswith("__"):
-        return
-    for base in filter(_is_builtin, type(error).__mro__):
-        member = vars(base).get(name)
-        if member is None:
-            continue
-        if isinstance(member, types.MemberDescriptorType | types.GetSetDescriptorType) and by_value(value):
-            try:
-                member.__set__(error, value)
-            except (AttributeError, TypeError, ValueError):
-                return  # it is for reading only, or of another type: the builtin knows better
-        return
-    _own(error)[name] = value
-
-
-def _is_builtin(kind: type) -> bool:
-    return (
-        not kind.__flags__ & 1 << 9
-    )  # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module that was imported
-
-
-def _rebuild(
-    mro: list[tuple[str, str]], arguments: tuple[object, ...], children: list[BaseException] | None, text: str
-) -> BaseException:
-    if _REBUILT.isdisjoint(mro):
-        name = mro[0][1] if mro else "an exception without a class"
-        return RemoteError(f"{name}: {text}" if text else name)
-    kind = _known(mro[0]) or _stand_in(mro)
-    if issubclass(kind, ExceptionGroup):
-        errors = children or [RemoteError(text or "an exception group whose members were not sent")]
-        message = arguments[0] if arguments and type(arguments[0]) is str else text
-        return BaseExceptionGroup.__new__(kind, message, errors)
-    return _instance(kind, arguments, text)
-
-
-def _known(name: tuple[str, str]) -> type[Exception] | None:
-    """The exception class of this process with this name; what a peer says of its ancestors does not count."""
-    found = find_class(*name)
-    if found is BaseExceptionGroup:
-        return ExceptionGroup  # its members are rebuilt as ordinary errors
-    return found if found is not None and issubclass(found, Exception) else None
-
-
-_stand_ins: dict[tuple[tuple[str, str], ...], type[Exception]] = {}
-
-
-def _stand_in(mro: list[tuple[str, str]]) -> type[Exception]:
-    """A class generated once for a remote class that is not known here, under the nearest ancestor that is."""
-    key = tuple(mro)
-    made = _stand_ins.get(key)
-    if made is not None:
-        return made
-    known = (kind for kind in map(_known, mro[1:]) if kind is not None and _is_plain(kind))
-    parent = next(known, Exception)
-    if len(_stand_ins) >= 10_000:  # a peer that invents classes gets the plain ancestor
-        return parent
-    module, name = mro[0]
-    made = type(name.rpartition(".")[2], (parent,), {"__module__": module, "__qualname__": name, "__gw_remote__": True})
-    return _stand_ins.setdefault(key, made)
-
-
-def _is_plain(kind: type[Exception]) -> bool:
-    """Whether a subclass can be made without running code of this process."""
-    return type(kind) is type and not any("__init_subclass__" in vars(base) for base in kind.__mro__[:-1])
-
-
-def _instance(kind: type[Exception], arguments: tuple[object, ...], text: str) -> BaseException:
-    if issubclass(kind, GatewayError):
-        return kind(text) if kind.__init__ is GatewayError.__init__ else RemoteError(text)
-    base: Any = next(filter(_is_builtin, kind.__mro__))
+def build(parts: Parts, depth: int = 0) -> BaseException:
+    """The exception that parts describe. Raises ProtocolError."""
+    if isinstance(
+        parts.original, Exception
+    ):  # not SystemExit and its like: when they end this process is not for a peer to say
+        return _welcome(parts.original, parts, depth)
     try:
-        # The builtin's own constructor, not the subclass's: no code of this process runs on a peer's arguments.
-        error: BaseException = base.__new__(kind, *arguments) if _is_readable(base, arguments) else base.__new__(kind)
-        if _is_readable(base, arguments):
-            base.__init__(error, *arguments)
-    except (TypeError, ValueError, IndexError, OverflowError):
-        return _stand_in([(kind.__module__, kind.__qualname__), ("builtins", "Exception")])(text)
-    if not (isinstance(error, OSError) and error.errno is not None):
-        _set(error, "args", arguments)
+        error = construct(parts.kind, parts.name, parts.args, parts.children, parts.text)
+    except (TypeError, ValueError) as problem:
+        raise ProtocolError(f"an exception cannot be read: {problem}") from problem
+    fill(error, parts, depth)
+    if type(parts.original) is Way:
+        own(error)[_HOME] = parts.original
     return error
 
 
-def _is_readable(base: type[BaseException], arguments: tuple[object, ...]) -> bool:
-    """Whether a builtin's constructor only stores its arguments, or can look into them without a call to the peer."""
-    return not issubclass(base, OSError | UnicodeError | SyntaxError) or all(map(by_value, arguments))
+def fill(error: BaseException, parts: Parts, depth: int = 0) -> None:
+    """Give an exception what its original says; the outermost one has its remote traceback as a note."""
+    for name, value in parts.attributes:
+        keep(error, name, value)
+    notes = [*parts.notes, *_note(parts)] if depth == 0 else parts.notes
+    own(error).update({_TRACEBACK: parts.trace, _PATH: parts.path, "__notes__": notes, TEXT: parts.text})
+    set_field(error, "__cause__", parts.cause)
+    set_field(error, "__context__", parts.context)
+    set_field(error, "__suppress_context__", parts.suppress)
+
+
+def _note(parts: Parts) -> list[str]:
+    if not parts.trace:
+        return []  # it was never raised
+    return [f"{_NOTE} ({' -> '.join(parts.path)}) ---\n{parts.trace}".rstrip()]
+
+
+def _welcome(error: BaseException, parts: Parts, depth: int) -> BaseException:
+    """One of ours came home: it is told what it went through, and keeps all else."""
+    attributes = own(error)
+    attributes.update({_TRACEBACK: parts.trace, _PATH: parts.path})
+    if depth:
+        return error
+    notes = attributes.get("__notes__", [])
+    if type(notes) is list:
+        attributes["__notes__"] = [note for note in notes if not str(note).startswith(_NOTE)] + _note(parts)
+    for name, other in (("__cause__", parts.cause), ("__context__", parts.context)):
+        if other is not None and other is not error and field(error, name) is None:
+            suppress = field(error, "__suppress_context__")
+            set_field(error, name, other)
+            set_field(error, "__suppress_context__", suppress or (parts.suppress and name == "__cause__"))
+    return error

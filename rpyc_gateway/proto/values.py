@@ -14,7 +14,20 @@ import msgspec
 
 from rpyc_gateway.errors import EncodeError, ProtocolError
 
-__all__ = ["BODIES", "BY_VALUE", "LARGE", "Draft", "Ext", "Payload", "Reader", "Result", "Writer", "by_value"]
+__all__ = [
+    "BODIES",
+    "BY_VALUE",
+    "LARGE",
+    "Described",
+    "Draft",
+    "Ext",
+    "Payload",
+    "Reader",
+    "Result",
+    "Undecided",
+    "Writer",
+    "by_value",
+]
 
 LARGE = 8192
 """Bytes above which a body leaves the `call` circuit for `bulk` (docs/protocol.md, section 7)."""
@@ -47,12 +60,33 @@ class Ext:
     RESULT = 9
     BODY = 10
     CODEC = 11
+    DESCRIBED = 12
 
 
 class Result(NamedTuple):
     """Stands for the result of step `step` (from 1) of the program it is an operand of."""
 
     step: int
+
+
+class Described(NamedTuple):
+    """A reference that goes with a description, once in a message: what an exception says, for instance."""
+
+    reference: object
+    describe: Callable[[Writer], Any]
+
+
+class Undecided:
+    """Among the objects that references stand for: one whose description says what it becomes here; None where there is none."""
+
+    __slots__ = ("become",)
+
+    def __init__(self, become: Callable[[Reader, Any], object]) -> None:
+        self.become = become
+
+
+NESTED = 4
+"""Descriptions inside each other; further in there are only references."""
 
 
 class Draft(NamedTuple):
@@ -79,13 +113,15 @@ _BY_SINGLETON: dict[bytes, object] = {code: value for value, code in _SINGLETONS
 class Writer:
     """Walks values for one message. `reference` is asked for each object that cannot go by value; what it returns goes to the Draft's refs."""
 
-    __slots__ = ("_items", "_reference", "bodies", "refs")
+    __slots__ = ("_described", "_items", "_nested", "_reference", "bodies", "refs")
 
     def __init__(self, reference: Callable[[object], object]) -> None:
         self._reference = reference
         self.refs: list[object] = []
         self.bodies: list[bytes | memoryview] = []
         self._items = 0
+        self._nested = 0
+        self._described: set[int] = set()
 
     def count(self, items: int) -> None:
         """Items of a tuple, set or the like are to be walked. Raises EncodeError beyond ITEMS in one message."""
@@ -108,6 +144,20 @@ class Writer:
         reference = self._reference(value)
         if type(reference) is Result:
             return _write_result(self, reference, 0)
+        if type(reference) is not Described:
+            return self.attach(reference)
+        item = self.attach(reference.reference)
+        if id(value) in self._described or self._nested >= NESTED:
+            return item
+        self._described.add(id(value))  # `refs` keeps it alive
+        self._nested += 1
+        try:
+            return _Packed(Ext.DESCRIBED, _pack([_structure(item.data), reference.describe(self)]))
+        finally:
+            self._nested -= 1
+
+    def attach(self, reference: object) -> Any:
+        """What stands for a reference that was made already."""
         self.refs.append(reference)
         return _Packed(Ext.REF, _pack(len(self.refs) - 1))
 
@@ -211,13 +261,14 @@ def by_value(value: object, depth: int = 0) -> bool:
 class Reader:
     """Turns a received Payload into values. `refs` are the objects its references stand for, `results` those of the steps done so far."""
 
-    __slots__ = ("_packed", "bodies", "refs", "results")
+    __slots__ = ("_packed", "bodies", "nested", "refs", "results")
 
     def __init__(self, payload: Payload, refs: Sequence[object] = (), results: Sequence[object] = ()) -> None:
         self._packed = payload.packed
         self.bodies = payload.bodies
         self.refs = refs
         self.results = results
+        self.nested = 0
 
     def structure(self) -> Any:
         """The packed structure, unread: lists, atoms and extensions. Raises ProtocolError."""
@@ -306,7 +357,24 @@ def _read_range(reader: Reader, data: bytes, _depth: int) -> range:
 
 
 def _read_ref(reader: Reader, data: bytes, _depth: int) -> object:
-    return reader.refs[_read_index(data)]
+    ref = reader.refs[_read_index(data)]
+    return ref.become(reader, None) if type(ref) is Undecided else ref
+
+
+def _read_described(reader: Reader, data: bytes, _depth: int) -> object:
+    index, description = _structure(data)
+    if type(index) is not int or index < 0:
+        raise ValueError(f"index {index!r}")
+    ref = reader.refs[index]
+    if type(ref) is not Undecided:
+        return ref
+    if reader.nested >= NESTED:
+        raise ProtocolError(f"more than {NESTED} descriptions inside each other")
+    reader.nested += 1
+    try:
+        return ref.become(reader, description)
+    finally:
+        reader.nested -= 1
 
 
 def _read_result(reader: Reader, data: bytes, _depth: int) -> object:
@@ -331,4 +399,5 @@ _READERS: dict[int, Callable[[Reader, bytes, int], Any]] = {
     Ext.REF: _read_ref,
     Ext.RESULT: _read_result,
     Ext.BODY: _read_body,
+    Ext.DESCRIBED: _read_described,
 }

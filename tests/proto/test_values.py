@@ -116,7 +116,10 @@ def test_the_bytes_of_the_table_have_their_meaning(vector: dict[str, Any]) -> No
 
 
 def test_the_table_is_complete() -> None:
-    codes = {code for name, code in vars(Ext).items() if name.isupper()} - {Ext.CODEC}
+    codes = {code for name, code in vars(Ext).items() if name.isupper()} - {
+        Ext.CODEC,
+        Ext.DESCRIBED,
+    }  # exceptions.json has the latter
     seen: set[int] = set()
     for vector in VECTORS:
         item = msgspec.msgpack.decode(bytes.fromhex(vector["hex"]))
