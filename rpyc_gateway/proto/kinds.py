@@ -226,9 +226,9 @@ def _said(self: BaseException) -> str:
     text = BaseException.__getattribute__(self, "__dict__").get(TEXT)
     if text is not None:
         return str(text)
-    base: Any = next(
-        kind for kind in _mro(type(self)) if "__str__" in members(kind) and members(kind)["__str__"] is not _said
-    )
+    mro = _mro(type(self))
+    last = max(place for place, kind in enumerate(mro) if members(kind).get("__str__") is _said)
+    base: Any = next(kind for kind in mro[last + 1 :] if "__str__" in members(kind))
     said: str = base.__str__(self)
     return said
 
