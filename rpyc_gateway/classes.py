@@ -141,7 +141,7 @@ def _make(named: type, kind: type, flags: int) -> _Description:
         for name, value in members(base).items():
             found.setdefault(name, (value, base))
     own = {name: value for name, (value, base) in found.items() if base is not object}
-    if "__eq__" not in own and "__hash__" not in own:
+    if own.keys().isdisjoint(("__eq__", "__ne__", "__hash__")):
         flags |= ClassInfo.IDENTITY
     if found["__hash__"][0] is None:
         flags |= ClassInfo.UNHASHABLE
@@ -163,6 +163,9 @@ def _make(named: type, kind: type, flags: int) -> _Description:
         methods=methods,
         flags=flags,
         ids=ids if any(ids) else (),
+        closed=tuple(
+            sorted(name for name, value in own.items() if name in SPECIAL and value is None and name != "__hash__")
+        ),
     )
     holder = found.get("__dict__", (None, None))[0]
     attributes = holder.__get__ if type(holder) is types.GetSetDescriptorType and methods else None

@@ -51,7 +51,18 @@ class Caller(Protocol):
 class Held:
     """One object of a peer that is held here. Its proxies, one for each face, share it; when it dies the references go back."""
 
-    __slots__ = ("__weakref__", "async_face", "blocking_face", "caller", "hash", "info", "number", "origin", "vat")
+    __slots__ = (
+        "__weakref__",
+        "async_face",
+        "blocking_face",
+        "caller",
+        "hash",
+        "hidden",
+        "info",
+        "number",
+        "origin",
+        "vat",
+    )
 
     def __init__(self, caller: Caller, number: int, info: ClassInfo, vat: bytes | None, origin: int | None) -> None:
         self.caller = caller
@@ -60,6 +71,7 @@ class Held:
         self.vat = vat
         self.origin = origin
         self.hash: int | None = None
+        self.hidden: frozenset[str] = frozenset()  # methods that an attribute set here hides
         self.blocking_face: weakref.ref[RemoteObject] | None = None
         self.async_face: weakref.ref[RemoteObject] | None = None
 

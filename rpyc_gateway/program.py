@@ -236,7 +236,10 @@ def _exit(subject: Any, args: list[Any], reading: _Reading) -> object:
     error = reading.value(args[0])
     if not isinstance(error, BaseException):
         raise ProtocolError("an __exit__ with something else than an exception")
-    return type(subject).__exit__(subject, original_kind(error), error, field(error, "__traceback__"))
+    try:
+        raise error  # for a traceback: its own stays where it was raised
+    except BaseException:  # noqa: BLE001  # it is an argument
+        return type(subject).__exit__(subject, original_kind(error), error, field(error, "__traceback__"))
 
 
 def _take(subject: Any, operands: list[Any], reading: _Reading) -> tuple[tuple[object, ...], bool]:

@@ -21,9 +21,7 @@ from rpyc_gateway.weak import WeakTable
 __all__ = ["Proxy", "blocking_proxy", "make_class"]
 
 # Answered here although the name could be the original's: Python's own machinery, and what would loop.
-_LOCAL = frozenset(
-    {"__class__", "__gw_held__", "__reduce_ex__", "__reduce__", "__weakref__", "__slots__", "__sizeof__"}
-)
+_LOCAL = frozenset({"__class__", "__gw_held__", "__reduce_ex__", "__reduce__", "__weakref__", "__sizeof__"})
 
 
 class Kind:
@@ -54,14 +52,19 @@ class Proxy(RemoteObject):
         if name in kind.local:
             return object.__getattribute__(self, name)
         held = held_by(self)
-        if name in kind.methods:
+        if name in kind.methods and name not in held.hidden:
             return _bound_method(held.caller.read(held, name))
         if is_probe(name):
             raise AttributeError(f"{kind.info.name!r} object has no attribute {name!r}")
-        return held.caller.ask(held.number, ((Verb.GET, 0, name),))
+        value = held.caller.ask(held.number, ((Verb.GET, 0, name),))
+        if name == "__annotations__" and isinstance(value, dict):
+            return dict(value.items())  # functions, which functools.wraps gives it to, take no other
+        return value
 
     def __setattr__(self, name: str, value: object) -> None:
         held = held_by(self)
+        if name in type(self).__gw_kind__.methods:
+            held.hidden |= {name}
         held.caller.ask(held.number, ((Verb.SET, 0, name, value),))
 
     def __delattr__(self, name: str) -> None:
@@ -268,10 +271,13 @@ def _class_for(held: Held) -> type[Proxy]:
 
 def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     """A class of proxies: with the special methods that the originals have, and no others."""
-    body: dict[str, Any] = {"__slots__": (), "__module__": info.module, "__qualname__": info.name}
+    body: dict[str, Any] = {"__slots__": ()}
+    if not info.flags & ClassInfo.IS_CLASS:
+        body.update(__module__=info.module, __qualname__=info.name)
     for name in info.special:
         if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
             body[name] = _GENERATED.get(name) or _special(name)
+    body.update(dict.fromkeys(SPECIAL.intersection(info.closed) - _INHERITED))
     if info.flags & ClassInfo.UNHASHABLE:
         body["__hash__"] = None
     if (info.module, info.name) in CONTAINERS:
@@ -279,7 +285,7 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     if info.flags & ClassInfo.IS_CLASS:
         body.update(CLASS_PROXY)
     body["__gw_kind__"] = Kind(info, frozenset(name for name in body if name in SPECIAL or name in CLASS_PROXY))
-    name = info.name.rpartition(".")[2].replace("\0", "") or "proxy"
+    name = "type" if info.flags & ClassInfo.IS_CLASS else info.name.rpartition(".")[2].replace("\0", "") or "proxy"
     return type(name, bases, body)
 
 

@@ -96,6 +96,8 @@ class PublicOnly:
             _check_service(target, verb, name)
         elif kind in BY_VALUE and verb is not Verb.VALUE:
             raise NotExposed(f"{kind.__name__} values are used where they arrive: a program cannot go on with one here")
+        elif verb is Verb.GET and name in _DESCRIPTIVE:
+            return
         elif verb is Verb.OP:
             if name in _SEALED_SPECIAL or (issubclass(kind, types.MappingProxyType) and name in BINARY):
                 raise _denied(target, name)
@@ -159,6 +161,8 @@ _SEALED_NAMES = frozenset(
     ("functools" if kind.__module__ == "functools" else "builtins", kind.__name__)
     for kind in (*_SEALED, types.ModuleType, types.MappingProxyType, memoryview)
 )
+# What its description says anyway, and what help() reads.
+_DESCRIPTIVE = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
 # A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
 _UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
 _CHANGES = frozenset({Verb.SET, Verb.DEL})
@@ -243,8 +247,9 @@ class ClassicService(Service):
 
     def eval(self, text: str, namespace: Mapping[str, Any] | None = None) -> Any:
         """Evaluate an expression in the session's namespace (or the one given) and return its value."""
-        return builtins.eval(text, self.namespace, namespace)
+        code = compile(text.lstrip(" \t"), "<rpyc-gateway>", "eval", dont_inherit=True) if type(text) is str else text
+        return builtins.eval(code, self.namespace, namespace)
 
     def execute(self, text: str, filename: str = "<rpyc-gateway>") -> None:
         """Execute statements in the session's namespace."""
-        exec(compile(text, filename, "exec"), self.namespace)
+        exec(compile(text, filename, "exec", dont_inherit=True), self.namespace)  # our own __future__ is ours

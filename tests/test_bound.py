@@ -43,6 +43,16 @@ async def test_an_attribute_that_hides_a_method_is_itself() -> None:
     await told(1, story)
 
 
+async def test_a_method_that_is_hidden_later_is_hidden() -> None:
+    def story(lab: Counted) -> None:
+        user = lab.root.eval("User('x')")
+        user.greet = 7
+        assert user.greet + 1 == 8
+        assert user.rename("y").name == "y"
+
+    await told(1, story)
+
+
 async def test_an_object_that_computes_its_attributes_is_asked_for_each() -> None:
     def story(lab: Counted) -> None:
         shy = lab.root.eval("Shy()")

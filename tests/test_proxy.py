@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from textwrap import dedent
 from typing import Any
@@ -57,6 +58,68 @@ async def test_operators_run_there_with_operands_of_both_sides() -> None:
         assert items[0:2][1] == 2
 
     await told(story)
+
+
+async def test_what_a_class_has_closed_is_closed() -> None:
+    def story(lab: Any) -> None:
+        closed = lab.namespace["Closed"]()
+        assert closed[0] == 0
+        with pytest.raises(TypeError, match="not iterable"):
+            iter(closed)
+        with pytest.raises(TypeError, match="not a container"):
+            1 in closed  # noqa: B015
+        with pytest.raises(TypeError, match="not reversible"):
+            reversed(closed)
+
+    await told(
+        story,
+        """
+        class Closed:
+            __iter__ = __contains__ = __reversed__ = None
+            def __getitem__(self, n): return n
+            def __len__(self): return 3
+        """,
+    )
+
+
+async def test_a_class_may_judge_inequality_alone() -> None:
+    def story(lab: Any) -> None:
+        assert (lab.namespace["Odd"]() != 5) == "who knows"
+
+    await told(story, "class Odd:\n def __ne__(self, other): return 'who knows'\n")
+
+
+async def test_a_remote_function_can_be_wrapped_here() -> None:
+    def story(lab: Any) -> None:
+        @functools.wraps(lab.namespace["half"])
+        def wrapper(number: int) -> Any:
+            return lab.namespace["half"](number) + 1
+
+        assert wrapper(4) == 3
+        assert (wrapper.__name__, wrapper.__doc__) == ("half", "Divide.")
+        assert wrapper.__annotations__["return"] == "int"
+
+    await told(story, "def half(n) -> 'int':\n  'Divide.'\n  return n // 2\n")
+
+
+async def test_a_context_manager_sees_the_exception_with_a_traceback() -> None:
+    def story(lab: Any) -> None:
+        seen = lab.namespace["seen"]
+        with lab.namespace["Manager"]():
+            raise KeyError("x")
+        assert list(seen[0]) == [True, True, True]
+
+    await told(
+        story,
+        """
+        seen = []
+        class Manager:
+            def __enter__(self): pass
+            def __exit__(self, kind, error, trace):
+                seen.append((issubclass(kind, KeyError), isinstance(error, kind), trace is not None))
+                return True
+        """,
+    )
 
 
 async def test_attributes_are_read_set_and_deleted_there() -> None:

@@ -386,3 +386,12 @@ def test_an_object_held_from_another_node_is_judged_by_what_it_stands_for(
 ) -> None:
     proxy = blocking_proxy(Held(Elsewhere(), 7, describe(value), None, None))  # type: ignore[arg-type]
     assert passes(proxy, Verb.GET, name) is passed
+
+
+@pytest.mark.parametrize("name", ["__name__", "__qualname__", "__module__", "__doc__"])
+@pytest.mark.parametrize("thing", [len, dict, pytest, property(), lambda: 0])
+def test_what_a_thing_is_called_is_no_secret(thing: object, name: str) -> None:
+    policy = policy_for(object())
+    policy.check(thing, Verb.GET, name)
+    with pytest.raises(NotExposed):
+        policy.check(thing, Verb.SET, name)

@@ -96,6 +96,7 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     methods: tuple[str, ...] = ()
     flags: int = 0
     ids: tuple[U64, ...] = ()
+    closed: tuple[str, ...] = ()
     version: int = 0
 
     OWN_GETATTR = 1
