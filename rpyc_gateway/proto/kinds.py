@@ -129,7 +129,7 @@ class Kinds:
         if known is None:
             known = ("", 0) if find_class(module, name) is base else (self._vat, _number(base))
         numbered = type(known[1]) is int and known[1]
-        if numbered or parents != [place + 1]:
+        if numbered or parents != [place + 1][: len(mro) - place - 1]:
             entry.append(parents)
         if numbered:
             entry += known

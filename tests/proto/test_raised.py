@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import sqlite3
 import subprocess
 import sys
@@ -19,17 +20,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.errors import Denied, LinkLost, ProtocolError, RemoteError
-from rpyc_gateway.proto.raised import DEPTH, NOTES, read_exception, remote_path, remote_traceback, write_exception
-from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.proto.kinds import Kinds
+from rpyc_gateway.proto.raised import (
+    DEPTH,
+    NOTES,
+    Ticket,
+    Way,
+    read_exception,
+    redeem,
+    remote_path,
+    remote_traceback,
+    way_home,
+    write_exception,
+)
+from rpyc_gateway.proto.values import Described, Ext, Payload, Reader, Undecided, Writer
+
+FAR, NEAR = Kinds(b"f" * 16), Kinds(b"n" * 16)
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors/exceptions.json").read_text())["exceptions"]
 
 
 def there(error: BaseException, node: str = "lab-7", way: tuple[str, ...] = ()) -> Any:
     """An exception as it arrives at the other side; objects that go by reference arrive as themselves."""
     writer = Writer(lambda thing: thing)
-    draft = writer.finish(write_exception(error, writer, node))
+    draft = writer.finish(write_exception(error, writer, node, kinds=FAR))
     bodies = tuple(bytes(body) for body in draft.bodies)
     reader = Reader(Payload(draft.packed, (), bodies), draft.refs)
-    return read_exception(reader.structure(), reader, way)
+    return read_exception(reader.structure(), reader, way, kinds=NEAR)
 
 
 def read(structure: object, refs: tuple[object, ...] = ()) -> Any:
@@ -74,6 +90,122 @@ class LabError(Exception):
 
 class LabGroup(ExceptionGroup[Exception]):
     """A group with a name of its own."""
+
+
+def described(value: Any) -> Described:
+    """What stands for an exception, or a class of them, that is a value."""
+    if type(value) is type:
+        return Described(value, lambda writer: FAR.write(value))
+    return Described(value, lambda writer: write_exception(value, writer, "lab", kinds=FAR))
+
+
+# -- the bytes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["what"])
+def test_the_bytes_of_the_table(vector: dict[str, Any]) -> None:
+    value = eval(vector["value"])
+    writer = Writer(described)
+    if vector["row"] == "raised":
+        ticket = (lambda error: writer.attach(Ticket(error))) if vector.get("ticket") else None
+        draft = writer.finish(write_exception(value, writer, "lab", kinds=FAR, itself=ticket))
+    else:
+        draft = writer.finish(writer.value(value))
+    assert draft.packed.hex() == vector["hex"]
+    assert len(draft.refs) == vector.get("refs", 0)
+
+
+# -- the way home -------------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_home_is_itself_and_knows_where_it_was() -> None:
+    error = raised(lambda: {}["mine"])
+    notes = ["in channel 3"]
+    error.__notes__ = notes  # type: ignore[attr-defined]
+    structure = shape("builtins:KeyError", "builtins:Exception", trace="there", path=["hq", "lab"])
+    home = msgspec.msgpack.Ext(8, b"\0")
+    assert read([*structure, home], (error,)) is error
+    assert read([*structure, home], (error,)) is error
+    assert error.__notes__ == ["in channel 3", "--- remote traceback (hq -> lab) ---\nthere"]
+    assert (remote_traceback(error), remote_path(error)) == ("there", ("hq", "lab"))
+
+
+def test_what_it_was_given_as_its_cause_on_the_way_stays() -> None:
+    error, own_cause = ValueError("mine"), OSError("mine too")
+    structure = shape(
+        "builtins:ValueError", "builtins:Exception", cause=shape("builtins:KeyError", "builtins:Exception")
+    )
+    read([*structure, msgspec.msgpack.Ext(8, b"\0")], (error,))
+    assert type(error.__cause__) is KeyError
+    error.__cause__ = own_cause
+    read([*structure, msgspec.msgpack.Ext(8, b"\0")], (error,))
+    assert error.__cause__ is own_cause
+
+
+@pytest.mark.parametrize("other", [SystemExit(3), KeyboardInterrupt(), ValueError, [1], None, "text"], ids=repr)
+def test_only_an_ordinary_exception_comes_home_as_itself(other: object) -> None:
+    structure = [*shape("builtins:ValueError", "builtins:Exception"), msgspec.msgpack.Ext(8, b"\0")]
+    assert type(read(structure, (other,))) is ValueError
+    group = shape("builtins:ExceptionGroup", "builtins:Exception", args=("g",), children=[structure], cause=structure)
+    copy = read(group, (other,))
+    assert type(copy.exceptions[0]) is ValueError
+    assert type(copy.__cause__) is ValueError
+
+
+def test_a_ticket_says_nothing_of_its_exception() -> None:
+    error = ValueError("secret")
+    ticket = Ticket(error)
+    assert [name for name in dir(ticket) if not name.startswith("_")] == []
+    assert "secret" not in repr(ticket)
+    assert redeem(ticket) is error
+    assert redeem(error) is error
+
+
+def test_a_copy_knows_its_way_home_and_forgets_it_when_it_is_copied() -> None:
+    way = Way(object())
+    copy_of_it = read([*shape("builtins:ValueError", "builtins:Exception"), msgspec.msgpack.Ext(8, b"\0")], (way,))
+    assert way_home(copy_of_it) is way.held
+    assert way_home(ValueError()) is None
+    assert way_home(pickle.loads(pickle.dumps(copy_of_it))) is None
+
+
+# -- values -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_description_is_sent_once_and_does_not_follow_itself() -> None:
+    error = ValueError()
+    error.args = (error, error)
+    writer = Writer(described)
+    draft = writer.finish(writer.value((error, error)))
+    assert len(draft.packed) < 300
+    assert all(ref is error for ref in draft.refs)
+    became: list[object] = []
+    refs = [Undecided(lambda reader, description: became.append(description))] * len(draft.refs)
+    assert Reader(Payload(draft.packed), refs).read() == (None, None)
+    assert [type(description) for description in became] == [list, type(None)]
+
+
+def test_descriptions_inside_each_other_end() -> None:
+    error = ValueError("end")
+    for _ in range(50):
+        error = ValueError(error)
+    writer = Writer(described)
+    draft = writer.finish(writer.value(error))
+    assert len(draft.refs) == 5
+    structure: Any = [0, shape("builtins:ValueError", "builtins:Exception")]
+    for _ in range(50):
+        item = msgspec.msgpack.Ext(Ext.DESCRIBED, msgspec.msgpack.encode(structure))
+        structure = [0, shape("builtins:ValueError", "builtins:Exception", args=(item,))]
+    undecided = Undecided(lambda reader, description: read_exception(description, reader))
+    with pytest.raises(ProtocolError, match="inside each other"):
+        Reader(Payload(msgspec.msgpack.encode(item)), [undecided]).read()
+
+
+@pytest.mark.parametrize("structure", [[0], [-1, []], ["0", []], 7, [9, []], None])
+def test_a_description_of_nothing_is_a_protocol_error(structure: object) -> None:
+    item = msgspec.msgpack.Ext(Ext.DESCRIBED, msgspec.msgpack.encode(structure))
+    with pytest.raises(ProtocolError):
+        Reader(Payload(msgspec.msgpack.encode(item)), [Undecided(lambda *_: None)]).read()
 
 
 # -- what survives ------------------------------------------------------------------------------------------------------
