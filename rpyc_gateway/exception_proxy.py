@@ -108,7 +108,7 @@ def _class_for(info: ClassInfo, kind: type[Exception]) -> type[ExceptionProxy]:
     maker: Any = type(base)
     made: Any = make_class(info, (maker("Holder", (ExceptionProxy, base), body),))
     made.__module__, made.__name__, made.__qualname__ = kind.__module__, kind.__name__, kind.__qualname__
-    setattr(made, KIND, base)
+    setattr(made, KIND, kind)
     return _classes.keep(key, made, None)
 
 

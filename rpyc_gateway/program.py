@@ -234,7 +234,7 @@ def _exit(subject: Any, args: list[Any], reading: _Reading) -> object:
     if not args:
         return type(subject).__exit__(subject, None, None, None)
     error = reading.value(args[0])
-    if not isinstance(error, BaseException):
+    if not issubclass(type(error), BaseException):
         raise ProtocolError("an __exit__ with something else than an exception")
     try:
         raise error  # for a traceback: its own stays where it was raised

@@ -8,6 +8,8 @@ import gc
 import io
 import logging
 import pickle
+import subprocess
+import sys
 import traceback
 import unittest
 from collections.abc import Callable, Iterator
@@ -729,3 +731,76 @@ async def test_outside_classic_an_exception_shows_no_insides() -> None:
                 assert isinstance(raised(vault.fail_inside, use), AttributeError)
 
             await trio.to_thread.run_sync(story)
+
+
+# -- between processes --------------------------------------------------------------------------------------------------
+
+
+def test_between_processes_nothing_is_known_by_accident() -> None:
+    """The other tests share one interpreter, and with it `sys.modules`, with the far side."""
+    script = dedent(
+        """
+        import sys
+        import rpyc_gateway as gw
+
+        class Mine(Exception):
+            pass
+
+        with gw.connect(f"stdio:{sys.executable} -m rpyc_gateway stdio --serve classic --name lab") as conn:
+            conn.execute(SETUP)
+            Broken, caught, call = (conn.namespace[name] for name in ("Broken", "caught", "call"))
+            mine = Mine("mine")
+
+            def fail(error):
+                raise error
+
+            def heard(error):
+                return conn.eval("lambda e: (isinstance(e, Broken), type(e).__module__, str(e))")(error)
+
+            try:
+                conn.eval("fail(BadlyBroken)")
+            except Broken as error:
+                copied = error
+                print(type(error).__name__, error.channel, str(error), gw.remote_path(error))
+            for error in (copied, Broken(4), mine, Broken.__new__(Broken)):
+                print(heard(error), conn.eval("caught")(fail, error) is error)
+            try:
+                call(fail, mine)
+            except Mine as error:
+                print(error is mine)
+            Error = conn.modules.sqlite3.Error
+            print(Error, "sqlite3" in sys.modules)
+            try:
+                conn.modules.sqlite3.connect("/no/such/place")
+            except Error as error:
+                print(type(error).__name__)
+            import sqlite3
+            print(conn.modules.sqlite3.Error is sqlite3.Error)
+            for kind in (Error, sqlite3.Error):
+                try:
+                    conn.modules.sqlite3.connect("/no/such/place")
+                except kind as error:
+                    print(kind is Error, isinstance(error, sqlite3.OperationalError))
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", f"SETUP = {SETUP!r}\n{script}"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        "BadlyBroken 5 <5: ?> ('lab',)",
+        "(True, '__rpyc_gateway__', '<5: ?>') True",
+        "(True, '__rpyc_gateway__', '<4: ?>') True",
+        "(False, '__main__', 'mine') True",
+        "(True, '__rpyc_gateway__', '') True",
+        "True",
+        "<class 'sqlite3.Error'> False",
+        "OperationalError",
+        "True",
+        "True True",
+        "False True",
+    ]

@@ -105,6 +105,7 @@ class _Name(NamedTuple):
 
 
 _stand_ins: WeakTable[StandIn, None] = WeakTable()
+_by_name: WeakTable[StandIn, None] = WeakTable()
 _numbers = itertools.count(1)  # never used again in the life of the process
 _numbered: WeakTable[type, int] = WeakTable()
 _by_number: WeakTable[type, None] = WeakTable()
@@ -154,7 +155,7 @@ class Kinds:
         known = self._known(names[0])
         usable = None if known is None else _usable(known)
         if usable is not None:
-            return usable
+            return _caught_as_before(usable, names)
         if known is not None and not issubclass(known, BaseExceptionGroup):
             return RemoteError  # SystemExit, KeyboardInterrupt, trio.Cancelled: they would end a process or unwind its tasks
         ordinary = any((name.module, name.name) in _ORDINARY for name in names)
@@ -203,9 +204,7 @@ def _read(structure: Any) -> list[_Name]:
 def _stand_in(name: _Name, parents: list[type[BaseException]], root: type[Exception]) -> type[Exception]:
     plain = [_plain(parent) for parent in parents]
     candidates = list(dict.fromkeys(kind for kind in plain if kind is not None)) or [root]
-    bases = [
-        kind for kind in candidates if not any(other is not kind and issubclass(other, kind) for other in candidates)
-    ]
+    bases = _lowest(candidates)
     key = (name.key, *map(id, bases))  # the bases live as long as it does
     made = _stand_ins.object(key)
     if made is not None:
@@ -218,6 +217,24 @@ def _stand_in(name: _Name, parents: list[type[BaseException]], root: type[Except
         made = StandIn(title, tuple(bases), body)
     except TypeError:  # classes that cannot be ancestors of one: a peer's word
         made = StandIn(title, (bases[0],), body)
+    if not name.number:
+        _by_name.keep(name.key, made, None)
+    return _stand_ins.keep(key, made, None)  # type: ignore[return-value]
+
+
+def _caught_as_before(kind: type[Exception], names: list[_Name]) -> type[Exception]:
+    """`kind`, or where stand-ins from before it was imported are still in use, a class that is caught by both."""
+    found = (_by_name.object(name.key) for name in names)
+    earlier = [stand_in for stand_in in found if stand_in is not None and not issubclass(kind, stand_in)]
+    if not earlier or _plain(kind) is not kind:
+        return kind
+    bases: tuple[type, ...] = (kind, *_lowest(earlier))
+    key = (names[0].key, *map(id, bases))
+    body = {"__module__": kind.__module__, "__qualname__": kind.__qualname__, _KEY: names[0].key, _ORIGINALS: {}}
+    try:
+        made = _stand_ins.object(key) or StandIn(kind.__name__, bases, body)
+    except TypeError:  # they cannot be ancestors of one
+        return kind
     return _stand_ins.keep(key, made, None)  # type: ignore[return-value]
 
 
@@ -247,6 +264,11 @@ def is_made(kind: type) -> bool:
 def is_stand_in(kind: type) -> bool:
     """Whether a class stands for one of a peer, and is not a local subclass of such a class."""
     return type(kind) is StandIn and _KEY in members(kind)
+
+
+def _lowest(kinds: list[Any]) -> list[Any]:
+    """Those that are no ancestors of others among them."""
+    return [kind for kind in kinds if not any(other is not kind and issubclass(other, kind) for other in kinds)]
 
 
 def _plain(kind: type[BaseException]) -> type[Exception] | None:

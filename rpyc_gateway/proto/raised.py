@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.kinds import KIND, TEXT, Kinds, original_kind, printable
 from rpyc_gateway.proto.known import members
-from rpyc_gateway.proto.rebuilt import construct, field, keep, own, set_field
+from rpyc_gateway.proto.rebuilt import construct, field, is_builtin, keep, own, set_field
 from rpyc_gateway.proto.values import Reader, Writer, by_value
 
 __all__ = [
@@ -39,6 +39,9 @@ NOTES = 100
 
 TRACEBACK_LIMIT = 20_000
 """Characters of one traceback: deep recursion must not make the answer a bulk transfer."""
+
+FRAMES = 200
+"""Frames of one traceback, the innermost ones: more would not fit, and each costs a look at its source."""
 
 _TRACEBACK = "__gw_traceback__"
 _PATH = "__gw_path__"
@@ -115,7 +118,7 @@ def write_exception(
     def write(other: BaseException | None) -> Any:
         return None if other is None else write_exception(other, writer, node, depth + 1, kinds=kinds, itself=itself)
 
-    children = field(error, "exceptions", BaseExceptionGroup) if isinstance(error, BaseExceptionGroup) else None
+    children = field(error, "exceptions", BaseExceptionGroup) if issubclass(type(error), BaseExceptionGroup) else None
     return [
         kinds.write(original_kind(error)),
         [_value(argument, writer) for argument in _arguments(error)],
@@ -133,7 +136,7 @@ def write_exception(
 
 
 def _arguments(error: BaseException) -> tuple[object, ...]:
-    if isinstance(error, BaseExceptionGroup):
+    if issubclass(type(error), BaseExceptionGroup):
         return (_safely(str, field(error, "message", BaseExceptionGroup)),)
     arguments: tuple[object, ...] = field(error, "args")
     return arguments
@@ -143,7 +146,7 @@ def _attributes(error: BaseException) -> list[tuple[str, object]]:
     found = [(name, value) for name, value in own(error).items() if type(name) is str and not name.startswith("_")]
     found += _slots(error)
     for base, names in _MEMBERS:
-        if isinstance(error, base):
+        if issubclass(type(error), base):
             values = ((name, field(error, name, base)) for name in names)
             found += [
                 (name, value if by_value(value) else _safely(str, value)) for name, value in values if value is not None
@@ -156,7 +159,7 @@ def _slots(error: BaseException) -> list[tuple[str, object]]:
     found: list[tuple[str, object]] = []
     member: Any
     for base in type.__dict__["__mro__"].__get__(type(error)):
-        if base.__flags__ & 1 << 9:  # a class statement made it; what builtins keep is in their args and _MEMBERS
+        if not is_builtin(base):  # a class statement made it; what builtins keep is in their args and _MEMBERS
             for name, member in members(base).items():
                 if type(member) is _Member and not name.startswith("_"):
                     try:
@@ -209,16 +212,20 @@ def _text(error: BaseException) -> str:
 def _traceback(error: BaseException) -> str:
     earlier = remote_traceback(error)
     trace = _without_house(field(error, "__traceback__"))
-    if trace is None and not isinstance(error, BaseExceptionGroup):
+    if trace is None and not issubclass(type(error), BaseExceptionGroup):
         return earlier  # it was never raised here
     try:
         if KIND in members(type(error)):
             name = original_kind(error).__qualname__
             here = "".join(
-                ["Traceback (most recent call last):\n", *traceback.format_tb(trace), f"{name}: {_text(error)}\n"]
+                [
+                    "Traceback (most recent call last):\n",
+                    *traceback.format_tb(trace, limit=-FRAMES),
+                    f"{name}: {_text(error)}\n",
+                ]
             )
         else:
-            report = traceback.TracebackException(type(error), error, trace)
+            report = traceback.TracebackException(type(error), error, trace, limit=-FRAMES)
             _without_notes(report)
             here = "".join(report.format(chain=False))
     except BaseException as problem:  # noqa: BLE001  # as above
@@ -309,10 +316,10 @@ def read_parts(
 
 def build(parts: Parts, depth: int = 0) -> BaseException:
     """The exception that parts describe. Raises ProtocolError."""
-    if isinstance(
-        parts.original, Exception
-    ):  # not SystemExit and its like: when they end this process is not for a peer to say
-        return _welcome(parts.original, parts, depth)
+    original: Any = parts.original
+    # Not SystemExit and its like: when they end this process is not for a peer to say.
+    if issubclass(type(original), Exception):
+        return _welcome(original, parts, depth)
     try:
         error = construct(parts.kind, parts.name, parts.args, parts.children, parts.text)
     except (TypeError, ValueError) as problem:
@@ -348,7 +355,9 @@ def _welcome(error: BaseException, parts: Parts, depth: int) -> BaseException:
         return error
     notes = attributes.get("__notes__", [])
     if type(notes) is list:
-        attributes["__notes__"] = [note for note in notes if not str(note).startswith(_NOTE)] + _note(parts)
+        attributes["__notes__"] = [
+            note for note in notes if not (type(note) is str and note.startswith(_NOTE))
+        ] + _note(parts)
     for name, other in (("__cause__", parts.cause), ("__context__", parts.context)):
         if other is not None and other is not error and field(error, name) is None:
             suppress = field(error, "__suppress_context__")

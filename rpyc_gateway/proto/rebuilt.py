@@ -10,7 +10,7 @@ from rpyc_gateway.proto.kinds import is_made
 from rpyc_gateway.proto.known import members
 from rpyc_gateway.proto.values import by_value
 
-__all__ = ["construct", "field", "keep", "own", "set_field"]
+__all__ = ["construct", "field", "is_builtin", "keep", "own", "set_field"]
 
 _dict_of = vars(BaseException)["__dict__"].__get__
 
@@ -35,7 +35,7 @@ def keep(error: BaseException, name: str, value: object) -> None:
     """Set an attribute without running a property or `__setattr__` of the class."""
     if name.startswith("__"):
         return
-    for base in filter(_is_builtin, type(error).__mro__):
+    for base in filter(is_builtin, type(error).__mro__):
         member = vars(base).get(name)
         if member is None:
             continue
@@ -48,9 +48,10 @@ def keep(error: BaseException, name: str, value: object) -> None:
     own(error)[name] = value
 
 
-def _is_builtin(kind: type) -> bool:
-    # Py_TPFLAGS_HEAPTYPE: made by a class statement, or by a module that was imported
-    return not kind.__flags__ & 1 << 9
+def is_builtin(kind: type) -> bool:
+    """Whether a class is part of the interpreter, and not made by a class statement or a module that was imported."""
+    flags: int = type.__dict__["__flags__"].__get__(kind)
+    return not flags & 1 << 9  # Py_TPFLAGS_HEAPTYPE
 
 
 def construct(
@@ -65,7 +66,7 @@ def construct(
         return RemoteError(f"{name}: {text}" if text else name)
     if issubclass(kind, GatewayError) and not is_made(kind):
         return kind(text) if kind.__init__ is GatewayError.__init__ else RemoteError(text)
-    base: Any = next(filter(_is_builtin, kind.__mro__))
+    base: Any = next(filter(is_builtin, kind.__mro__))
     error: BaseException
     try:
         # The builtin's own constructor, not the subclass's: no code of this process runs on a peer's arguments.

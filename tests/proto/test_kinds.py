@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
+import types
 from collections.abc import Sequence
 from typing import Any
 
@@ -269,3 +270,22 @@ def test_a_class_of_main_has_a_number() -> None:
     kind = type("OfMain", (Exception,), {"__module__": "__main__", "__qualname__": "OfMain"})
     assert getattr(main, "OfMain", None) is None
     assert FAR.write(kind)[0][4] > 0
+
+
+def test_who_holds_a_stand_in_from_before_an_import_catches_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    structure = [["late", "Late"], ["late", "Base"], ["builtins", "Exception"], ["builtins", "BaseException"]]
+    base, late = NEAR.find_class(structure[1:]), NEAR.find_class(structure)
+    module = types.ModuleType("late")
+    module.Base = type("Base", (Exception,), {"__module__": "late"})  # type: ignore[attr-defined]
+    module.Late = type("Late", (module.Base,), {"__module__": "late"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "late", module)
+    assert NEAR.find_class(structure) is module.Late
+    kind, _name = NEAR.find(structure)
+    assert kind is NEAR.find(structure)[0]
+    assert issubclass(kind, (module.Late))
+    assert issubclass(kind, late)
+    assert issubclass(kind, base)
+    assert FAR.find_class(NEAR.write(kind)) is module.Late
+    del kind, base, late
+    gc.collect()
+    assert NEAR.find(structure)[0] is module.Late
