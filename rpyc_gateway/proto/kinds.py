@@ -204,7 +204,7 @@ def _read(structure: Any) -> list[_Name]:
 def _stand_in(name: _Name, parents: list[type[BaseException]], root: type[Exception]) -> type[Exception]:
     plain = [_plain(parent) for parent in parents]
     candidates = list(dict.fromkeys(kind for kind in plain if kind is not None)) or [root]
-    bases = _lowest(candidates)
+    bases: list[type[Exception]] = _lowest(candidates)
     key = (name.key, *map(id, bases))  # the bases live as long as it does
     made = _stand_ins.object(key)
     if made is not None:
