@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rpyc_gateway.classes import SLOTS
-from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.errors import GatewayError, NotExposed
 from rpyc_gateway.held import Held, held_by
 from rpyc_gateway.proto.kinds import KIND, TEXT, has_plain_metaclass, original_kind
 from rpyc_gateway.proto.known import members
@@ -41,7 +41,8 @@ class ExceptionProxy(Proxy):
         try:
             return Proxy.__getattribute__(self, name)
         except (GatewayError, RuntimeError) as error:
-            if remote_path(error) or name.startswith("__"):
+            # The session is over, or this is the thread that runs trio; or `traceback` asks for what is not shown.
+            if name.startswith("__") or (remote_path(error) and not (type(error) is NotExposed and name == "obj")):
                 raise
             try:
                 return object.__getattribute__(self, name)

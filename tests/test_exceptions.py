@@ -20,6 +20,8 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.held import held_by
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
@@ -298,6 +300,11 @@ async def test_logging_and_unittest_take_it_for_an_exception() -> None:
         with case.assertRaises(lab.namespace["Broken"]) as context:  # noqa: PT027  # the point
             lab.eval("fail()")
         assert context.exception.channel == 5
+        with pytest.raises(lab.namespace["Broken"]) as info:
+            lab.eval("fail()")
+        shown = str(info.getrepr(style="long"))
+        assert "in fail" in shown
+        assert "--- remote traceback (lab)" in shown
         with contextlib.suppress(lab.namespace["Broken"]):
             lab.eval("fail(BadlyBroken)")
 
@@ -367,6 +374,7 @@ async def test_what_is_thrown_into_a_generator_comes_out_as_itself(hops: int) ->
             walk.throw(stranger)
         assert info.value is stranger
         assert "in listen" in gw.remote_traceback(stranger)
+        stranger.__traceback__ = None  # it holds this frame, and that the generator, whose frames may hold it
         assert gw.remote_path(stranger)[0] == "hq"
 
     await told(story, hops)
@@ -707,8 +715,9 @@ async def test_outside_classic_an_exception_shows_no_insides() -> None:
                 assert isinstance(error, AttributeError)
                 assert "nothing" in str(error)
                 assert error.name == "nothing"
+                assert error.obj is None
                 with pytest.raises(gw.NotExposed):
-                    _ = error.obj
+                    held_by(error).caller.ask(held_by(error).number, ((Verb.GET, 0, "obj"),))
                 with pytest.raises(gw.NotExposed):
                     _ = error.__dict__
                 assert "in fault" in printed(error)
@@ -725,7 +734,7 @@ async def test_outside_classic_an_exception_shows_no_insides() -> None:
                     ticket = vars(theirs)["__gw_home__"].held
                     for name in ("_error", "error", "obj", "args", "__class__"):
                         with pytest.raises((AttributeError, gw.NotExposed)):
-                            ticket.caller.ask(ticket.number, ((0, 0, name),))
+                            ticket.caller.ask(ticket.number, ((Verb.GET, 0, name),))
                     raise theirs
 
                 assert isinstance(raised(vault.fail_inside, use), AttributeError)

@@ -221,7 +221,7 @@ def test_a_description_of_nothing_is_a_protocol_error(structure: object) -> None
         ZeroDivisionError("\ud800 and more"),
         raised(lambda: json.loads("{")),
         raised(lambda: zlib.decompress(b"x")),
-        raised(lambda: sqlite3.connect(":memory:").execute("nonsense")),
+        raised(lambda: sqlite3.connect("/no/such/place")),
         subprocess.CalledProcessError(3, ("cmd",)),
         LabError(7),
         sqlite3.OperationalError("locked"),
