@@ -1,9 +1,11 @@
 """Python objects of another process, used as if they were local, across any chain of gateways."""
 
-from rpyc_gateway import ops
+from rpyc_gateway import codecs, ops
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.client import open_session
+from rpyc_gateway.codecs import register_codec
 from rpyc_gateway.config import Config
+from rpyc_gateway.delivery import deliver, obtain
 from rpyc_gateway.errors import (
     Cancelled,
     ConfigError,
@@ -14,6 +16,7 @@ from rpyc_gateway.errors import (
     GatewayError,
     LimitExceeded,
     LinkLost,
+    NoCodec,
     NoService,
     NotExposed,
     ProtocolError,
@@ -40,6 +43,7 @@ __all__ = [
     "GatewayError",
     "LimitExceeded",
     "LinkLost",
+    "NoCodec",
     "NoService",
     "Node",
     "NotExposed",
@@ -51,11 +55,15 @@ __all__ = [
     "Unreachable",
     "__version__",
     "checkpoint",
+    "codecs",
     "connect",
+    "deliver",
     "expose",
+    "obtain",
     "open_node",
     "open_session",
     "ops",
+    "register_codec",
     "remote_path",
     "remote_traceback",
     "serve",

@@ -15,7 +15,7 @@ from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExcee
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import Draft
+from rpyc_gateway.proto.values import Draft, Payload, Reader
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
 from rpyc_gateway.worker import workers
@@ -144,6 +144,10 @@ class Answering:
         """Proxies for what `hold` returned."""
         return self._references.show(held, face)
 
+    def open_reader(self, payload: Payload) -> Reader:
+        """A Reader for a message of the session."""
+        return self._references.open_reader(payload)
+
     def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
         """Run `task` where `call` belongs; from the trio thread."""
         with self._desk.step():  # so that no waiter leaves between being found and being given the task
@@ -194,6 +198,7 @@ class Answering:
             return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
         writer = self._references.writer()
+        writer.snapshot = True  # served code goes on while the answer is sent
         try:
             return writer.finish(writer.value(outcome.value)), None
         except Exception as error:  # noqa: BLE001  # a value that cannot be sent fails its call, whatever it raised

@@ -297,4 +297,6 @@ class Asking:
     def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
         if outcome.held is None:
             outcome.held = self._references.hold(payload.refs)
-        return Reader(payload, self._references.show(outcome.held, face))
+        reader = self._references.open_reader(payload)
+        reader.refs = self._references.show(outcome.held, face)
+        return reader

@@ -17,7 +17,7 @@ from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import DEPTH, Result
 
-__all__ = ["AsyncProxy", "async_proxy", "build", "record_op"]
+__all__ = ["AsyncProxy", "async_proxy", "build", "is_recorded", "record_op"]
 
 
 class AsyncProxy(RemoteObject):
@@ -126,6 +126,11 @@ def _parent(proxy: object) -> AsyncProxy | None:
     return parent
 
 
+def is_recorded(proxy: AsyncProxy) -> bool:
+    """Whether it is an expression, whose value is not there yet."""
+    return _parent(proxy) is not None
+
+
 def _chain(proxy: AsyncProxy) -> list[AsyncProxy]:
     links: list[AsyncProxy] = []
     link: AsyncProxy | None = proxy
@@ -141,6 +146,8 @@ def _spelling(proxy: AsyncProxy) -> str:
         return f".{operands[0]}"
     if verb is Verb.CALL:
         return "(…)"
+    if verb is Verb.COPY:
+        return ".obtain()"
     return "[…]" if operands[0] == "__getitem__" else f".{operands[0]}(…)"
 
 

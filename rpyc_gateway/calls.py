@@ -12,6 +12,7 @@ import trio
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.program import Face, Outcome, RaisedAt, Running, run
 from rpyc_gateway.proto.facts import Called
+from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.service import Policy
 from rpyc_gateway.waiters import ThreadWaiter
 
@@ -47,6 +48,10 @@ class Host(Protocol):
 
     def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
         """Proxies for what `hold` returned."""
+        ...
+
+    def open_reader(self, payload: Payload) -> Reader:
+        """A Reader for a message of the session, as yet without the objects behind its references."""
         ...
 
     def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], dropped: Callable[[], object]) -> None:
@@ -100,7 +105,9 @@ class ServedCall:
         if self.cancelled:  # while it waited for its thread
             self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
             return
-        program = run(payload, called.target, self.host.policy, lambda face: self.host.show(held, face))
+        program = run(
+            payload, called.target, self.host.policy, lambda face: self.host.show(held, face), self.host.open_reader
+        )
         del called
         self._advance(program, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import types
 import weakref
@@ -67,7 +68,7 @@ def describe(value: object) -> ClassInfo:
     kind = type(value)
     if issubclass(kind, type):
         return _described_as_objects.description(value).info  # type: ignore[arg-type]
-    description = _described.description(kind)
+    description = (_described_with_buffer if _has_buffer(value, kind) else _described).description(kind)
     if description.attributes is None:
         return description.info
     hidden = description.methods.intersection(description.attributes(value))
@@ -188,7 +189,30 @@ def _is_own(name: str, value: object, base: type) -> bool:
 
 
 _described = _Descriptions(lambda cls: _make(cls, cls, 0))
+_described_with_buffer = _Descriptions(lambda cls: _make(cls, cls, ClassInfo.BUFFER))
 _described_as_objects = _Descriptions(lambda cls: _make(cls, type(cls), ClassInfo.IS_CLASS))
+
+
+_buffers: WeakTable[type, bool] = WeakTable()
+
+
+def _has_buffer(value: object, kind: type) -> bool:
+    """Whether `bytes(value)` reads the memory of the value."""
+    known = _buffers.fact(id(kind))
+    if known is None:
+        known = issubclass(kind, bytes | bytearray | memoryview) or _exports(value, kind)
+        _buffers.keep(id(kind), kind, known)
+    return known
+
+
+def _exports(value: object, kind: type) -> bool:
+    if sys.version_info >= (3, 12):
+        return any("__buffer__" in members(base) for base in _mro(kind))
+    try:
+        memoryview(value).release()  # type: ignore[arg-type]
+    except Exception:  # noqa: BLE001  # a TypeError as a rule; it may be closed, or of a strange format
+        return False
+    return True
 
 
 # Not cls.__mro__ and so on: a metaclass could answer anything.

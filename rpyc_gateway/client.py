@@ -21,16 +21,18 @@ async def open_session(
     via: Sequence[str] = (),
     service: str = "classic",
     name: str | None = None,
+    pickle: bool = False,
 ) -> AsyncIterator[Session]:
     """A session with a service of a node, closed with the body.
 
     `url` is where to link to, or a list of hops: each further one is dialled by the node before it, which must allow
     that (its service "dial"). `node` is the name of the node wanted, as the last hop knows it, behind the nodes of
-    `via`; None is the last node passed.
+    `via`; None is the last node passed. With `pickle`, what `obtain` and `deliver` cannot send as plain data is pickled if the
+    far side allows that too: it can then run any code here.
 
     Raises DialFailed, Unreachable, NoService, Denied, DuplicateNode, ProtocolError: the message names the hop.
     """
-    async with open_way(url, name=name) as way, way.session(node, via=via, service=service) as session:
+    async with open_way(url, name=name) as way, way.session(node, via=via, service=service, pickle=pickle) as session:
         yield session
 
 
@@ -43,12 +45,12 @@ class Way:
         self._passed = passed
 
     def session(
-        self, node: str | None = None, *, via: Sequence[str] = (), service: str = "classic"
+        self, node: str | None = None, *, via: Sequence[str] = (), service: str = "classic", pickle: bool = False
     ) -> AbstractAsyncContextManager[Session]:
         """A session with `node` behind the last hop and `via`, or with the last of those itself; see open_session."""
         # Each hop must be passed, by name: a way around it would not be the chain that was asked for.
         names = (*self._passed, *via) if node is None else (*self._passed, *via, node)
-        return _session_along(self._client, self.connection, names, service)
+        return _session_along(self._client, self.connection, names, service, pickle=pickle)
 
 
 @asynccontextmanager
@@ -92,8 +94,8 @@ async def _dial_onwards(
 
 
 def _session_along(
-    client: Node, connection: Connection, way: tuple[str, ...], service: str
+    client: Node, connection: Connection, way: tuple[str, ...], service: str, *, pickle: bool = False
 ) -> AbstractAsyncContextManager[Session]:
     """A session with the last node of the way, or with the peer itself if the way is empty."""
     target = way[-1] if way else ""
-    return client.session(target, via=way[:-1], service=service, connection=connection)
+    return client.session(target, via=way[:-1], service=service, connection=connection, pickle=pickle)

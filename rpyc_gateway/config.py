@@ -144,6 +144,7 @@ class Serve(Section):
 
     service: Annotated[str, Field(min_length=1)]
     allow: Allow = ()
+    pickle: StrictBool = False
 
 
 class Relay(Section):

@@ -5,6 +5,7 @@ GatewayError
 ├── ProtocolError          theirs: the peer broke the protocol
 ├── LimitExceeded          theirs or yours: a bound was reached
 ├── EncodeError            yours: a value that cannot be sent (also a TypeError)
+├── NoCodec                yours: a value came by a codec that is not registered here
 ├── Refused                theirs: the answer is no
 │   ├── Denied                 policy says so (also a PermissionError)
 │   ├── NotExposed             this part of an object is not for peers (also an AttributeError)
@@ -33,6 +34,7 @@ __all__ = [
     "GatewayError",
     "LimitExceeded",
     "LinkLost",
+    "NoCodec",
     "NoService",
     "NotExposed",
     "ProtocolError",
@@ -104,6 +106,12 @@ class EncodeError(GatewayError, TypeError):
     """A value cannot be sent. Only its call fails."""
 
     code = Code.INTERNAL
+
+
+class NoCodec(GatewayError):
+    """A value arrived that was written by a codec of this name, and the node named has none. Only its call fails."""
+
+    code = Code.UNSUPPORTED
 
 
 class Refused(GatewayError):

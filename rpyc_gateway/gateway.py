@@ -64,9 +64,10 @@ async def open_node(
 
 def _built_in(config: Config, node: Node, nursery: trio.Nursery) -> dict[str, Offer]:
     allow = {"node": ("*",), "dial": ("parent",)} | {serve.service: serve.allow for serve in config.serve}
+    pickle = {serve.service: serve.pickle for serve in config.serve}
     links = SharedLinks(node, nursery)
     return {
-        "classic": Offer(ClassicService, allow.get("classic", ())),
+        "classic": Offer(ClassicService, allow.get("classic", ()), pickle.get("classic", False)),
         "node": Offer(partial(NodeService, node), allow["node"]),
         "dial": Offer(partial(DialService, links), allow["dial"]),
     }
@@ -174,15 +175,17 @@ class Node:
         via: Sequence[str] = (),
         service: str = "classic",
         connection: Connection | None = None,
+        pickle: bool = False,
     ) -> AsyncIterator[Session]:
         """A session with the service of a node: over this link, or by `via` and the routes known.
 
-        It is closed with the body. Raises TypeError for what is no name, and Unreachable, NoService, Denied, LinkLost ... naming the hop that said so.
+        With `pickle`, what `obtain` and `deliver` cannot send as plain data is pickled if the far side allows that too: it can then run
+        any code here. It is closed with the body. Raises TypeError for what is no name, and Unreachable, NoService, Denied, LinkLost ... naming the hop that said so.
         """
         request = asked(self.name, target, service, via)
         if connection is None:
             connection, request = self._way(request)
-        session = Session(local=self.name, vat=self.vat, opener=True)
+        session = Session(local=self.name, vat=self.vat, opener=True, pickle=pickle)
         async with open_background() as nursery:
             session.open(connection, request)
             await nursery.start(session.run)

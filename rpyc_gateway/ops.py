@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rpyc_gateway.async_proxy import AsyncProxy, record_op
+from rpyc_gateway.delivery import sent_later
 from rpyc_gateway.proto.messages import Verb
 
 
@@ -53,7 +54,7 @@ def _unary(name: builtins.str, spelling: builtins.str) -> Callable[[AsyncProxy],
 
 def _binary(name: builtins.str, spelling: builtins.str) -> Callable[[AsyncProxy, Any], AsyncProxy]:
     def record(proxy: AsyncProxy, other: Any) -> AsyncProxy:
-        return record_op(proxy, Verb.OP, name, (other,))
+        return record_op(proxy, Verb.OP, name, (sent_later(proxy, other),))
 
     record.__doc__ = f"Record `{spelling}`."
     return record

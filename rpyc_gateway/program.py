@@ -5,6 +5,7 @@ Running is the one choke point: every verb of a peer passes `Policy.check` here,
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import operator
@@ -13,8 +14,10 @@ from enum import Enum
 from types import CoroutineType, FunctionType, MethodType
 from typing import Any, NamedTuple
 
-from rpyc_gateway.classes import SPECIAL
+from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
+from rpyc_gateway.operands import fetch, run_binary
+from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.kinds import original_kind
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.rebuilt import field
@@ -27,7 +30,7 @@ STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
 
 Step = tuple[Any, ...]
-"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value."""
+"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value · COPY flags."""
 
 
 class Face(Enum):
@@ -87,13 +90,20 @@ _WRITE: dict[Verb, Callable[[Step, Writer], list[Any]]] = {
     Verb.OP: _write_op,
     Verb.TAKE: _write_plain,
     Verb.VALUE: lambda step, writer: [*step[:2], writer.value(step[2])],
+    Verb.COPY: _write_plain,
 }
 
 
 # -- running ------------------------------------------------------------------------------------------------------------
 
 
-def run(payload: Payload, target: object, policy: Policy, adopt: Callable[[Face], Sequence[object]]) -> Running:
+def run(
+    payload: Payload,
+    target: object,
+    policy: Policy,
+    adopt: Callable[[Face], Sequence[object]],
+    open_reader: Callable[[Payload], Reader] = Reader,
+) -> Running:
     """Run a program on `target`. Yields each coroutine that a call returns, to be sent its result (or thrown its exception).
 
     `adopt` gives the objects behind the payload's references, with the face of the code that will get them. Whatever a step raises
@@ -102,10 +112,13 @@ def run(payload: Payload, target: object, policy: Policy, adopt: Callable[[Face]
     steps: list[Any] = []
     results: list[object] = []
     try:
-        reader = Reader(payload, results=results)
+        reader = open_reader(payload)
+        reader.results = results
         steps = _steps(reader)
         for step in steps:
             subject, verb, operands = _open(step, target, results)
+            if verb is Verb.COPY and step is not steps[-1]:
+                raise ProtocolError("a COPY that is not the last step of its program")
             if verb is Verb.CALL:
                 result = _call(subject, operands, reader, policy, adopt)
                 if type(result) is CoroutineType:
@@ -223,6 +236,8 @@ def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
     builtin = _BUILTINS.get(name)
     if builtin is not None:
         return builtin(subject, *args)
+    if name in BINARY:
+        return run_binary(name, subject, args)
     method = getattr(type(subject), name, None)
     if method is None:
         raise TypeError(f"{type(subject).__qualname__!r} object has no {name}")
@@ -262,6 +277,18 @@ def _value(subject: object, operands: list[Any], reading: _Reading) -> object:
     return reading.value(operands[0]) if operands else None
 
 
+def _copy(subject: object, operands: list[Any], reading: _Reading) -> object:
+    """A copy is made when the result is written. What this process holds of another is fetched from there."""
+    if not operands or type(operands[0]) is not int:
+        raise ProtocolError("a COPY step without flags")
+    flags = operands[0]
+    reading.policy.check(subject, Verb.COPY, "base" if flags & BASE else "")
+    if described(subject) is None:
+        return Copied(subject, flags)
+    value = fetch(subject, flags & ~PICKLE | (DEEP if flags & PICKLE else 0))
+    return Copied(value, flags)
+
+
 def _name(operands: list[Any]) -> str:
     if not operands or type(operands[0]) is not str:
         raise ProtocolError("a step without a name")
@@ -291,6 +318,8 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__length_hint__": operator.length_hint,
     "__round__": round,
     "__len__": len,
+    "__copy__": copy.copy,
+    "__deepcopy__": lambda subject, *_memo: copy.deepcopy(subject),  # a memo of the peer would be shown what is inside
 }
 _VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
     Verb.GET: _get,
@@ -299,4 +328,5 @@ _VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
     Verb.OP: _op,
     Verb.TAKE: _take,
     Verb.VALUE: _value,
+    Verb.COPY: _copy,
 }

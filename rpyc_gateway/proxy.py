@@ -8,12 +8,15 @@ from functools import cached_property
 from sys import getrefcount
 from typing import Any
 
+from rpyc_gateway.buffers import INTO, read_into
 from rpyc_gateway.class_proxy import CLASS_PROXY
 from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
+from rpyc_gateway.copying import copy_there, deepcopy_there, reduce_copy
 from rpyc_gateway.declaring import declared_bases
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.likeness import likeness, patterns
+from rpyc_gateway.operators import binary_methods, extra_methods, operate
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.values import Result
 from rpyc_gateway.weak import WeakTable
@@ -21,7 +24,17 @@ from rpyc_gateway.weak import WeakTable
 __all__ = ["Proxy", "blocking_proxy", "make_class"]
 
 # Answered here although the name could be the original's: Python's own machinery, and what would loop.
-_LOCAL = frozenset({"__class__", "__gw_held__", "__reduce_ex__", "__reduce__", "__weakref__", "__sizeof__"})
+_LOCAL = frozenset(
+    {
+        "__class__",
+        "__gw_held__",
+        "__deepcopy__",
+        "__reduce_ex__",
+        "__reduce__",
+        "__weakref__",
+        "__sizeof__",
+    }
+)
 
 
 class Kind:
@@ -90,11 +103,11 @@ class Proxy(RemoteObject):
     def __eq__(self, other: object) -> Any:
         if is_proxy(other) and held_by(self).identity == held_by(other).identity:
             return True
-        return _op(self, "__eq__", other) if not held_by(self).info.flags & ClassInfo.IDENTITY else NotImplemented
+        return operate(self, "__eq__", other) if not held_by(self).info.flags & ClassInfo.IDENTITY else NotImplemented
 
     def __ne__(self, other: object) -> Any:
         if not held_by(self).info.flags & ClassInfo.IDENTITY:
-            return _op(self, "__ne__", other)
+            return operate(self, "__ne__", other)
         return not (is_proxy(other) and held_by(self).identity == held_by(other).identity)
 
     def __hash__(self) -> int:
@@ -104,10 +117,11 @@ class Proxy(RemoteObject):
             held.hash = hash(held.identity) if identity else int(_op(self, "__hash__"))
         return held.hash
 
-    def __reduce_ex__(self, protocol: object) -> Any:
-        raise TypeError(
-            f"cannot pickle a proxy of {held_by(self).info.name!r}: it stands for an object of another process"
-        )
+    __copy__ = copy_there
+    __deepcopy__ = deepcopy_there
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return reduce_copy(self, protocol)
 
 
 def _op(proxy: object, name: str, *args: object) -> Any:
@@ -147,6 +161,10 @@ class _BoundMethod(Proxy):
 
     def __call__(self, /, *args: object, **kwargs: object) -> Any:
         reading = object.__getattribute__(self, "__gw_reading__")
+        if reading.name in INTO:
+            result = read_into(reading.held, reading.name, args, kwargs)
+            if result is not NotImplemented:
+                return result
         return reading.held.caller.call_read(reading, args, kwargs, kept=getrefcount(self) > _TEMPORARY)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -250,7 +268,9 @@ _GENERATED: dict[str, Callable[..., Any]] = {
     **{name: _unsupported(name) for name in _ASYNC},
 }
 # Proxy itself has these for every class.
-_INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__set_name__"})
+_INHERITED = frozenset(
+    {"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__set_name__", "__copy__", "__deepcopy__"}
+)
 
 _classes: WeakTable[type[Proxy], None] = WeakTable()
 
@@ -277,6 +297,7 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     for name in info.special:
         if name in SPECIAL and name not in _INHERITED:  # the list is a peer's word
             body[name] = _GENERATED.get(name) or _special(name)
+    body |= binary_methods(info)
     body.update(dict.fromkeys(SPECIAL.intersection(info.closed) - _INHERITED))
     if info.flags & ClassInfo.UNHASHABLE:
         body["__hash__"] = None
@@ -284,9 +305,11 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
         body["__iter__"] = _iterate
     if info.flags & ClassInfo.IS_CLASS:
         body.update(CLASS_PROXY)
+    # What it has beyond its original is for the interpreter: an attribute of that name is none.
+    more = {name: method for name, method in extra_methods(info).items() if name not in body}
     body["__gw_kind__"] = Kind(info, frozenset(name for name in body if name in SPECIAL or name in CLASS_PROXY))
     name = "type" if info.flags & ClassInfo.IS_CLASS else info.name.rpartition(".")[2].replace("\0", "") or "proxy"
-    return type(name, bases, body)
+    return type(name, bases, body | more)
 
 
 _set_class = object.__dict__["__class__"].__set__

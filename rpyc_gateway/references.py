@@ -9,6 +9,7 @@ from typing import Protocol
 from rpyc_gateway.async_proxy import async_proxy
 from rpyc_gateway.classes import describe
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
+from rpyc_gateway.pickling import pickle_for, unpickle_for
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
 from rpyc_gateway.proto.messages import ClassInfo
@@ -70,7 +71,14 @@ class References:
 
     def writer(self) -> Writer:
         """A Writer for one message of this session."""
-        return Writer(self.reference)
+        return Writer(self.reference, self._dumps)
+
+    def open_reader(self, payload: Payload) -> Reader:
+        """A Reader for a message of this session, as yet without the objects behind its references."""
+        reader = Reader(payload)
+        reader.node = self._desk.local
+        reader.unpickle = self._loads
+        return reader
 
     def reference(self, value: object) -> object:
         """What stands for an object that cannot go by value. In the thread that encodes, without the turn."""
@@ -110,7 +118,15 @@ class References:
 
     def reader(self, payload: Payload, face: Face) -> Reader:
         """A Reader for a message, with proxies of `face` for what it refers to."""
-        return Reader(payload, self.show(self.hold(payload.refs), face))
+        reader = self.open_reader(payload)
+        reader.refs = self.show(self.hold(payload.refs), face)
+        return reader
+
+    def _dumps(self, value: object) -> bytes:
+        return pickle_for(self._desk.rpc, value)
+
+    def _loads(self, data: bytes) -> object:
+        return unpickle_for(self._desk.rpc, data)
 
     def _adopt(self, ref: Import) -> Held:
         caller = self.caller

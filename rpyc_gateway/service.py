@@ -15,6 +15,7 @@ from rpyc_gateway.classes import BINARY, describe, described
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.plain import BY_NAME, plain_kind
 from rpyc_gateway.proto.values import BY_VALUE
 
 __all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for", "root_methods"]
@@ -94,6 +95,9 @@ class PublicOnly:
         info = described(target)
         if issubclass(kind, Service):
             _check_service(target, verb, name)
+        elif verb is Verb.COPY:
+            if name and not _is_open(kind, info):
+                raise _denied(target, "what its builtin type holds")
         elif kind in BY_VALUE and verb is not Verb.VALUE:
             raise NotExposed(f"{kind.__name__} values are used where they arrive: a program cannot go on with one here")
         elif verb is Verb.GET and name in _DESCRIPTIVE:
@@ -122,6 +126,19 @@ def _is_marked(member: object) -> bool:
     elif isinstance(member, staticmethod | classmethod):
         member = member.__func__
     return getattr(member, "__gw_exposed__", False) is True  # not just true: a mock says yes to everything
+
+
+def _is_open(kind: type, info: ClassInfo | None) -> bool:
+    """Whether a copy of what the builtin base of a class holds shows no more than its own methods do."""
+    if info is not None:
+        return (info.module, info.name) in BY_NAME  # what a class in between hides is not known here
+    base = plain_kind(kind)
+    return base is not None and all(
+        inspect.getattr_static(kind, name, None) is inspect.getattr_static(base, name, None) for name in _READERS
+    )
+
+
+_READERS = ("__iter__", "__getitem__", "__str__", "keys", "values", "items", "get")
 
 
 def _is_sealed(target: object, name: str) -> bool:

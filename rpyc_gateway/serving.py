@@ -22,10 +22,11 @@ logger = logging.getLogger("rpyc_gateway.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A service as a node serves it: what makes the root of each session, and whom it lets in (as in `[[serve]]`)."""
+    """A service as a node serves it: what makes the root of each session, whom it lets in, and whether it takes pickles (as in `[[serve]]`)."""
 
     root: Callable[[], object]
     allow: tuple[str, ...] = ()
+    pickle: bool = False
 
 
 class Serving:
@@ -99,7 +100,8 @@ class Serving:
     def _begin(self, offer: Offer, neighbour: Neighbour, label: int, request: Open) -> tuple[Session, StreamHandler]:
         """Make the root and the session. What the service does wrong here fails this circuit only."""
         try:
-            session = Session(local=self._name, vat=self._vat, opener=False, root=offer.root())
+            root = offer.root()
+            session = Session(local=self._name, vat=self._vat, opener=False, root=root, pickle=offer.pickle)
             return session, session.accept(neighbour.connection, label, request)
         except Exception as error:
             logger.exception("%s: a session of the service %r could not begin", self._name, request.service)

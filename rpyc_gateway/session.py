@@ -22,6 +22,7 @@ from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
+from rpyc_gateway.pickling import FEATURE
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
 from rpyc_gateway.proto.messages import ClassInfo, SessionInfo, Verb
@@ -49,15 +50,17 @@ _numbers = itertools.count(1)  # export numbers: never used again in the life of
 class Session:
     """The object RPC between this process and one other, over any number of hops.
 
-    `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing).
+    `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing); `pickle`
+    says that pickles of the peer are taken, and made for it if it takes them too.
     Made by `gateway.Node`; used through `modules`, `builtins`, `namespace`, `eval`, `execute` and `root`, whose values are awaited
     in trio code. A session belongs to the trio run that drives it.
     """
 
-    def __init__(self, *, local: str, vat: bytes, opener: bool, root: object = None) -> None:
+    def __init__(self, *, local: str, vat: bytes, opener: bool, root: object = None, pickle: bool = False) -> None:
         root = _NOTHING if root is None else root
         software = f"rpyc-gateway {__version__}"
-        info = SessionInfo(vat=vat, name=local, software=software, methods=root_methods(root))
+        features = (FEATURE,) if pickle else ()
+        info = SessionInfo(vat=vat, name=local, features=features, software=software, methods=root_methods(root))
         self.local = local
         self.token = secrets.token_bytes(16)
         self.path: tuple[str, ...] = ()

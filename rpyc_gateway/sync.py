@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -40,6 +42,7 @@ def connect(
     via: Sequence[str] = (),
     service: str = "classic",
     name: str | None = None,
+    pickle: bool = False,
 ) -> BlockingSession:
     """A session with a service of a node, for blocking code. Use it in a `with`, or close() it.
 
@@ -49,6 +52,7 @@ def connect(
         via: names of nodes that must be passed on the way to `node`.
         service: what is wanted there; "classic" is the whole interpreter.
         name: how this process is called in logs and errors of the nodes on the way.
+        pickle: let `obtain` and `deliver` pickle what is no plain data, if the far side allows that too: it can then run any code here.
 
     Several sessions to one `url` under one `name` share a link. Interrupted (Ctrl-C), nothing is left open.
 
@@ -60,7 +64,7 @@ def connect(
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("connect() blocks, and this thread runs trio: use `async with gw.open_session(...)` here")
     hops = (url,) if isinstance(url, str) else tuple(url)
-    return _background().connect(hops, name, node, tuple(via), service)
+    return _background().connect(hops, name, node, tuple(via), service, pickle=pickle)
 
 
 class BlockingSession:
@@ -215,10 +219,17 @@ class _Background:
             raise
 
     def connect(
-        self, hops: tuple[str, ...], name: str | None, node: str | None, via: tuple[str, ...], service: str
+        self,
+        hops: tuple[str, ...],
+        name: str | None,
+        node: str | None,
+        via: tuple[str, ...],
+        service: str,
+        *,
+        pickle: bool,
     ) -> BlockingSession:
         """Open a session, over a link that is there already if it can be."""
-        session, over = self.run(self._open, hops, name, node, via, service)
+        session, over = self.run(partial(self._open, hops, name, node, via, service, pickle=pickle))
         return BlockingSession(session, lambda: self._close(session, over))
 
     def _close(self, session: Session, over: trio.Event) -> None:
@@ -235,12 +246,21 @@ class _Background:
         await over.wait()
 
     async def _open(
-        self, hops: tuple[str, ...], name: str | None, node: str | None, via: tuple[str, ...], service: str
+        self,
+        hops: tuple[str, ...],
+        name: str | None,
+        node: str | None,
+        via: tuple[str, ...],
+        service: str,
+        *,
+        pickle: bool,
     ) -> tuple[Session, trio.Event]:
         over = trio.Event()
         shared = await self._way(hops, name)
         try:
-            session = await self._nursery.start(self._hold_session, shared, node, via, service, over)
+            assert shared.way is not None
+            way_in = partial(shared.way.session, node, via=via, service=service, pickle=pickle)
+            session = await self._nursery.start(self._hold_session, shared, way_in, over)
         except BaseException:
             self._leave(shared)
             raise
@@ -249,17 +269,14 @@ class _Background:
     async def _hold_session(
         self,
         shared: _Shared,
-        node: str | None,
-        via: tuple[str, ...],
-        service: str,
+        way_in: Callable[[], AbstractAsyncContextManager[Session]],
         over: trio.Event,
         *,
         task_status: trio.TaskStatus[Session],
     ) -> None:
-        assert shared.way is not None
         started = False
         try:
-            async with shared.way.session(node, via=via, service=service) as session:
+            async with way_in() as session:
                 started = True
                 task_status.started(session)
                 await session.wait_closed()
@@ -359,23 +376,23 @@ def _background() -> _Background:
 # -- serving ------------------------------------------------------------------------------------------------------------
 
 
-def serve(service: type[Service] | Service | str, url: str, *, name: str | None = None) -> None:
+def serve(service: type[Service] | Service | str, url: str, *, name: str | None = None, pickle: bool = False) -> None:
     """Serve until interrupted: a Service (a class: one instance for each session), or "classic", to whoever can reach `url`.
 
     A Service is served under its `service_name`; "classic" is the whole interpreter. Raises ConfigError for a URL that cannot be listened
     on, among them any that other machines can reach (until transport security exists; write a configuration with `insecure = true` if
-    you must).
+    you must). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
     """
     label = _label(service)
     try:
         config = Config(
             node=NodeSection(name=name or default_name()),
             listen=(Listen(url=url),),
-            serve=(Serve(service=service, allow=("*",)),) if isinstance(service, str) else (),
+            serve=(Serve(service=service, allow=("*",), pickle=pickle),) if isinstance(service, str) else (),
         )
     except ValidationError as error:
         raise ConfigError([f"{url}: {explain(problem)}" for problem in error.errors()]) from error
-    services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",))}
+    services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",), pickle)}
 
     async def main() -> None:
         async with open_node(config, services=services) as node:

@@ -21,8 +21,11 @@ CLASSIC = (Serve(service="classic", allow=("*",)),)
 
 
 @asynccontextmanager
-async def open_house(*names: str, services: Mapping[str, Offer] | None = None) -> AsyncIterator[list[Node]]:
+async def open_house(
+    *names: str, services: Mapping[str, Offer] | None = None, pickle: bool = False
+) -> AsyncIterator[list[Node]]:
     """A chain of nodes, each dialling the next; the last serves classic and `services`, the first knows the way to it."""
+    classic = (Serve(service="classic", allow=("*",), pickle=pickle),)
     async with AsyncExitStack() as stack:
         nodes: list[Node] = []
         for position in range(len(names) - 1, -1, -1):
@@ -31,7 +34,7 @@ async def open_house(*names: str, services: Mapping[str, Offer] | None = None) -
                 node=NodeSection(name=names[position]),
                 listen=(Listen(url=f"memory://{names[position]}"),),
                 dial=() if last else (Dial(url=f"memory://{names[position + 1]}"),),
-                serve=CLASSIC if last else (),
+                serve=classic if last else (),
             )
             nodes.insert(0, await stack.enter_async_context(open_node(config, services=services if last else None)))
         if len(names) > 1:

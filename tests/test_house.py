@@ -32,6 +32,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/proto/streams.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
     "rpyc_gateway/proto/turns.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
     "rpyc_gateway/proto/facts.py": "tests/proto/test_rpc.py",
+    "rpyc_gateway/proto/packed.py": "tests/proto/test_values.py",
     "transports/rpyc_transports/__init__.py": "nothing in it",
 }
 
@@ -39,7 +40,7 @@ TESTED_ELSEWHERE = {
 PUBLIC = """
     connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
-    DialFailed LinkLost SessionClosed Cancelled RemoteError
+    NoCodec obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled RemoteError
 """
 
 

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import Denied, LimitExceeded, NotExposed, ProtocolError
 from rpyc_gateway.program import STEPS, Done, Face, RaisedAt, Step, run, write_steps
+from rpyc_gateway.proto.copies import BASE, DEEP, Copied
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Result, Writer
 
@@ -102,11 +103,11 @@ def lab(policy: Recorder | None = None) -> Desk:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector["steps"])
 def test_each_program_of_the_table_has_its_bytes_and_the_bytes_their_result(vector: dict[str, Any]) -> None:
-    steps = eval(vector["steps"], {"Verb": Verb, "Result": Result})
+    steps = eval(vector["steps"], {"Verb": Verb, "Result": Result, "Copied": Copied})
     writer = Writer(lambda thing: thing)
     assert writer.finish(write_steps(steps, writer)).packed.hex() == vector["hex"]
     desk = lab()
-    assert desk.finish(desk.begin(bytes.fromhex(vector["hex"]))) == eval(vector["result"])
+    assert desk.finish(desk.begin(bytes.fromhex(vector["hex"]))) == eval(vector["result"], {"Copied": Copied})
 
 
 def test_the_table_is_complete() -> None:
@@ -297,6 +298,8 @@ def test_a_program_is_an_expression_and_not_a_loop() -> None:
         [0],
         "ab",
         [7, 0],
+        [7, 0, "deep"],
+        [8, 0],
         ["GET", 0, "name"],
         [0, 1, "name"],
         [0, 2, "name"],
@@ -336,11 +339,24 @@ scalars = (
 structures = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5), max_leaves=15)
 
 
-@given(structures | st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2), structures, structures), max_size=4))
+@given(structures | st.lists(st.tuples(st.integers(0, 7), st.integers(0, 2), structures, structures), max_size=4))
 def test_any_structure_comes_to_an_outcome(structure: object) -> None:
     program = lab().begin(msgspec.msgpack.encode(structure))
     with pytest.raises(StopIteration):
         next(program)
+
+
+def test_a_copy_ends_a_program() -> None:
+    assert lab().run((Verb.VALUE, 0, Copied([1])), (Verb.COPY, 1, DEEP)) == Copied([1], DEEP)
+    outcome = lab().run((Verb.COPY, 0, DEEP), (Verb.GET, 1, "value"))
+    assert isinstance(outcome.error, ProtocolError)
+    assert outcome.step == 1
+
+
+def test_a_copy_of_what_the_builtin_base_of_a_class_holds_is_named_to_the_policy() -> None:
+    desk = lab()
+    desk.run((Verb.COPY, 0, BASE))
+    assert [entry[1:] for entry in desk.policy.asked] == [(Verb.COPY, "base")]
 
 
 # -- the one check ------------------------------------------------------------------------------------------------------
@@ -354,6 +370,7 @@ EACH: dict[Verb, tuple[Step, str]] = {
     Verb.OP: ((Verb.OP, 0, "__len__", ()), "__len__"),
     Verb.TAKE: ((Verb.TAKE, 0, 1), ""),
     Verb.VALUE: ((Verb.VALUE, 0, 1), ""),
+    Verb.COPY: ((Verb.COPY, 0, DEEP), ""),
 }
 
 

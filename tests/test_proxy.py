@@ -197,19 +197,6 @@ async def test_a_builtin_container_is_walked_in_batches_and_a_generator_item_by_
     await told(story)
 
 
-async def test_it_cannot_be_pickled_by_accident() -> None:
-    def story(lab: Any) -> None:
-        import copy
-        import pickle
-
-        with pytest.raises(TypeError, match="cannot pickle"):
-            pickle.dumps(lab.eval("[]"))
-        with pytest.raises(TypeError, match="cannot pickle"):
-            copy.copy(lab.eval("object()"))
-
-    await told(story)
-
-
 async def test_trio_things_of_an_object_are_for_trio_code() -> None:
     def story(lab: Any) -> None:
         walk = lab.namespace["walk"]()

@@ -54,6 +54,7 @@ class Verb(IntEnum):
     OP = 4
     TAKE = 5
     VALUE = 6
+    COPY = 7
 
 
 class RefKind(IntEnum):

@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
-from rpyc_gateway.errors import EncodeError, ProtocolError
+from rpyc_gateway.errors import Denied, EncodeError, ProtocolError
+from rpyc_gateway.proto.packed import (
+    BODIES,
+    DEPTH,
+    ITEMS,
+    LARGE,
+    NESTED,
+    Described,
+    Draft,
+    Ext,
+    Payload,
+    Result,
+    Undecided,
+)
 
 __all__ = [
     "BODIES",
     "BY_VALUE",
+    "DEPTH",
+    "ITEMS",
     "LARGE",
+    "READERS",
+    "WRITERS",
     "Described",
     "Draft",
     "Ext",
@@ -27,82 +44,14 @@ __all__ = [
     "Undecided",
     "Writer",
     "by_value",
+    "read_structure",
+    "travels",
+    "write_bytes",
 ]
-
-LARGE = 8192
-"""Bytes above which a body leaves the `call` circuit for `bulk` (docs/protocol.md, section 7)."""
-
-BODIES = 1000
-"""Bodies of one message, the packed part included: a bound on what a receiver must keep open."""
-
-ITEMS = 1_000_000
-"""Items of all tuples and sets of one message: one tuple that holds another twice, and so on, doubles with each step."""
-
-DEPTH = 64
-"""How many containers may be inside each other: enough for data, far from the interpreter's recursion limit."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _unpack = msgspec.msgpack.Decoder().decode
 _Packed = msgspec.msgpack.Ext
-
-
-class Ext:
-    """The MessagePack extension codes."""
-
-    INT = 1
-    STR = 2
-    COMPLEX = 3
-    SINGLETON = 4
-    FROZENSET = 5
-    SLICE = 6
-    RANGE = 7
-    REF = 8
-    RESULT = 9
-    BODY = 10
-    CODEC = 11
-    DESCRIBED = 12
-
-
-class Result(NamedTuple):
-    """Stands for the result of step `step` (from 1) of the program it is an operand of."""
-
-    step: int
-
-
-class Described(NamedTuple):
-    """A reference that goes with a description, once in a message: what an exception says, for instance."""
-
-    reference: object
-    describe: Callable[[Writer], Any]
-
-
-class Undecided:
-    """Among the objects that references stand for: one whose description says what it becomes here; None where there is none."""
-
-    __slots__ = ("become",)
-
-    def __init__(self, become: Callable[[Reader, Any], object]) -> None:
-        self.become = become
-
-
-NESTED = 4
-"""Descriptions inside each other; further in there are only references."""
-
-
-class Draft(NamedTuple):
-    """A packed value, the objects it refers to (in order of their index) and its long bytes."""
-
-    packed: bytes
-    refs: tuple[object, ...] = ()
-    bodies: tuple[bytes | memoryview, ...] = ()
-
-
-class Payload(NamedTuple):
-    """A packed value as it was received: `refs` are wire references, `bodies` complete."""
-
-    packed: bytes
-    refs: tuple[Any, ...] = ()
-    bodies: tuple[bytes, ...] = ()
 
 
 _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
@@ -110,13 +59,23 @@ _SINGLETONS: dict[object, bytes] = {Ellipsis: b"\0", NotImplemented: b"\1"}
 _BY_SINGLETON: dict[bytes, object] = {code: value for value, code in _SINGLETONS.items()}
 
 
+def _no_pickle(_value: object) -> Any:
+    raise Denied("pickle is not allowed here")
+
+
 class Writer:
-    """Walks values for one message. `reference` is asked for each object that cannot go by value; what it returns goes to the Draft's refs."""
+    """Walks values for one message. `reference` is asked for each object that cannot go by value; what it returns goes to the Draft's refs.
 
-    __slots__ = ("_described", "_items", "_nested", "_reference", "bodies", "refs")
+    `pickle` makes the pickle of an object, or raises Denied. With `snapshot` set, buffers that can change are copied: nobody waits
+    until they have been sent.
+    """
 
-    def __init__(self, reference: Callable[[object], object]) -> None:
+    __slots__ = ("_described", "_items", "_nested", "_reference", "bodies", "pickle", "refs", "snapshot")
+
+    def __init__(self, reference: Callable[[object], object], pickle: Callable[[object], bytes] = _no_pickle) -> None:
         self._reference = reference
+        self.pickle = pickle
+        self.snapshot = False
         self.refs: list[object] = []
         self.bodies: list[bytes | memoryview] = []
         self._items = 0
@@ -136,7 +95,7 @@ class Writer:
         kind = type(value)
         if kind in _PLAIN:
             return value
-        write = _WRITERS.get(kind)
+        write = WRITERS.get(kind)
         return self.refer(value) if write is None else write(self, value, depth)
 
     def refer(self, value: object) -> Any:
@@ -152,7 +111,7 @@ class Writer:
         self._described.add(id(value))  # `refs` keeps it alive
         self._nested += 1
         try:
-            return _Packed(Ext.DESCRIBED, _pack([_structure(item.data), reference.describe(self)]))
+            return _Packed(Ext.DESCRIBED, _pack([read_structure(item.data), reference.describe(self)]))
         finally:
             self._nested -= 1
 
@@ -160,6 +119,20 @@ class Writer:
         """What stands for a reference that was made already."""
         self.refs.append(reference)
         return _Packed(Ext.REF, _pack(len(self.refs) - 1))
+
+    def coded(self, name: str, structure: Any) -> Any:
+        """What stands for a value that the reader of this name rebuilds from `structure` (ext 11)."""
+        return _Packed(Ext.CODEC, _pack([name, structure]))
+
+    def mark(self) -> tuple[int, int, set[int]]:
+        """Where the writer is now, for `rewind`."""
+        return len(self.refs), len(self.bodies), set(self._described)
+
+    def rewind(self, mark: tuple[int, int, set[int]]) -> None:
+        """Forget what has been written since `mark`: it will not be part of the message."""
+        refs, bodies, self._described = mark
+        del self.refs[refs:]
+        del self.bodies[bodies:]
 
     def finish(self, structure: Any) -> Draft:
         """Pack what `value` returned (or a list of such) into a Draft."""
@@ -183,9 +156,10 @@ def _write_str(_writer: Writer, value: str, _depth: int) -> Any:
     return value
 
 
-def _write_bytes(writer: Writer, value: bytes, _depth: int) -> Any:
+def write_bytes(writer: Writer, value: bytes | memoryview, _depth: int) -> Any:
+    """What stands for bytes, or for a view of some (which the reader gets as bytes): long ones become bodies of their own, uncopied."""
     if len(value) <= LARGE or len(writer.bodies) >= BODIES - 1:
-        return value
+        return bytes(value)
     writer.bodies.append(value)
     return _Packed(Ext.BODY, _pack(len(writer.bodies) - 1))
 
@@ -229,10 +203,10 @@ def _write_result(_writer: Writer, value: Result, _depth: int) -> Any:
 
 
 _PLAIN = frozenset({type(None), bool, float})
-_WRITERS: dict[type, Callable[[Writer, Any, int], Any]] = {
+WRITERS: dict[type, Callable[[Writer, Any, int], Any]] = {
     int: _write_int,
     str: _write_str,
-    bytes: _write_bytes,
+    bytes: write_bytes,
     tuple: _write_items,
     complex: _write_complex,
     type(Ellipsis): _write_singleton,
@@ -244,8 +218,15 @@ _WRITERS: dict[type, Callable[[Writer, Any, int], Any]] = {
 }
 
 
-BY_VALUE = frozenset({*_PLAIN, *_WRITERS}) - {frozenset, Result}
+BY_VALUE = frozenset({*_PLAIN, *WRITERS}) - {frozenset, Result}
 """Types whose values always travel by value, if not with all that is in them."""
+
+_ATOMIC = BY_VALUE - {tuple, slice}
+
+
+def travels(kind: type) -> bool:
+    """Whether values of this type go by value, as a rule: builtin ones, and those that a codec is registered for."""
+    return kind in _PLAIN or kind in WRITERS
 
 
 def by_value(value: object, depth: int = 0) -> bool:
@@ -255,13 +236,16 @@ def by_value(value: object, depth: int = 0) -> bool:
         return depth < DEPTH and all(by_value(item, depth + 1) for item in value)  # type: ignore[attr-defined]
     if kind is slice:
         return by_value((value.start, value.stop, value.step), depth)  # type: ignore[attr-defined]
-    return kind in _PLAIN or (kind in _WRITERS and kind is not Result)
+    return kind in _ATOMIC
 
 
 class Reader:
-    """Turns a received Payload into values. `refs` are the objects its references stand for, `results` those of the steps done so far."""
+    """Turns a received Payload into values. `refs` are the objects its references stand for, `results` those of the steps done so far.
 
-    __slots__ = ("_packed", "bodies", "nested", "refs", "results")
+    `node` is where it is read, for errors; `unpickle` rebuilds what came as a pickle, or raises Denied.
+    """
+
+    __slots__ = ("_items", "_packed", "bodies", "nested", "node", "refs", "results", "unpickle")
 
     def __init__(self, payload: Payload, refs: Sequence[object] = (), results: Sequence[object] = ()) -> None:
         self._packed = payload.packed
@@ -269,10 +253,19 @@ class Reader:
         self.refs = refs
         self.results = results
         self.nested = 0
+        self.node = ""
+        self.unpickle: Callable[[bytes], object] = _no_pickle
+        self._items = 0
+
+    def count(self, items: int) -> None:
+        """Items of a tuple, set or the like are to be read. Raises ProtocolError beyond ITEMS in one message."""
+        self._items += items
+        if self._items > ITEMS:
+            raise ProtocolError(f"a value of more than {ITEMS} items")
 
     def structure(self) -> Any:
         """The packed structure, unread: lists, atoms and extensions. Raises ProtocolError."""
-        return _structure(self._packed)
+        return read_structure(self._packed)
 
     def read(self) -> Any:
         """The whole value. Raises ProtocolError."""
@@ -287,19 +280,20 @@ class Reader:
             return _read_items(self, item, depth)
         if kind is not _Packed:
             raise ProtocolError(f"a {kind.__name__} in a value")
-        read = _READERS.get(item.code)
+        read = READERS.get(item.code)
         if read is None:
             raise ProtocolError(f"unknown extension {item.code} in a value")
         try:
             return read(self, bytes(item.data), depth)
-        except (ValueError, TypeError, IndexError, KeyError, struct.error) as error:
+        except (ValueError, TypeError, IndexError, KeyError, ArithmeticError, struct.error) as error:
             raise ProtocolError(f"extension {item.code} is malformed: {error}") from error
 
 
 _ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 
-def _structure(packed: bytes) -> Any:
+def read_structure(packed: bytes) -> Any:
+    """What is packed, unread. Raises ProtocolError."""
     try:
         return _unpack(packed)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -311,12 +305,13 @@ def _read_items(reader: Reader, items: Any, depth: int, count: int | None = None
         raise ValueError("wrong number of items")
     if depth >= DEPTH:
         raise ProtocolError(f"value nested deeper than {DEPTH} levels")
+    reader.count(len(items))
     below = depth + 1
     return tuple([reader.value(item, below) for item in items])
 
 
 def _read_index(data: bytes) -> int:
-    index = _structure(data)
+    index = read_structure(data)
     if type(index) is not int or index < 0:
         raise ValueError(f"index {index!r}")
     return index
@@ -339,18 +334,18 @@ def _read_singleton(_reader: Reader, data: bytes, _depth: int) -> object:
 
 
 def _read_frozenset(reader: Reader, data: bytes, depth: int) -> frozenset[object]:
-    items = _read_items(reader, _structure(data), depth)
+    items = _read_items(reader, read_structure(data), depth)
     if not all(map(by_value, items)):  # the hash of anything else runs code, here or at the peer
         raise ValueError("an item that does not travel by value")
     return frozenset(items)
 
 
 def _read_slice(reader: Reader, data: bytes, depth: int) -> slice:
-    return slice(*_read_items(reader, _structure(data), depth, 3))
+    return slice(*_read_items(reader, read_structure(data), depth, 3))
 
 
 def _read_range(reader: Reader, data: bytes, _depth: int) -> range:
-    parts = _read_items(reader, _structure(data), 0, 3)
+    parts = _read_items(reader, read_structure(data), 0, 3)
     if any(type(part) is not int for part in parts):  # range would ask their __index__
         raise ValueError("a part that is not an int")
     return range(*parts)
@@ -362,7 +357,7 @@ def _read_ref(reader: Reader, data: bytes, _depth: int) -> object:
 
 
 def _read_described(reader: Reader, data: bytes, _depth: int) -> object:
-    index, description = _structure(data)
+    index, description = read_structure(data)
     if type(index) is not int or index < 0:
         raise ValueError(f"index {index!r}")
     ref = reader.refs[index]
@@ -388,7 +383,7 @@ def _read_body(reader: Reader, data: bytes, _depth: int) -> bytes:
     return reader.bodies[_read_index(data)]
 
 
-_READERS: dict[int, Callable[[Reader, bytes, int], Any]] = {
+READERS: dict[int, Callable[[Reader, bytes, int], Any]] = {
     Ext.INT: _read_int,
     Ext.STR: _read_str,
     Ext.COMPLEX: _read_complex,

@@ -1,0 +1,32 @@
+"""`copy` and `pickle` of blocking proxies: a copy is made where the original is, a pickle is one of the value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rpyc_gateway.held import held_by
+from rpyc_gateway.operands import fetch
+from rpyc_gateway.proto.copies import DEEP, PICKLE
+from rpyc_gateway.proto.messages import Verb
+
+__all__ = ["copy_there", "deepcopy_there", "reduce_copy"]
+
+
+def copy_there(proxy: object) -> Any:
+    """`copy.copy(proxy)`: what `copy.copy` makes of the original, as a proxy again."""
+    held = held_by(proxy)
+    return held.caller.ask(held.number, ((Verb.OP, 0, "__copy__", ()),))
+
+
+def deepcopy_there(proxy: object, _memo: object = None) -> Any:
+    """`copy.deepcopy(proxy)`: what `copy.deepcopy` makes of the original, as a proxy again.
+
+    `copy` itself notes in its memo that the proxy was copied. What two proxies share over there is copied for each of them.
+    """
+    held = held_by(proxy)
+    return held.caller.ask(held.number, ((Verb.OP, 0, "__deepcopy__", ()),))
+
+
+def reduce_copy(proxy: object, protocol: Any = 2) -> Any:
+    """How to pickle a proxy: as the value it stands for, which is obtained. Raises EncodeError, a TypeError, where it cannot be."""
+    return fetch(proxy, DEEP | PICKLE).__reduce_ex__(max(int(protocol), 2))

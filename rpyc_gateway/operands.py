@@ -1,0 +1,105 @@
+"""Operands of operators where they run: what is implemented in C for builtin types takes only the real thing, never a proxy of it."""
+
+from __future__ import annotations
+
+import operator
+import types
+from array import array
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rpyc_gateway.classes import BINARY, described
+from rpyc_gateway.errors import EncodeError, NotExposed
+from rpyc_gateway.proto.copies import BASE
+from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.plain import BY_NAME
+
+__all__ = ["SEQUENCES", "fetch", "localised", "plain_base", "run_binary"]
+
+
+def plain_base(info: ClassInfo) -> type | None:
+    """The plain type that a class of a peer is, or is derived from."""
+    for name in ((info.module, info.name), *info.mro):
+        kind = BY_NAME.get(name)
+        if kind is not None:
+            return kind
+    return None
+
+
+def fetch(proxy: object, flags: int) -> Any:
+    """A copy of what a blocking proxy stands for: one round trip. Raises what COPY does, as a rule EncodeError."""
+    held = object.__getattribute__(proxy, "__gw_held__")
+    return held.caller.ask(held.number, ((Verb.COPY, 0, flags),))
+
+
+def localised(proxy: object) -> Any:
+    """What a method implemented in C needs to see of a proxy: the builtin type's own part of it. The proxy itself if there is none.
+
+    Raises EncodeError if there is one that has no copy: the method would quietly say that the two have nothing to do with each other.
+    """
+    info = described(proxy)
+    kind = plain_base(info) if info is not None and not info.flags & ClassInfo.IS_CLASS else None
+    if kind is None:
+        return proxy
+    try:
+        return fetch(proxy, BASE)
+    except EncodeError:  # its keys are objects of the peer: their hashes are calls, made here and now
+        build = _BUILDERS.get(kind)
+        if build is None:
+            raise
+        return build(proxy)
+    except NotExposed:
+        return proxy
+
+
+_BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (set, frozenset, dict)}
+
+
+def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
+    """Run the special method of a binary operator as Python would, up to NotImplemented."""
+    method = getattr(type(subject), name, None)
+    if method is None:
+        raise TypeError(f"{type(subject).__qualname__!r} object has no {name}")
+    if type(method) is types.WrapperDescriptorType and method.__objclass__ is not object:
+        args = [localised(arg) for arg in args]
+    if len(args) == 1:
+        if getattr(method, "__objclass__", None) in SEQUENCES and name in _JOINING:
+            return _JOINING[name](subject, args[0])  # builtin sequences are asked last
+        result = _by_subclass(name, subject, args[0])
+        if result is not NotImplemented:
+            return result
+    return method(subject, *args)
+
+
+SEQUENCES = frozenset({list, tuple, str, bytes, bytearray, deque, array})
+"""What is concatenated by `+`."""
+
+_JOINING: dict[str, Callable[[Any, Any], object]] = {
+    "__add__": operator.add,
+    "__iadd__": operator.iadd,
+    "__mul__": operator.mul,
+    "__imul__": operator.imul,
+}
+
+
+def _by_subclass(name: str, subject: object, other: object) -> object:
+    """What the operand's class says first, if it is derived from the subject's and has its own idea of the operator."""
+    kind, derived = type(subject), type(other)
+    reflected = _REFLECTED.get(name)
+    if reflected is None or kind is derived or kind not in type.__dict__["__mro__"].__get__(derived):
+        return NotImplemented
+    method = getattr(derived, reflected, None)
+    if method is None or method is getattr(kind, reflected, None):
+        return NotImplemented
+    return method(other, subject)
+
+
+_REFLECTED = {f"__{name[3:]}": name for name in BINARY if name.startswith("__r") and f"__{name[3:]}" in BINARY} | {
+    "__eq__": "__eq__",
+    "__ne__": "__ne__",
+    "__lt__": "__gt__",
+    "__gt__": "__lt__",
+    "__le__": "__ge__",
+    "__ge__": "__le__",
+}
