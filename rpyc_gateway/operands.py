@@ -44,7 +44,7 @@ def localised(proxy: object) -> Any:
         return proxy
     try:
         return fetch(proxy, BASE)
-    except EncodeError:  # its keys are objects of the peer: their hashes are calls, made here and now
+    except EncodeError:  # its keys are objects of the peer, whose hashes are calls; or it is very long
         build = _BUILDERS.get(kind)
         if build is None:
             raise
@@ -53,7 +53,7 @@ def localised(proxy: object) -> Any:
         return proxy
 
 
-_BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (set, frozenset, dict)}
+_BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (list, deque, set, frozenset, dict)}
 
 
 def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol
 
-from rpyc_gateway.async_proxy import async_proxy
+from rpyc_gateway.async_proxy import AsyncProxy, async_proxy, is_recorded
 from rpyc_gateway.classes import describe
+from rpyc_gateway.errors import EncodeError
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
 from rpyc_gateway.pickling import pickle_for, unpickle_for
 from rpyc_gateway.program import Face
@@ -86,6 +87,10 @@ class References:
             return self.raisables.reference(value)
         if not is_proxy(value):
             return ExportDraft(value, describe(value))
+        if type(value) is AsyncProxy and is_recorded(value):
+            raise EncodeError(
+                "an expression that was not awaited is inside a value: await it first, or pass it as an argument of its own"
+            )
         held = held_by(value)
         if held.caller is self.caller:
             return HomeDraft(held.number)

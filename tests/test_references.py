@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 
+import pytest
+
+import rpyc_gateway as gw
 from tests.house import open_house, open_lab, wait_until
 
 
@@ -15,6 +18,13 @@ async def test_an_object_that_comes_home_is_itself() -> None:
         assert await identity((mine, 1)) == (mine, 1)
         theirs = await lab.eval("[]")
         assert await identity(theirs) is theirs
+
+
+async def test_an_expression_that_was_not_awaited_is_not_taken_for_another_object() -> None:
+    async with open_lab() as lab:
+        with pytest.raises(gw.EncodeError, match="not awaited"):
+            await gw.deliver(lab, [lab.namespace])
+        assert await gw.deliver(lab, (await lab.eval("5"),)) == (5,)
 
 
 async def test_dropped_proxies_give_everything_back() -> None:

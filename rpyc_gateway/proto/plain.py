@@ -33,6 +33,7 @@ NESTS = frozenset({tuple, frozenset, slice})
 
 _KEYS = ATOMS - {bytearray, array.array}
 _HASHED = frozenset({dict, OrderedDict, Counter, set, frozenset})
+_MANY = 100_000  # items that are sent before anybody has asked for them
 
 
 def is_key(value: object) -> bool:
@@ -44,8 +45,10 @@ def is_key(value: object) -> bool:
 
 
 def copyable(value: object) -> bool:
-    """Whether a shallow copy can be made of a value that does not travel by value itself."""
+    """Whether a shallow copy can be made of a value that does not travel by value itself, and is worth it."""
     kind = type(value)
+    if kind in KINDS - ATOMS and len(value) > _MANY:  # type: ignore[arg-type]
+        return False
     if kind in _HASHED:
         return all(map(is_key, value))  # type: ignore[call-overload]
     return kind in KINDS

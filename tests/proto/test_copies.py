@@ -324,5 +324,5 @@ def test_what_can_be_copied_is_known_before() -> None:
     for value in plain:
         assert copyable(value)
         there(value)
-    for other in [{Thing()}, {Thing(): 1}, {(Thing(),)}, Thing(), defaultdict(list), "text"]:
+    for other in [[0] * 100_001, {Thing()}, {Thing(): 1}, {(Thing(),)}, Thing(), defaultdict(list), "text"]:
         assert not copyable(other)
