@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from textwrap import dedent
 
@@ -44,5 +45,6 @@ async def settled(lab: Session) -> None:
         lab._flush()
         return lab.statistics()[:3] == (0, 0, 0)
 
+    gc.collect()  # an exception and its traceback are a cycle
     await lab.ping()  # what died is given back before it is answered
     await wait_until(nothing_left)

@@ -62,10 +62,15 @@ async def test_files_and_sockets_that_fill_buffers_do_so_here(tmp_path: Path) ->
         assert raw.readinto(buffer) is None
         assert buffer == b"fde3"
         assert raw.read_into is None
+        assert lab.eval("Liar()").readinto(buffer) == 99
+        assert buffer == b"fde3"
         near.close()
         far.close()
 
-    await told(story, "import io\nclass Raw(io.RawIOBase):\n read_into = None\n def readinto(self, b): return None")
+    await told(
+        story,
+        "import io\nclass Raw(io.RawIOBase):\n read_into = None\n def readinto(self, b): return None\nclass Liar(Raw):\n def readinto(self, b): return 99",
+    )
 
 
 async def test_without_a_local_buffer_it_is_a_method_like_any_other() -> None:

@@ -352,9 +352,29 @@ async def test_operands_may_be_objects_of_another_session() -> None:
         await trio.to_thread.run_sync(story)
 
 
+async def test_a_time_zone_that_cannot_travel_is_an_error_and_no_wrong_answer() -> None:
+    class Zone(dt.tzinfo):
+        def utcoffset(self, _at: dt.datetime | None) -> dt.timedelta:
+            return dt.timedelta(0)
+
+    class Derived(dt.datetime):
+        pass
+
+    def story(lab: Any) -> None:
+        remote = lab.eval("dt.datetime(2024, 1, 1, tzinfo=dt.timezone.utc)")
+        for kind in (dt.datetime, Derived):
+            with pytest.raises(gw.EncodeError, match="time zone"):
+                assert remote == kind(2024, 1, 1, tzinfo=Zone())
+
+    await told(story, IMPORTS)
+
+
 async def test_plain_data_in_expressions_of_trio_code() -> None:
     async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as lab:
         remote = await lab.eval("[1]")
         assert await gw.ops.eq(remote, [1]) is True
         assert await gw.ops.eq(lab.eval("[1]"), [1]) is True  # of an expression no class is known yet
         assert await gw.obtain(gw.ops.add(remote, [2])) == [1, 2]
+        mine = [1]
+        await remote.append(await lab.eval("type('Keeper', (), {'__add__': lambda self, other: other})()"))
+        assert await gw.ops.add(remote[1], mine) is mine

@@ -306,6 +306,19 @@ def test_nonsense_is_the_peers_fault_and_asks_no_object_anything(name: str, stru
         read(Draft(coded(name, structure), (Trap(),)))
 
 
+class Zone(dt.tzinfo):
+    def utcoffset(self, _at: dt.datetime | None) -> Any:
+        raise AssertionError("an offset that was asked for")
+
+
+def test_a_time_zone_that_would_have_to_be_asked_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ProtocolError, match="time zone"):
+        read(Draft(coded("datetime", [2000, 1, 1, 0, 0, 0, 0, REFERENCE, 0]), (Zone(),)))
+    monkeypatch.setattr("zoneinfo.ZoneInfo", None)
+    with pytest.raises(ProtocolError, match="no name"):
+        read(Draft(coded("ZoneInfo", "tzdata.zoneinfo/x")))
+
+
 scalars = st.none() | st.integers(-3, 3000) | st.sampled_from(["q", "little", "1.5", "UTC"]) | st.binary(max_size=3)
 structures = st.recursive(scalars, lambda inner: st.lists(inner, max_size=9), max_leaves=12)
 
