@@ -1,10 +1,12 @@
 """Python objects of another process, used as if they were local, across any chain of gateways."""
 
 from rpyc_gateway import codecs, ops
+from rpyc_gateway.affinity import thread
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.client import open_session
 from rpyc_gateway.codecs import register_codec
 from rpyc_gateway.config import Config
+from rpyc_gateway.deadlines import timeout
 from rpyc_gateway.delivery import deliver, obtain
 from rpyc_gateway.errors import (
     Cancelled,
@@ -23,6 +25,7 @@ from rpyc_gateway.errors import (
     Refused,
     RemoteError,
     SessionClosed,
+    TimedOut,
     Unreachable,
 )
 from rpyc_gateway.gateway import Node, open_node
@@ -52,6 +55,7 @@ __all__ = [
     "RemoteError",
     "Service",
     "SessionClosed",
+    "TimedOut",
     "Unreachable",
     "__version__",
     "checkpoint",
@@ -67,4 +71,6 @@ __all__ = [
     "remote_path",
     "remote_traceback",
     "serve",
+    "thread",
+    "timeout",
 ]

@@ -9,9 +9,12 @@ from typing import Any
 import trio
 
 from rpyc_gateway.asking import Asking
+from rpyc_gateway.burial import Burial
 from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.classes import reads_plainly
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
+from rpyc_gateway.held import is_proxy
+from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
@@ -34,40 +37,53 @@ logger = logging.getLogger("rpyc_gateway.session")
 class Answering:
     """Serves the peer's calls; the Host of each. Work that is not of the trio thread goes to `workers`."""
 
-    def __init__(self, desk: Desk, references: References, asking: Asking, policy: Policy) -> None:
+    def __init__(
+        self, desk: Desk, references: References, asking: Asking, policy: Policy, runs: Runs = "threads"
+    ) -> None:
         self.policy = policy
+        self._runs = runs
         self.asking = asking
         self._desk = desk
         self._references = references
         self._token = trio.lowlevel.current_trio_token()
         self._nursery: trio.Nursery | None = None
+        # Tasks from before there was a nursery; None when the session is over.
+        self._early: list[tuple[ServedCall, Callable[[], Coroutine[Any, Any, None]]]] | None = []
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self._garbage: list[object] = []
+        self._burials: list[Burial] = []
 
     # -- in the trio thread, with the turn held ---------------------------------------------------------------------
 
     def start(self, nursery: trio.Nursery) -> None:
         """`async def` functions run in this nursery from now on."""
         self._nursery = nursery
+        for _, function in self._early or ():
+            nursery.start_soon(function)
+        self._early = []
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
         if self._read_at_once(called):
             return
-        if called.affinity and called.affinity not in self._affinities and len(self._affinities) >= AFFINITIES:
+        if not self._has_thread_for(called):
             self._refuse(called, f"{AFFINITIES} threads of the caller have a thread here already")
             return
         if len(self._running) >= RUNNING:
             self._refuse(called, f"{RUNNING} calls run here already, those counted whose callers have left")
             return
-        call = ServedCall(self, called)
-        call.keep(self._take_garbage())
+        call = ServedCall(self, called, self._where(called))
+        self._bury()
+        call.keep(self._burials.copy())
         self._served[called.question] = call
         self._running.add(call)
         try:
-            self.submit(call, call.serve)
+            if call.where == "trio":
+                self._spawn(call, call.serve_inline)
+            else:
+                self.submit(call, call.serve)
         except RuntimeError as error:
             self._running.discard(call)
             self._refuse(called, f"no thread can be started for it: {error}")
@@ -86,6 +102,17 @@ class Answering:
         self._send(called.question, *self._outcome_draft(outcome, called.cause))
         return True
 
+    def _where(self, called: Called) -> Runs:
+        """Where a call runs. Callbacks have the stack that waits for them; what is passed on to a third node is not the service's code."""
+        if self._runs == "threads" or is_proxy(called.target) or self.asking.waiting_for(called.cause) is not None:
+            return "threads"
+        return self._runs
+
+    def _has_thread_for(self, called: Called) -> bool:
+        if not called.affinity or called.affinity in self._affinities or self._where(called) != "threads":
+            return True
+        return len(self._affinities) < AFFINITIES
+
     def _refuse(self, called: Called, why: str) -> None:
         self._served.pop(called.question, None)
         self._references.hold(called.payload.refs)  # and let go: what came with it goes back
@@ -100,9 +127,9 @@ class Answering:
         call = self._served.pop(question, None)
         if call is not None:
             call.cancel()
-            if call.affinity:
+            if call.bound:
                 # Its thread may be stuck for long: the next call of that caller gets a fresh one.
-                workers.release((id(self), call.affinity))
+                workers.detach((id(self), call.affinity))
         self.reject(question, Cancelled("the call was cancelled"))
 
     def end_thread(self, affinity: int) -> None:
@@ -116,12 +143,34 @@ class Answering:
 
     def sweep(self) -> None:
         """Let what was discarded die now if no call has taken it along."""
-        if self._garbage:
-            workers.submit(self._take_garbage().clear)
+        burial = self._bury()
+        if burial is None:
+            return
+        if self._runs == "trio":
+            self._token.run_sync_soon(burial.finish, 0)
+        elif self._runs == "main":
+            main_thread.submit(burial.finish)
+        else:
+            try:
+                workers.submit(burial.finish)
+            except RuntimeError:  # no thread can be started: the next call takes them along
+                logger.warning("%s: no thread can be started for what a peer gave back", self._desk.local)
+
+    def _bury(self) -> Burial | None:
+        """What was discarded, to be finished by whoever comes first; None if it is nothing."""
+        self._burials = [burial for burial in self._burials if not burial.over]
+        if not self._garbage:
+            return None
+        burial = Burial(self._garbage)
+        self._garbage = []
+        self._burials.append(burial)
+        return burial
 
     def stop(self, lent: list[object]) -> None:
         """The session is over: cancel what runs, and let what was lent die."""
-        self._nursery = None
+        for call, _ in self._early or ():
+            call.drop()
+        self._nursery = self._early = None
         for call in list(self._served.values()):
             call.cancel()
         self._served.clear()
@@ -130,9 +179,10 @@ class Answering:
         self.discard(lent)
         self.sweep()
 
-    def _take_garbage(self) -> list[object]:
-        garbage, self._garbage = self._garbage, []
-        return garbage
+    def statistics(self) -> tuple[int, int, int]:
+        """(calls that run, those of them whose callers have lost interest, threads kept for threads of the peer)."""
+        running = list(self._running)
+        return len(running), sum(call.cancelled for call in running), len(self._affinities)
 
     # -- the Host of a call -----------------------------------------------------------------------------------------
 
@@ -154,25 +204,34 @@ class Answering:
             waiter = self.asking.waiting_for(call.cause)
             if waiter is not None:
                 waiter.run(task)
+            elif call.where == "main":
+                main_thread.submit(task)
             elif call.affinity and not call.cancelled:
                 self._affinities.add(call.affinity)
+                call.bound = True
                 workers.submit_to((id(self), call.affinity), task)
             else:
                 workers.submit(task)
 
-    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], dropped: Callable[[], object]) -> None:
-        """Run `function` as a task of the session, or call `dropped` if the session is over; from any thread."""
-
-        def start() -> None:
-            if self._nursery is not None:
-                self._nursery.start_soon(function)
-            else:
-                dropped()
-
+    def spawn(self, call: ServedCall, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `function`, a part of `call`, as a task of the session; drop the call if that is over. From any thread."""
         try:
-            self._token.run_sync_soon(start)
+            self._token.run_sync_soon(self._spawn, call, function)
         except trio.RunFinishedError:
-            dropped()
+            call.drop()
+
+    def _spawn(self, call: ServedCall, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """The same in the trio thread."""
+        if self._nursery is not None:
+            self._nursery.start_soon(function)
+        elif self._early is not None:
+            self._early.append((call, function))
+        else:
+            call.drop()
+
+    def left(self, call: ServedCall) -> None:
+        """The code of a call has ended, and nobody waits for what it came to."""
+        self._running.discard(call)
 
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""

@@ -11,6 +11,8 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway import deadlines
+from rpyc_gateway.affinity import task_affinity
 from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.errors import Cancelled, GatewayError
@@ -19,18 +21,14 @@ from rpyc_gateway.program import Face, Step, write_steps
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Result
 from rpyc_gateway.references import Desk, References
+from rpyc_gateway.stack import check_room
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
 from rpyc_gateway.worker import workers
 
 __all__ = ["Asking"]
 
-CLOSE_CALL = 0.05
-"""Seconds by which two clocks may disagree on a deadline."""
-
 _IN_CALL = -1
 """In place of a question: the GET is a step of the method's call."""
-
-LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
 
 class Asking:
@@ -51,30 +49,42 @@ class Asking:
     def ask(self, number: int, steps: Sequence[Step]) -> Any:
         """Run a program on the peer's object `number` and wait in this thread (never the trio thread) for its value.
 
-        Callbacks of the same chain of calls run in this thread meanwhile. Raises what the program raises, or a GatewayError. A
-        KeyboardInterrupt here cancels the call there.
+        Callbacks of the same chain of calls run in this thread meanwhile. Raises what the program raises, or a GatewayError: TimedOut
+        at the end of the time that `timeout` or the caller of what is served here has given. Then, and on a KeyboardInterrupt, the call is
+        cancelled there. RecursionError, and nothing is sent, where the stack has no room for a callback that fails in order.
         """
         call = self._enter()
         writer = self._references.writer()
         draft = writer.finish(write_steps(steps, writer))
         waiter = ThreadWaiter()
         affinity = thread_number(self._threads)
+        deadline = deadlines.current()
+        left = deadline.milliseconds() if deadline is not None else 0
         question = 0
         try:
             with self._desk.step():
                 self._desk.check_open()
                 self.send_readings()
                 waiter.cause = self._cause_of(call)
-                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity)
+                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity, deadline=left)
                 self._waiters[question] = waiter
                 self._by_cause.setdefault(waiter.cause, []).append(waiter)
-            outcome = self._wait(waiter, call)
+            # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
+            if call is None:
+                outcome = waiter.wait(deadline)
+            else:
+                call.wait_with(waiter)
+                try:
+                    outcome = waiter.wait(deadline)
+                finally:
+                    call.waiters.remove(waiter)
         finally:
             self._forget(question, waiter)
         return self._value(outcome, Face.BLOCKING)
 
     def _enter(self) -> ServedCall | None:
         """Check that this thread may wait for the peer; the call that it is serving, if any."""
+        check_room()
         if threading.get_ident() == self._trio_thread:
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
         self._desk.check_process()
@@ -150,7 +160,7 @@ class Asking:
         waiter = TaskWaiter()
         end = trio.current_effective_deadline()
         left = end - trio.current_time()
-        deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), 2**32 - 1))
+        deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), deadlines.LONGEST))
         if self._desk.rpc.room <= 0:
             await self._wait_room()
         question = 0
@@ -159,7 +169,8 @@ class Asking:
                 self._desk.check_open()
                 self.send_readings()
                 cause = waiter.cause = self._cause_of(serving.get())
-                question = self._desk.rpc.call(number, draft, cause=cause, deadline=deadline)
+                affinity = task_affinity(self)
+                question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=deadline)
                 self._waiters[question] = waiter
             outcome = await waiter.wait()
         except BaseException:
@@ -171,7 +182,7 @@ class Asking:
         except StopIteration as stop:
             raise StopAsyncIteration(*stop.args) from stop
         except Cancelled:
-            if end - trio.current_time() < CLOSE_CALL:
+            if end - trio.current_time() < deadlines.CLOSE_CALL:
                 # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
                 await trio.sleep_until(end)
             raise
@@ -241,15 +252,14 @@ class Asking:
 
     @staticmethod
     def _wait(waiter: ThreadWaiter, call: ServedCall | None) -> Outcome:
+        deadline = deadlines.current()
         if call is None:
-            return waiter.wait()
-        outer, call.waiter = call.waiter, waiter  # so that a cancellation of the call finds us
-        if call.cancelled:
-            waiter.interrupt(LOST_INTEREST)
+            return waiter.wait(deadline)
+        call.wait_with(waiter)
         try:
-            return waiter.wait()
+            return waiter.wait(deadline)
         finally:
-            call.waiter = outer
+            call.waiters.remove(waiter)
 
     def _forget(self, question: int, waiter: ThreadWaiter) -> None:
         """A thread waits no more. As a rule its question is closed, and it has taken all that was handed to it."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Coroutine, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 import trio
 
-from rpyc_gateway.errors import Cancelled
+from rpyc_gateway import deadlines
+from rpyc_gateway.burial import Burial
+from rpyc_gateway.deadlines import Deadline
+from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
+from rpyc_gateway.places import Runs
 from rpyc_gateway.program import Face, Outcome, RaisedAt, Running, run
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.values import Payload, Reader
@@ -22,14 +28,20 @@ serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", defa
 """The call that the current thread or task is serving, the innermost one."""
 
 
-def checkpoint() -> None:
-    """Raise Cancelled if whoever made the call that is being served here has lost interest; otherwise nothing.
+LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
-    For long loops in served functions that run in threads. Every remote operation is such a checkpoint by itself.
+
+def checkpoint() -> None:
+    """Raise Cancelled if whoever made the call that is being served here has lost interest, TimedOut if its time or that of a `timeout` is over.
+
+    Otherwise nothing. For long loops in served functions that run in threads. Every remote operation is such a checkpoint by itself.
     """
     call = serving.get()
     if call is not None:
         call.check()
+    deadline = deadlines.current()
+    if deadline is not None:
+        deadline.check()
 
 
 class Host(Protocol):
@@ -54,8 +66,12 @@ class Host(Protocol):
         """A Reader for a message of the session, as yet without the objects behind its references."""
         ...
 
-    def spawn(self, function: Callable[[], Coroutine[Any, Any, None]], dropped: Callable[[], object]) -> None:
-        """Run `function` as a task of the session, or call `dropped` if the session is over; from any thread."""
+    def spawn(self, call: ServedCall, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `function`, a part of `call`, as a task of the session; drop the call if that is over. From any thread."""
+        ...
+
+    def left(self, call: ServedCall) -> None:
+        """The code of a call has ended, and nobody waits for what it came to."""
         ...
 
     def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
@@ -68,99 +84,207 @@ class Host(Protocol):
 
 
 class ServedCall:
-    """One call, from its arrival to its answer."""
+    """One call, from its arrival to its answer. `where` its code runs is for the host to say."""
 
-    def __init__(self, host: Host, called: Called) -> None:
+    def __init__(self, host: Host, called: Called, where: Runs = "threads") -> None:
         self.host = host
         self.question = called.question
         self.cause = called.cause
         self.affinity = called.affinity
+        self.where = where
         self.outer: ServedCall | None = None
-        self.waiter: ThreadWaiter | None = None  # what its thread waits for now
+        self.inner: list[ServedCall] = []  # callbacks that run on its stack
+        self.waiters: list[
+            ThreadWaiter
+        ] = []  # what its thread waits for, and the threads that it started in its context
         self.cancelled = False
+        self.bound = False  # whether it keeps its caller's own thread busy
         self._scope: trio.CancelScope | None = None
-        self._deadline = called.deadline
+        self._deadline: Deadline | None = None
+        if called.deadline:
+            end = time.monotonic() + called.deadline / 1000
+            self._deadline = Deadline(end, f"the time that the caller gave ({called.deadline / 1000:g} s)")
         self._called: Called | None = called
-        self._garbage: list[object] = []
+        self._program: Running | None = None
+        self._coroutine: Coroutine[Any, Any, object] | None = None
+        self._garbage: list[Burial] = []
 
-    def check(self) -> None:
-        """Raise Cancelled if this call, or one it is nested in, was cancelled."""
+    @property
+    def pointless(self) -> bool:
+        """Whether this call, or one it is nested in, was cancelled."""
         call: ServedCall | None = self
         while call is not None:
             if call.cancelled:
-                raise Cancelled("the caller has lost interest in the call that is being served")
+                return True
             call = call.outer
+        return False
 
-    def keep(self, garbage: list[object]) -> None:
+    def check(self) -> None:
+        """Raise Cancelled if this call, or one it is nested in, was cancelled."""
+        if self.pointless:
+            raise Cancelled(LOST_INTEREST)
+
+    def keep(self, garbage: list[Burial]) -> None:
         """Let these objects die in the thread that serves this call, before it begins."""
         self._garbage = garbage
 
-    def serve(self) -> None:
-        """Run the program in this thread, up to its end or its first coroutine."""
-        self._garbage = []
+    def wait_with(self, waiter: ThreadWaiter) -> None:
+        """The thread that serves this call is about to wait: a cancellation finds it from now on."""
+        self.waiters.append(waiter)
+        if self.pointless:
+            waiter.interrupt(LOST_INTEREST)
+
+    # -- in a thread ------------------------------------------------------------------------------------------------
+
+    def serve(self, result: object = None, error: BaseException | None = None) -> None:
+        """Run the program in this thread, up to its end or its next coroutine; `result` and `error` are what the last one came to."""
+        program = self._program or self._begin()
+        if program is None:
+            return
+        context = copy_context()  # of its own: whatever interrupts this thread, it is not left serving
+        context.run(self._enter)
+        try:
+            coroutine = context.run(program.send, result) if error is None else context.run(program.throw, error)
+        except StopIteration as stop:
+            self._leave()
+            self.host.answer(self, stop.value)
+            _pass_on_interrupt(stop.value)
+            return
+        self._leave()
+        self.bound = False  # its thread is free again
+        self._coroutine = coroutine
+        self.host.spawn(self, lambda: self._finish_async(program, coroutine))
+
+    def _begin(self) -> Running | None:
+        """The program, unless the call was cancelled while it waited for its thread."""
+        burials, self._garbage = self._garbage, []
+        for burial in burials:
+            burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None
         assert called is not None
         payload = called.payload
         held = self.host.hold(payload.refs)
-        if self.cancelled:  # while it waited for its thread
+        if self.cancelled:
             self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
-            return
-        program = run(
-            payload, called.target, self.host.policy, lambda face: self.host.show(held, face), self.host.open_reader
+            return None
+        host, inline = self.host, self.where == "trio"
+        self._program = run(
+            payload,
+            called.target,
+            host.policy,
+            lambda face: host.show(held, Face.ASYNC if inline else face),
+            host.open_reader,
         )
-        del called
-        self._advance(program, None)
+        return self._program
 
-    def _advance(self, program: Running, result: object, error: BaseException | None = None) -> None:
-        # A context of its own: whatever interrupts this thread, it is not left serving.
-        outcome = copy_context().run(self._step, program, result, error)
-        if outcome is not None:
-            self.host.answer(self, outcome)
-            _pass_on_interrupt(outcome)
-
-    def _step(self, program: Running, result: object, error: BaseException | None) -> Outcome | None:
-        self.outer = serving.get()
+    def _enter(self) -> None:
+        outer = serving.get()
+        self.outer = outer
+        if outer is not None:
+            outer.inner.append(self)
         serving.set(self)
-        try:
-            coroutine = program.throw(error) if error is not None else program.send(result)
-        except StopIteration as stop:
-            outcome: Outcome = stop.value
-            return outcome
-        finally:
-            self.outer = None
-        self.host.spawn(lambda: self._finish_async(program, coroutine), coroutine.close)
-        return None
+        deadlines.inherited(self._deadline)
 
+    def _leave(self) -> None:
+        if self.outer is not None:
+            self.outer.inner.remove(self)
+            self.outer = None
+
+    # -- in a task --------------------------------------------------------------------------------------------------
+
+    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's main task; here it would become an answer
+    async def serve_inline(self) -> None:
+        """Run the program in this task, up to its end: for code that never blocks."""
+        program = self._begin()
+        if program is None:
+            return
+        serving.set(self)
+        deadlines.inherited(self._deadline)
+        outcome: Outcome | None = None
+        with self._patience(), self._dropped_with_session():
+            outcome = await self._run_inline(program)
+        program.close()  # no harm if it is over
+        self.host.answer(self, outcome or self._given_up())
+
+    async def _run_inline(self, program: Running) -> Outcome:
+        value: object = None
+        error: BaseException | None = None
+        while True:
+            try:
+                coroutine = program.send(value) if error is None else program.throw(error)
+            except StopIteration as stop:
+                outcome: Outcome = stop.value
+                return outcome
+            value, error = await _outcome_of(coroutine)
+
+    @trio.lowlevel.enable_ki_protection
     async def _finish_async(self, program: Running, coroutine: Coroutine[Any, Any, object]) -> None:
         """Await what an `async def` returned, in a task, then go on with the program in a thread."""
         serving.set(self)
+        deadlines.inherited(self._deadline)
         value: object = None
         error: BaseException | None = None
-        deadline = trio.current_time() + self._deadline / 1000 if self._deadline else float("inf")
-        with trio.CancelScope(deadline=deadline) as self._scope:
-            if self.cancelled:
-                self._scope.cancel()
-            try:
-                value = await coroutine
-            except trio.Cancelled:
-                raise
-            except BaseException as problem:  # noqa: BLE001  # it is the answer, whatever it is
-                error = problem
-        if self._scope.cancelled_caught:
-            outcome: Outcome = RaisedAt(Cancelled("the call was cancelled before it was done"), 0)
+        with self._patience() as scope, self._dropped_with_session():
+            value, error = await _outcome_of(coroutine)
+        if scope.cancelled_caught:
             program.close()
-            self.host.answer(self, outcome)
+            self.host.answer(self, self._given_up())
             return
-        self.host.submit(self, lambda: self._advance(program, value, error))
+        try:
+            self.host.submit(self, lambda: self.serve(value, error))
+        except RuntimeError as problem:
+            program.close()
+            self.host.answer(self, RaisedAt(LimitExceeded(f"no thread can be started to go on with it: {problem}"), 0))
+
+    @contextmanager
+    def _dropped_with_session(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # the scope around this may still have an answer to give
+            self.host.left(self)
+            raise
+
+    def _patience(self) -> trio.CancelScope:
+        """The scope of the task that serves this call: cancelled with it, and over at its deadline."""
+        left = self._deadline.left if self._deadline is not None else float("inf")
+        scope = self._scope = trio.CancelScope(deadline=trio.current_time() + left)
+        if self.cancelled:
+            scope.cancel()
+        return scope
+
+    def _given_up(self) -> Outcome:
+        if self.cancelled or self._deadline is None:
+            return RaisedAt(Cancelled("the call was cancelled before it was done"), 0)
+        return RaisedAt(TimedOut(f"the call was cancelled before it was done: {self._deadline.patience} is over"), 0)
+
+    def drop(self) -> None:
+        """The session is over before this call has a task: nothing of it runs any more."""
+        if self._coroutine is not None:
+            self._coroutine.close()
+        self.host.left(self)
+
+    # -- from outside -----------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
         """The caller has lost interest. In the trio thread."""
         self.cancelled = True
         if self._scope is not None:
             self._scope.cancel()
-        waiter = self.waiter
-        if waiter is not None:
-            waiter.interrupt("the caller has lost interest in the call that was waiting here")
+        calls = [self]
+        for call in calls:
+            for waiter in list(call.waiters):
+                waiter.interrupt(LOST_INTEREST)
+            calls += call.inner  # callbacks that run on the stack of a call that is of no use are of no use either
+
+
+async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, BaseException | None]:
+    """What it returns or raises; only a cancellation by trio is raised here too."""
+    try:
+        return await coroutine, None
+    except trio.Cancelled:
+        raise
+    except BaseException as problem:  # noqa: BLE001  # it is the answer, whatever it is
+        return None, problem
 
 
 def _pass_on_interrupt(outcome: Outcome) -> None:

@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from rpyc_gateway.errors import ConfigError
+from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import valid_name
 from rpyc_gateway.toml_positions import Path, Place, find_positions
 from rpyc_gateway.transport import find_transport
@@ -145,6 +146,7 @@ class Serve(Section):
     service: Annotated[str, Field(min_length=1)]
     allow: Allow = ()
     pickle: StrictBool = False
+    runs: Runs = "threads"
 
 
 class Relay(Section):
@@ -318,6 +320,8 @@ def explain(error: ErrorDetails) -> str:
             return str(error["ctx"]["error"])
         case "tuple_type" if isinstance(given, dict):
             return f"is an array of tables: write [[{path[-1]}]]"
+        case "literal_error":
+            return f"must be {error['ctx']['expected']}, not {_shown(given)}"
         case "string_type":
             return f"must be a string, not {_shown(given)}"
         case "bool_type":

@@ -16,6 +16,7 @@ GatewayError
 ├── LinkLost               the world's: a hop died; what was pending is unknown (also a ConnectionError)
 ├── SessionClosed          yours or the peer's, on purpose (also an EOFError)
 ├── Cancelled              the call was cancelled, here or there
+│   └── TimedOut               its time was over (also a TimeoutError); whether it was done is unknown
 └── RemoteError            an exception of the far side that has no type here
 """
 
@@ -41,6 +42,7 @@ __all__ = [
     "Refused",
     "RemoteError",
     "SessionClosed",
+    "TimedOut",
     "Unreachable",
     "error_for",
 ]
@@ -172,6 +174,12 @@ class Cancelled(GatewayError):
     """The call was cancelled before it was done."""
 
     code = Code.CANCELLED
+
+
+class TimedOut(Cancelled, TimeoutError):
+    """The time that was given is over (`gw.timeout`, or a caller's deadline). Whether a call that was under way has been done is unknown."""
+
+    code = Code.TIMEOUT
 
 
 class RemoteError(GatewayError):

@@ -5,20 +5,23 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+import threading
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
+from typing import get_args
 
 import trio
 
 from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitted, stamped, wanted
-from rpyc_gateway.config import Config, Dial
+from rpyc_gateway.config import Config, Dial, Serve
 from rpyc_gateway.connection import Connection, StreamHandler
 from rpyc_gateway.dialer import Dialer
-from rpyc_gateway.errors import Code, Denied, GatewayError, Unreachable
+from rpyc_gateway.errors import Code, ConfigError, Denied, GatewayError, Unreachable
 from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
 from rpyc_gateway.nursery import open_background
+from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.route import RouteTable
 from rpyc_gateway.reception import Reception
@@ -54,7 +57,9 @@ async def open_node(
         config = Config.load(config)
     async with open_background() as nursery:
         node = Node(config, nursery)
-        node.offer(_built_in(config, node, nursery) | dict(services or {}))
+        offers = _built_in(config, node, nursery) | dict(services or {})
+        _check_places(offers)
+        node.offer(offers)
         await node.start()
         try:
             yield node
@@ -63,14 +68,34 @@ async def open_node(
 
 
 def _built_in(config: Config, node: Node, nursery: trio.Nursery) -> dict[str, Offer]:
-    allow = {"node": ("*",), "dial": ("parent",)} | {serve.service: serve.allow for serve in config.serve}
-    pickle = {serve.service: serve.pickle for serve in config.serve}
+    served = {"classic": Serve(service="classic"), "node": Serve(service="node", allow=("*",))}
+    served |= {"dial": Serve(service="dial", allow=("parent",))} | {serve.service: serve for serve in config.serve}
     links = SharedLinks(node, nursery)
-    return {
-        "classic": Offer(ClassicService, allow.get("classic", ()), pickle.get("classic", False)),
-        "node": Offer(partial(NodeService, node), allow["node"]),
-        "dial": Offer(partial(DialService, links), allow["dial"]),
+    roots: dict[str, Callable[[], object]] = {
+        "classic": ClassicService,
+        "node": partial(NodeService, node),
+        "dial": partial(DialService, links),
     }
+    return {
+        name: Offer(root, serve.allow, serve.pickle and name == "classic", serve.runs)
+        for name, root in roots.items()
+        for serve in (served[name],)
+    }
+
+
+def _check_places(offers: Mapping[str, Offer]) -> None:
+    for name, offer in offers.items():
+        if offer.runs not in get_args(Runs):
+            known = ", ".join(map(repr, get_args(Runs)))
+            raise ConfigError([f"service {name!r}: runs: must be one of {known}, not {offer.runs!r}"])
+        if offer.runs == "main" and not main_thread.given:
+            what = "runs trio" if threading.current_thread() is threading.main_thread() else "is the program's own"
+            raise ConfigError(
+                [
+                    f"service {name!r}: runs: its code cannot run in the main thread, which {what} here: "
+                    'serve with `gw.serve` or `rpyc-gw run`, which keep it free, or use "threads" or "trio"'
+                ]
+            )
 
 
 class Node:

@@ -11,6 +11,7 @@ import trio
 from rpyc_gateway.admission import asker, permitted, refusal
 from rpyc_gateway.connection import StreamHandler
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, NoService, ProtocolError
+from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import Open
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.session import Session
@@ -22,11 +23,15 @@ logger = logging.getLogger("rpyc_gateway.gateway")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A service as a node serves it: what makes the root of each session, whom it lets in, and whether it takes pickles (as in `[[serve]]`)."""
+    """A service as a node serves it (as in `[[serve]]`).
+
+    What makes the root of each session, whom it lets in, whether it takes pickles, and where its code runs.
+    """
 
     root: Callable[[], object]
     allow: tuple[str, ...] = ()
     pickle: bool = False
+    runs: Runs = "threads"
 
 
 class Serving:
@@ -101,7 +106,9 @@ class Serving:
         """Make the root and the session. What the service does wrong here fails this circuit only."""
         try:
             root = offer.root()
-            session = Session(local=self._name, vat=self._vat, opener=False, root=root, pickle=offer.pickle)
+            session = Session(
+                local=self._name, vat=self._vat, opener=False, root=root, pickle=offer.pickle, runs=offer.runs
+            )
             return session, session.accept(neighbour.connection, label, request)
         except Exception as error:
             logger.exception("%s: a session of the service %r could not begin", self._name, request.service)

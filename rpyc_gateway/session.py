@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 from msgspec.structs import replace
@@ -23,12 +23,14 @@ from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
 from rpyc_gateway.pickling import FEATURE
+from rpyc_gateway.places import Runs
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
 from rpyc_gateway.proto.messages import ClassInfo, SessionInfo, Verb
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for, root_methods
+from rpyc_gateway.stack import check_room
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
 
@@ -42,21 +44,45 @@ UNREAD = 2**26
 SWEEP = 0.5
 """Seconds after which an idle session gives back what died: the next call does it at once."""
 
+STEP_ROOM = 48
+"""Calls that fit on the stack before a step begins: a RecursionError in the middle of it would leave a machine half changed."""
+
 _NOTHING = Service()
 _ROOT = ClassInfo(module="rpyc_gateway", name="root", flags=ClassInfo.IDENTITY)
 _numbers = itertools.count(1)  # export numbers: never used again in the life of the process
 
 
+class SessionStatistics(NamedTuple):
+    """What a session holds now. Calls are `running` until their code has ended, also those `abandoned` by their callers and answered."""
+
+    asked: int  # questions of ours that are open
+    serving: int  # questions of the peer that are open
+    exports: int  # objects lent
+    imports: int  # objects held
+    running: int
+    abandoned: int
+    threads: int  # kept for calling threads of the peer
+
+
 class Session:
     """The object RPC between this process and one other, over any number of hops.
 
-    `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing); `pickle`
-    says that pickles of the peer are taken, and made for it if it takes them too.
+    `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing), and `runs` where
+    their code runs; `pickle` says that pickles of the peer are taken, and made for it if it takes them too.
     Made by `gateway.Node`; used through `modules`, `builtins`, `namespace`, `eval`, `execute` and `root`, whose values are awaited
     in trio code. A session belongs to the trio run that drives it.
     """
 
-    def __init__(self, *, local: str, vat: bytes, opener: bool, root: object = None, pickle: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        local: str,
+        vat: bytes,
+        opener: bool,
+        root: object = None,
+        pickle: bool = False,
+        runs: Runs = "threads",
+    ) -> None:
         root = _NOTHING if root is None else root
         software = f"rpyc-gateway {__version__}"
         features = (FEATURE,) if pickle else ()
@@ -69,7 +95,7 @@ class Session:
         self._service = root if isinstance(root, Service) else None
         self._references = References(self)
         self._asking = Asking(self, self._references, self)
-        self._answering = Answering(self, self._references, self._asking, policy_for(root))
+        self._answering = Answering(self, self._references, self._asking, policy_for(root), runs)
         self.held_root = Held(self._asking, 0, _ROOT, None, None)  # number 0 is never counted
         self._opener = opener
         self._request = Open()
@@ -193,7 +219,8 @@ class Session:
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Hold the link's turn, and send what the steps in the body produced."""
+        """Hold the link's turn, and send what the steps in the body produced. RecursionError, and nothing is changed, without room for them."""
+        check_room(STEP_ROOM)
         with self._connection.step():
             yield
             self._push()
@@ -361,9 +388,14 @@ class Session:
         if self._pid != os.getpid():
             raise SessionClosed("this session belongs to the process that forked this one; open a new one here")
 
-    def statistics(self) -> facts.RpcStatistics:
-        """What the session holds: open questions both ways, objects lent, objects held."""
-        return self.rpc.statistics()
+    @property
+    def asking(self) -> Asking:
+        """The part that asks: which session this is, to a block with an affinity of its own."""
+        return self._asking
+
+    def statistics(self) -> SessionStatistics:
+        """What the session holds."""
+        return SessionStatistics(*self.rpc.statistics(), *self._answering.statistics())
 
     # -- what users see ---------------------------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Self
 import trio
 from pydantic import ValidationError
 
+from rpyc_gateway import deadlines
 from rpyc_gateway.client import Way, open_way
 from rpyc_gateway.config import (
     SERVICES,
@@ -24,8 +26,10 @@ from rpyc_gateway.config import (
     explain,
     unknown_service,
 )
-from rpyc_gateway.errors import ConfigError, GatewayError, SessionClosed
+from rpyc_gateway.deadlines import Deadline
+from rpyc_gateway.errors import ConfigError, GatewayError, SessionClosed, TimedOut
 from rpyc_gateway.gateway import open_node
+from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import Proxy, blocking_proxy
 from rpyc_gateway.service import Service
@@ -57,6 +61,8 @@ def connect(
     Several sessions to one `url` under one `name` share a link. Interrupted (Ctrl-C), nothing is left open.
 
     For trio code there is `open_session`: this function blocks, and raises RuntimeError there.
+
+    Within `gw.timeout` it takes no longer than that: TimedOut, and nothing is left open.
 
     Raises:
         DialFailed, Unreachable, NoService, Denied, DuplicateNode, ProtocolError: the message names the hop.
@@ -197,8 +203,8 @@ class _Background:
             self._ready.set()
             await trio.sleep_forever()
 
-    def run(self, function: Callable[..., Any], *args: object) -> Any:
-        """Run an async function in the thread, and wait. Interrupted, it is cancelled before this returns."""
+    def run(self, function: Callable[..., Any], *args: object, deadline: Deadline | None = None) -> Any:
+        """Run an async function in the thread, and wait, no longer than to `deadline`. Interrupted or late, it is cancelled before this returns."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call in the thread that runs trio")
         scope = trio.CancelScope()
@@ -211,9 +217,9 @@ class _Background:
         waiting = _Result()
         self._token.run_sync_soon(lambda: self._nursery.start_soon(waiting.fill, scoped))
         try:
-            return waiting.wait()
+            return waiting.wait(deadline)
         except BaseException:
-            if not waiting.done.is_set():  # KeyboardInterrupt
+            if not waiting.done.is_set():  # KeyboardInterrupt, or it is too late
                 self._token.run_sync_soon(scope.cancel)
                 waiting.done.wait()
             raise
@@ -229,7 +235,12 @@ class _Background:
         pickle: bool,
     ) -> BlockingSession:
         """Open a session, over a link that is there already if it can be."""
-        session, over = self.run(partial(self._open, hops, name, node, via, service, pickle=pickle))
+        deadline = deadlines.current()
+        if deadline is not None:
+            deadline.check()
+        session, over = self.run(
+            partial(self._open, hops, name, node, via, service, pickle=pickle), deadline=deadline
+        )
         return BlockingSession(session, lambda: self._close(session, over))
 
     def _close(self, session: Session, over: trio.Event) -> None:
@@ -353,8 +364,10 @@ class _Result:
         finally:
             self.done.set()
 
-    def wait(self) -> Any:
-        self.done.wait()
+    def wait(self, deadline: Deadline | None) -> Any:
+        while not self.done.wait(None if deadline is None else deadline.wait):
+            if deadline is not None and deadline.left <= 0:
+                raise TimedOut(f"{deadline.patience} is over, and nothing has come of it: what was begun is undone")
         if self._error is not None:
             error, self._error = self._error, None
             raise error
@@ -376,10 +389,19 @@ def _background() -> _Background:
 # -- serving ------------------------------------------------------------------------------------------------------------
 
 
-def serve(service: type[Service] | Service | str, url: str, *, name: str | None = None, pickle: bool = False) -> None:
+def serve(
+    service: type[Service] | Service | str,
+    url: str,
+    *,
+    name: str | None = None,
+    pickle: bool = False,
+    runs: Runs = "threads",
+) -> None:
     """Serve until interrupted: a Service (a class: one instance for each session), or "classic", to whoever can reach `url`.
 
-    A Service is served under its `service_name`; "classic" is the whole interpreter. Raises ConfigError for a URL that cannot be listened
+    A Service is served under its `service_name`; "classic" is the whole interpreter. `runs` says where its code runs: in "threads", as many
+    at once as there are callers; in the "main" thread of this process, one call after the other; or in the "trio" thread, inline, which is for
+    code that never blocks and gets proxies to be awaited. With "main", call this in the main thread; SIGTERM ends it in order too. Raises ConfigError for a URL that cannot be listened
     on, among them any that other machines can reach (until transport security exists; write a configuration with `insecure = true` if
     you must). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
     """
@@ -388,17 +410,30 @@ def serve(service: type[Service] | Service | str, url: str, *, name: str | None 
         config = Config(
             node=NodeSection(name=name or default_name()),
             listen=(Listen(url=url),),
-            serve=(Serve(service=service, allow=("*",), pickle=pickle),) if isinstance(service, str) else (),
+            serve=(Serve(service=service, allow=("*",), pickle=pickle, runs=runs),) if isinstance(service, str) else (),
         )
     except ValidationError as error:
         raise ConfigError([f"{url}: {explain(problem)}" for problem in error.errors()]) from error
-    services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",), pickle)}
+    services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",), pickle, runs)}
 
-    async def main() -> None:
-        async with open_node(config, services=services) as node:
-            await node.closed.wait()
+    async def main(told: trio.Event) -> None:
+        async with open_node(config, services=services) as node, trio.open_nursery() as ends:
+            for wait_end in (node.closed.wait, told.wait):
+                ends.start_soon(_end_with, wait_end, ends.cancel_scope)
 
-    trio.run(main)
+    if runs != "main":
+        trio.run(main, trio.Event())
+        return
+    heard = main_thread.run(main, [signal.SIGINT, signal.SIGTERM])
+    if heard is signal.SIGINT:
+        raise KeyboardInterrupt
+    if heard is not None:
+        signal.raise_signal(heard)
+
+
+async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel()
 
 
 def _label(service: object) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import trio
 
+from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.proto.values import Payload
 from rpyc_gateway.weak import WeakTable
 
-__all__ = ["Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "thread_number"]
+__all__ = ["Listener", "Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "new_number", "thread_number"]
 
 
 class Outcome:
@@ -62,10 +63,16 @@ class ThreadWaiter:
         """The call that this thread is serving was cancelled: what it waits for is of no use any more."""
         self.inbox.put(Outcome(error=Cancelled(reason)))
 
-    def wait(self) -> Outcome:
-        """Serve callbacks until the outcome is there."""
+    def wait(self, deadline: Deadline | None = None) -> Outcome:
+        """Serve callbacks until the outcome is there. Raises TimedOut at `deadline`, or when the callback that ran then has ended."""
         while True:
-            item = self.inbox.get()
+            try:
+                item = self.inbox.get(timeout=None if deadline is None else deadline.wait)
+            except Empty:
+                assert deadline is not None
+                if deadline.left > 0:
+                    continue  # longer than a thread can wait at once
+                raise deadline.missed() from None
             if type(item) is Outcome:
                 return item
             item()  # type: ignore[operator]
@@ -119,6 +126,11 @@ class Listener(Protocol):
 
 
 _numbers = itertools.count(1)
+
+
+def new_number() -> int:
+    """An affinity that no thread of this process has."""
+    return next(_numbers)
 
 
 class _ThreadLife:

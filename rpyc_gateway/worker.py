@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 
 __all__ = ["Workers", "workers"]
@@ -23,6 +24,14 @@ class _Worker(threading.Thread):
         super().__init__(name=f"rpyc-gateway worker {number}", daemon=True)
         self.inbox: SimpleQueue[Task | None] = SimpleQueue()
         self._on_idle = on_idle
+
+    def take_back(self) -> list[Task]:
+        """What it was given and has not begun."""
+        tasks: list[Task] = []
+        with suppress(Empty):
+            while (task := self.inbox.get_nowait()) is not None:
+                tasks.append(task)
+        return tasks
 
     def run(self) -> None:
         while True:
@@ -78,6 +87,22 @@ class Workers:
             worker = self._bound.pop(key, None)
             if worker is not None:
                 worker.inbox.put(None)
+
+    def detach(self, key: Hashable) -> None:
+        """The thread that belongs to `key` may be stuck: it ends after its task, and what it was given after that is for a new one."""
+        with self._lock:
+            stuck = self._bound.pop(key, None)
+            if stuck is None:
+                return
+            tasks = stuck.take_back()
+        try:
+            while tasks:
+                self.submit_to(key, tasks[0])
+                del tasks[0]
+        except RuntimeError:  # no thread can be started: better late than never
+            for task in tasks:
+                stuck.inbox.put(task)
+        stuck.inbox.put(None)
 
     def statistics(self) -> tuple[int, int]:
         """(threads idle in the pool, threads bound to callers)."""

@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 def run(ctx: click.Context, config: str | None) -> None:
     """Run a gateway in the foreground.
 
-    SIGTERM, SIGHUP and Ctrl-C end it orderly, with exit code 0; a second one at once. Under nohup it stays when the terminal goes.
+    SIGTERM, SIGHUP and Ctrl-C end it orderly, with exit code 0; a second one at once. Under nohup it stays when the terminal goes. Code
+    that is served in the main thread (`runs = "main"`) hears of it as KeyboardInterrupt.
     """
     from rpyc_gateway.config import Config
 
@@ -50,20 +51,29 @@ def run_node(config: Config, wait_end: Callable[[Node], Awaitable[None]]) -> Non
     import trio
 
     from rpyc_gateway.gateway import open_node
+    from rpyc_gateway.places import main_thread
+
+    async def run_until(told: trio.Event) -> None:
+        async with open_node(config) as node:
+            async with trio.open_nursery() as ends:
+                for end in (told.wait, partial(wait_end, node)):
+                    ends.start_soon(_end_with, end, ends.cancel_scope)
+            log.info("%s ends", node.name)
 
     async def main() -> None:
         told = trio.Event()
         async with trio.open_nursery() as nursery:
             await nursery.start(_hear_signals, told)
-            async with open_node(config) as node:
-                async with trio.open_nursery() as ends:
-                    for end in (told.wait, partial(wait_end, node)):
-                        ends.start_soon(_end_with, end, ends.cancel_scope)
-                log.info("%s ends", node.name)
+            await run_until(told)
             nursery.cancel_scope.cancel()
 
     put_own_scripts_first()
-    trio.run(main)
+    if all(serve.runs != "main" for serve in config.serve):
+        trio.run(main)
+        return
+    for number in _numbers():  # the second one ends it at once
+        signal.signal(number, signal.SIG_DFL)
+    main_thread.run(run_until, _numbers())
 
 
 async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
@@ -75,9 +85,7 @@ async def _hear_signals(told: trio.Event, *, task_status: trio.TaskStatus[None])
     """The first SIGTERM, SIGHUP or Ctrl-C sets `told`; the next one has its usual effect, at once."""
     import trio
 
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it to be nothing
-        numbers.append(signal.SIGHUP)
+    numbers = _numbers()
     with trio.open_signal_receiver(*numbers) as signals:
         task_status.started()
         async for heard in signals:
@@ -86,6 +94,16 @@ async def _hear_signals(told: trio.Event, *, task_status: trio.TaskStatus[None])
     for number in numbers:
         signal.signal(number, signal.SIG_DFL)
     told.set()
+
+
+def _numbers() -> list[signal.Signals]:
+    """The signals that end it."""
+    hangup = signal.getsignal(signal.SIGHUP)
+    return [
+        signal.SIGINT,
+        signal.SIGTERM,
+        *([signal.SIGHUP] if hangup is not signal.SIG_IGN else []),
+    ]  # as nohup wants it
 
 
 async def _for_ever(_node: Node) -> None:
