@@ -138,9 +138,10 @@ def test_calls_of_one_thread_run_in_one_far_thread_and_those_of_others_in_parall
 
 def test_an_idle_client_answers_callbacks(conn: gw.BlockingSession) -> None:
     called = threading.Event()
-    conn.execute("def later(f): __import__('threading').Timer(0, f).start()")
+    conn.execute("timers = []\ndef later(f): timers.append(__import__('threading').Timer(0, f)); timers[0].start()")
     conn.namespace["later"](called.set)
     assert called.wait(10)
+    conn.eval("timers[0].join()")  # it has heard our answer before we leave
 
 
 def test_callbacks_run_on_the_stack_of_the_thread_that_waits_for_them(conn: gw.BlockingSession) -> None:
