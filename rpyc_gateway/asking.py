@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -39,7 +38,6 @@ class Asking:
         self._references = references
         references.ask_by(self)
         self._threads = threads
-        self._trio_thread = threading.get_ident()
         self._waiters: dict[int, Waiter] = {}
         self._by_cause: dict[int, list[ThreadWaiter]] = {}
         self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
@@ -47,7 +45,7 @@ class Asking:
         self.peer_vat = b""
 
     def ask(self, number: int, steps: Sequence[Step]) -> Any:
-        """Run a program on the peer's object `number` and wait in this thread (never the trio thread) for its value.
+        """Run a program on the peer's object `number` and wait in this thread (never one that runs trio) for its value.
 
         Callbacks of the same chain of calls run in this thread meanwhile. Raises what the program raises, or a GatewayError: TimedOut
         at the end of the time that `timeout` or the caller of what is served here has given. Then, and on a KeyboardInterrupt, the call is
@@ -85,7 +83,7 @@ class Asking:
     def _enter(self) -> ServedCall | None:
         """Check that this thread may wait for the peer; the call that it is serving, if any."""
         check_room()
-        if threading.get_ident() == self._trio_thread:
+        if trio.lowlevel.in_trio_run():
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
         self._desk.check_process()
         if self._desk.stepping:

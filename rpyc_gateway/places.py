@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any, Literal
 
@@ -15,6 +15,9 @@ __all__ = ["MainThread", "Runs", "main_thread"]
 
 Runs = Literal["threads", "main", "trio"]
 """`threads`: as many at once as there are callers. `main`: one after the other, in the main thread. `trio`: inline, must never block."""
+
+LOOK_UP = 1.0
+"""Seconds until the main thread looks up from its inbox: a signal that another thread was given by the system does not wake it."""
 
 Task = Callable[[], object]
 Main = Callable[[trio.Event], Awaitable[object]]
@@ -78,7 +81,10 @@ class MainThread:
 
     def _serve(self) -> None:
         while True:
-            task = self._inbox.get()
+            try:
+                task = self._inbox.get(timeout=LOOK_UP)
+            except Empty:
+                continue
             if task is None:
                 return
             self._busy = True
