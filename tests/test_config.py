@@ -89,6 +89,10 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
             "2:10: relay.allow[0]: 'root' is not an identity: write '*' (anyone), 'parent' or 'uid:N'",
         ),
         ("[[serve]]\nservice = 'shell'", "2:1: serve[0].service: unknown service 'shell' (known: classic, dial, node)"),
+        (
+            "[[serve]]\nservice = 'classic'\nruns = 'inline'",
+            "3:1: serve[0].runs: must be 'threads', 'main' or 'trio', not 'inline'",
+        ),
         ("[[listen]]\ninsecure = true", "1:3: listen[0].url: is required"),
         (
             "[[listen]]\nurl = 'unix:///x'\ninsecure = 'yes'",

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import rpyc_gateway as gw
 from rpyc_gateway.cli import main
 from rpyc_gateway.cli.run import put_own_scripts_first
 
@@ -115,3 +116,15 @@ def test_children_find_this_installation_first(monkeypatch: pytest.MonkeyPatch) 
     put_own_scripts_first()
     put_own_scripts_first()
     assert os.environ["PATH"].split(os.pathsep) == [scripts, "/bin"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_gives_its_main_thread_to_a_service_that_wants_it(number: signal.Signals, tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/s"
+    served = "[[serve]]\nservice = 'classic'\nallow = ['*']\nruns = 'main'"
+    with gateway(f"[[listen]]\nurl = '{url}'\n{served}", tmp_path) as process:
+        with gw.connect(url) as conn:
+            assert conn.modules.threading.current_thread().name == "MainThread"
+        process.send_signal(number)
+        assert process.wait(10) == 0
+        assert not (tmp_path / "s").exists()
