@@ -56,7 +56,7 @@ def test_what_was_dropped_has_died_before_the_next_request_is_answered(conn: gw.
         assert count() == 0
 
 
-def test_it_has_died_also_where_a_sweep_came_between(conn: gw.BlockingSession) -> None:
+def test_it_has_died_also_where_a_sweep_came_between(house: House, conn: gw.BlockingSession) -> None:
     # The finalizer waits until the next request has arrived: that one must wait for it, not answer past it.
     conn.execute(
         "arrived = threading.Event()\nseen = []\n"
@@ -66,8 +66,8 @@ def test_it_has_died_also_where_a_sweep_came_between(conn: gw.BlockingSession) -
     del slow
     session = conn._session
     session._token.run_sync_soon(session._flush)  # RELEASE by itself, as an idle session sends it
-    while not conn.eval("len(seen)"):
-        pass
+    (far,) = house.sessions()
+    house.until(lambda: far._service.namespace["seen"])
     assert conn.eval("tuple(seen)") == ("begun", "died")
 
 
