@@ -25,8 +25,8 @@ from rpyc_gateway.worker import workers
 
 __all__ = ["Answering"]
 
-AFFINITIES = 256
-"""Threads kept for calling threads of one peer."""
+AFFINITIES = 1024
+"""Threads kept for calling threads of one peer: as many as can wait for an answer at once."""
 
 RUNNING = 2048
 """Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
@@ -111,7 +111,7 @@ class Answering:
     def _has_thread_for(self, called: Called) -> bool:
         if not called.affinity or called.affinity in self._affinities or self._where(called) != "threads":
             return True
-        return len(self._affinities) < AFFINITIES
+        return len(self._affinities) < AFFINITIES or self.asking.waiting_for(called.cause) is not None
 
     def _refuse(self, called: Called, why: str) -> None:
         self._served.pop(called.question, None)
@@ -127,7 +127,7 @@ class Answering:
         call = self._served.pop(question, None)
         if call is not None:
             call.cancel()
-            if call.bound:
+            if call.bound and call.begun:
                 # Its thread may be stuck for long: the next call of that caller gets a fresh one.
                 workers.detach((id(self), call.affinity))
         self.reject(question, Cancelled("the call was cancelled"))
@@ -136,6 +136,9 @@ class Answering:
         """A calling thread of the peer is gone, and the thread that served it may go."""
         self._affinities.discard(affinity)
         workers.release((id(self), affinity))
+        for call in list(self._running):  # an `async def` that is still awaited goes on in any thread
+            if call.affinity == affinity:
+                call.affinity = 0
 
     def discard(self, values: list[object]) -> None:
         """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""

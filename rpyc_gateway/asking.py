@@ -158,6 +158,10 @@ class Asking:
         waiter = TaskWaiter()
         end = trio.current_effective_deadline()
         left = end - trio.current_time()
+        given = deadlines.current()
+        if given is not None:  # that of a thread which had this run in the trio thread
+            given.check()
+            left = min(left, given.left)
         deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), deadlines.LONGEST))
         if self._desk.rpc.room <= 0:
             await self._wait_room()
@@ -266,7 +270,10 @@ class Asking:
                 self._abandon(question, waiter)
         for item in waiter.leftovers():
             if type(item) is not Outcome:
-                workers.submit(item)  # type: ignore[arg-type]
+                try:
+                    workers.submit(item)  # type: ignore[arg-type]
+                except RuntimeError:  # no thread can be started: it was for this one anyway
+                    item()  # type: ignore[operator]
                 continue
             payload = item.payload or item.raised
             if payload is not None:

@@ -119,6 +119,11 @@ class ServedCall:
             call = call.outer
         return False
 
+    @property
+    def begun(self) -> bool:
+        """Whether it has got its thread. Cancelled before, it leaves that at once."""
+        return self._called is None
+
     def check(self) -> None:
         """Raise Cancelled if this call, or one it is nested in, was cancelled."""
         if self.pointless:

@@ -203,8 +203,17 @@ class _Background:
             self._ready.set()
             await trio.sleep_forever()
 
-    def run(self, function: Callable[..., Any], *args: object, deadline: Deadline | None = None) -> Any:
-        """Run an async function in the thread, and wait, no longer than to `deadline`. Interrupted or late, it is cancelled before this returns."""
+    def run(
+        self,
+        function: Callable[..., Any],
+        *args: object,
+        deadline: Deadline | None = None,
+        undo: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Run an async function in the thread, and wait, no longer than to `deadline`.
+
+        Interrupted or late, it is cancelled before this returns; what it came to all the same is given to `undo`.
+        """
         if threading.current_thread() is self._thread:
             raise RuntimeError("a blocking call in the thread that runs trio")
         scope = trio.CancelScope()
@@ -222,6 +231,8 @@ class _Background:
             if not waiting.done.is_set():  # KeyboardInterrupt, or it is too late
                 self._token.run_sync_soon(scope.cancel)
                 waiting.done.wait()
+            if undo is not None and waiting.value is not None:
+                undo(waiting.value)
             raise
 
     def connect(
@@ -239,7 +250,9 @@ class _Background:
         if deadline is not None:
             deadline.check()
         session, over = self.run(
-            partial(self._open, hops, name, node, via, service, pickle=pickle), deadline=deadline
+            partial(self._open, hops, name, node, via, service, pickle=pickle),
+            deadline=deadline,
+            undo=lambda opened: self._close(*opened),
         )
         return BlockingSession(session, lambda: self._close(session, over))
 
@@ -350,12 +363,12 @@ class _Result:
 
     def __init__(self) -> None:
         self.done = threading.Event()
-        self._value: Any = None
+        self.value: Any = None
         self._error: BaseException | None = None
 
     async def fill(self, function: Callable[[], Any]) -> None:
         try:
-            self._value = await function()
+            self.value = await function()
         except trio.Cancelled:
             self._error = SessionClosed("the background thread is ending")
             raise
@@ -371,7 +384,7 @@ class _Result:
         if self._error is not None:
             error, self._error = self._error, None
             raise error
-        return self._value
+        return self.value
 
 
 _lock = threading.Lock()

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway import answering
+from rpyc_gateway import affinity, answering
 from tests.blocking_house import House, open_blocking_lab
 from tests.house import HOPS, open_house, open_lab, wait_until
 
@@ -235,11 +235,12 @@ async def test_a_block_is_about_one_session() -> None:
 
 
 async def test_a_cancelled_call_of_a_block_costs_its_thread_and_not_those_behind_it() -> None:
-    async with open_lab() as lab:
+    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as lab:
         await lab.execute(
             "import threading\nstuck = threading.Event()\nbegun = threading.Event()\n"
             "def wait():\n begun.set()\n stuck.wait()\n"
         )
+        ((far, _),) = nodes[1]._serving._sessions.values()
         async with gw.thread(lab):
             own = await lab.modules.threading.get_ident()
             behind: list[int] = []
@@ -251,12 +252,59 @@ async def test_a_cancelled_call_of_a_block_costs_its_thread_and_not_those_behind
                 with trio.CancelScope() as scope:
                     async with trio.open_nursery() as stuck:
                         stuck.start_soon(_await, lab.namespace["wait"]())
-                        await wait_until(lambda: lab.statistics().asked == 1)
+                        await wait_until(far._service.namespace["begun"].is_set)
                         nursery.start_soon(queue_up)  # behind a call that does not end
-                        await wait_until(lambda: lab.statistics().asked == 2)
+                        await wait_until(lambda: far.statistics().running == 2)
                         scope.cancel()
             assert behind != [own]
         await lab.eval("stuck.set()")
+
+
+async def test_a_cancelled_call_that_only_queued_leaves_its_thread_to_its_block() -> None:
+    async with open_lab() as lab:
+        await lab.execute("import threading\nfree = threading.Event()")
+        async with gw.thread(lab), trio.open_nursery() as nursery:
+            own = await lab.modules.threading.get_ident()
+            nursery.start_soon(_await, lab.eval("free.wait()"))
+            await wait_until(lambda: lab.statistics().asked == 1)
+            with trio.move_on_after(0.05) as patience:
+                await lab.modules.threading.get_ident()
+            assert patience.cancelled_caught
+            nursery.start_soon(_set_free, lab)
+            assert await lab.modules.threading.get_ident() == own
+
+
+async def _set_free(lab: Any) -> None:
+    block = affinity._blocks.set(None)  # as a task from outside of the block
+    await lab.eval("free.set()")
+    affinity._blocks.reset(block)
+
+
+async def test_a_task_that_outlives_its_block_keeps_no_thread_of_it() -> None:
+    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as lab, trio.open_nursery() as nursery:
+        await lab.execute("import trio\ngate = trio.Event()\nasync def nap(): await gate.wait()")
+        ((far, _),) = nodes[1]._serving._sessions.values()
+        async with gw.thread(lab):
+            nursery.start_soon(_await, lab.namespace["nap"]())
+            await wait_until(lambda: far.statistics().running == 1 and far.statistics().threads == 1)
+            await wait_until(lambda: far._service.namespace["gate"].statistics().tasks_waiting)
+        await wait_until(lambda: far.statistics().threads == 0)
+        far._service.namespace["gate"].set()
+        await wait_until(lambda: lab.statistics().asked == 0)
+        assert far.statistics().threads == 0
+
+
+def test_a_callback_needs_no_thread_where_one_waits_for_it(
+    conn: gw.BlockingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "AFFINITIES", 0)
+    with pytest.raises(gw.LimitExceeded, match="0 threads"):
+        conn.ping()
+    monkeypatch.setattr(answering, "AFFINITIES", 1)
+    assert (
+        conn.eval("lambda f: f()")(lambda: conn.ping("through the thread that waits"))
+        == "through the thread that waits"
+    )
 
 
 async def _await(expression: Any) -> None:

@@ -13,8 +13,10 @@ from rpyc_gateway.answering import AFFINITIES
 from rpyc_gateway.held import held_by
 from rpyc_gateway.program import Face, write_steps
 from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.serving import Offer
+from rpyc_gateway.session import Session
 from rpyc_gateway.waiters import TaskWaiter
-from tests.house import open_lab
+from tests.house import Greeter, open_house, open_lab, wait_until
 
 
 async def test_a_callback_runs_here_in_a_thread_or_as_a_task() -> None:
@@ -77,6 +79,31 @@ async def test_what_cannot_be_sent_fails_its_call_only() -> None:
             await (await lab.eval("lambda f: f()"))(fail)
         assert isinstance(caught.value.args[0], Unprintable)
         assert await lab.ping("alive") == "alive"
+
+
+async def test_a_call_that_comes_before_its_session_has_begun_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    begin = trio.Event()
+    run = Session.run
+
+    async def run_late(self: Session, **options: Any) -> None:
+        if not self._opener:
+            await begin.wait()  # the circuit is open, and what comes on it is served
+        await run(self, **options)
+
+    monkeypatch.setattr(Session, "run", run_late)
+    async with open_house("hq", "lab", services={"greeter": Offer(Greeter, ("*",))}) as nodes:
+        async with nodes[0].session("lab", service="greeter") as session, trio.open_nursery() as nursery:
+            greetings: list[str] = []
+
+            async def greet() -> None:
+                greetings.append(await session.root.hello("hq"))
+
+            nursery.start_soon(greet)
+            await wait_until(lambda: nodes[1]._serving._sessions)
+            ((far, _),) = nodes[1]._serving._sessions.values()
+            await wait_until(lambda: far._answering._early)
+            begin.set()
+        assert greetings == ["hello hq"]
 
 
 async def test_the_threads_kept_for_callers_are_bounded() -> None:

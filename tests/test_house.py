@@ -38,9 +38,10 @@ TESTED_ELSEWHERE = {
 
 
 PUBLIC = """
-    connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback
+    connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback timeout
+    thread
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
-    NoCodec obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled RemoteError
+    NoCodec obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -75,40 +75,6 @@ def _is_idle(conn: gw.BlockingSession, house: House) -> None:
     assert near.statistics()[:2] == (0, 0)
     assert near._asking._waiters == far._asking._waiters == {}
     assert near._asking._by_cause == far._asking._by_cause == {}
-
-
-def test_a_stack_that_is_nearly_full_costs_the_call_and_never_the_session() -> None:
-    with open_blocking_lab() as house, house.connect() as conn:
-        call = conn.eval("lambda f, *args: f(*args)")
-        for operation in (
-            lambda: conn.ping(1),
-            lambda: call(lambda: 1),
-            lambda: call(lambda *a: 1, ((((1,),),),), [1]),
-        ):
-            outcomes = [_with_room(room, operation) for room in range(200)]
-            assert outcomes[0] is RecursionError
-            assert outcomes[-1] == 1
-            assert set(outcomes) == {RecursionError, 1}
-        _is_idle(conn, house)
-
-
-def _with_room(room: int, operation: Callable[[], Any]) -> Any:
-    """What an operation comes to where so many calls fit on the stack."""
-    try:
-        return _sink(_depth_left() - room, operation)
-    except RecursionError:
-        return RecursionError
-
-
-def _sink(calls: int, operation: Callable[[], Any]) -> Any:
-    return operation() if calls <= 0 else _sink(calls - 1, operation)
-
-
-def _depth_left(calls: int = 0) -> int:
-    try:
-        return _depth_left(calls + 1)
-    except RecursionError:
-        return calls
 
 
 @pytest.mark.parametrize("hops", [1, 3])

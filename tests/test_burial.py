@@ -1,0 +1,79 @@
+"""What a peer gave back dies once, and whoever must know that it has can wait for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from rpyc_gateway.burial import Burial
+
+
+class Mourned:
+    def __init__(self, at_death: Callable[[], object]) -> None:
+        self.at_death = at_death
+
+    def __del__(self) -> None:
+        self.at_death()
+
+
+def test_whoever_comes_first_lets_them_die() -> None:
+    deaths: list[int] = []
+    burial = Burial([Mourned(lambda: deaths.append(threading.get_ident())) for _ in range(3)])
+    assert not burial.over
+    assert deaths == []
+    burial.finish()
+    burial.finish()
+    assert deaths == [threading.get_ident()] * 3
+    assert burial.over
+
+
+def test_whoever_comes_meanwhile_waits_until_they_have() -> None:
+    begun, go_on, told = threading.Event(), threading.Event(), []
+
+    def die() -> None:
+        begun.set()
+        go_on.wait()
+        told.append("died")
+
+    burial = Burial([Mourned(die)])
+    first = threading.Thread(target=burial.finish)
+    first.start()
+    begun.wait()
+    assert not burial.over
+
+    def come_second() -> None:
+        burial.finish(patience=30)
+        told.append("waited")
+
+    second = threading.Thread(target=come_second)
+    second.start()
+    go_on.set()
+    second.join()
+    assert told == ["died", "waited"]
+    first.join()
+    assert burial.over
+
+
+def test_nobody_waits_twice_for_a_finalizer_that_hangs() -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    burial = Burial([Mourned(lambda: (begun.set(), go_on.wait()))])
+    first = threading.Thread(target=burial.finish)
+    first.start()
+    begun.wait()
+    burial.finish(patience=0.01)
+    assert burial.over  # as far as others are concerned
+    burial.finish(patience=threading.TIMEOUT_MAX)
+    go_on.set()
+    first.join()
+
+
+def test_a_finalizer_may_come_here_again() -> None:
+    deaths: list[str] = []
+
+    def die() -> None:
+        burial.finish(patience=threading.TIMEOUT_MAX)  # a callback that runs on its stack
+        deaths.append("died")
+
+    burial = Burial([Mourned(die)])
+    burial.finish()
+    assert deaths == ["died"]
