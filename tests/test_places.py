@@ -163,7 +163,7 @@ async def test_a_program_that_runs_trio_in_its_main_thread_cannot_have_it() -> N
         async with gw.open_node(Config(serve=(Serve(service="classic", allow=("*",), runs="main"),))):
             pass
     with pytest.raises(gw.ConfigError, match="service 'lamp': runs: must be one of 'threads', 'main', 'trio', not 'x'"):
-        async with gw.open_node(Config(), services={"lamp": Offer(gw.Service, ("*",), "x")}):  # type: ignore[arg-type]
+        async with gw.open_node(Config(), services={"lamp": Offer(gw.Service, ("*",), runs="x")}):  # type: ignore[arg-type]
             pass
 
 
@@ -256,7 +256,7 @@ class Inline(gw.Service):
 
 async def test_the_trio_thread_runs_code_inline_and_gives_it_proxies_to_be_awaited() -> None:
     inline = Inline()
-    async with open_house("hq", "lab", services={"inline": Offer(lambda: inline, ("*",), "trio")}) as nodes:
+    async with open_house("hq", "lab", services={"inline": Offer(lambda: inline, ("*",), runs="trio")}) as nodes:
         async with nodes[0].session("lab", service="inline") as lab:
             assert await lab.root.where() == threading.get_ident()
             assert await lab.root.where_async() == threading.get_ident()
@@ -280,7 +280,7 @@ async def test_the_trio_thread_runs_code_inline_and_gives_it_proxies_to_be_await
 
 async def test_in_the_trio_thread_cancelling_and_deadlines_are_those_of_tasks() -> None:
     inline = Inline()
-    async with open_house("hq", "lab", services={"inline": Offer(lambda: inline, ("*",), "trio")}) as nodes:
+    async with open_house("hq", "lab", services={"inline": Offer(lambda: inline, ("*",), runs="trio")}) as nodes:
         async with nodes[0].session("lab", service="inline") as lab:
             await lab.ping()
             ((far, _),) = nodes[1]._serving._sessions.values()
@@ -305,7 +305,7 @@ async def test_in_the_trio_thread_cancelling_and_deadlines_are_those_of_tasks() 
 async def test_a_blocking_proxy_is_refused_in_the_trio_thread_and_what_is_passed_on_is_not() -> None:
     inline = Inline()
     with open_blocking_lab() as house:
-        async with open_house("hq", "middle", services={"inline": Offer(lambda: inline, ("*",), "trio")}) as nodes:
+        async with open_house("hq", "middle", services={"inline": Offer(lambda: inline, ("*",), runs="trio")}) as nodes:
             async with nodes[0].session("middle", service="inline") as middle:
                 conn = await trio.to_thread.run_sync(house.connect)
                 inline.forward = await trio.to_thread.run_sync(lambda: conn.modules.os.getpid)
