@@ -151,8 +151,11 @@ class ServedCall:
         try:
             coroutine = context.run(program.send, result) if error is None else context.run(program.throw, error)
         except StopIteration as stop:
-            self._leave()
-            self.host.answer(self, stop.value)
+            try:
+                # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
+                context.run(self.host.answer, self, stop.value)
+            finally:
+                self._leave()
             _pass_on_interrupt(stop.value)
             return
         self._leave()

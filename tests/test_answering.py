@@ -16,6 +16,7 @@ from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
 from rpyc_gateway.waiters import TaskWaiter
+from tests.counting import Counted, told
 from tests.house import Greeter, open_house, open_lab, wait_until
 
 
@@ -127,3 +128,20 @@ async def test_the_threads_kept_for_callers_are_bounded() -> None:
         with lab.step():
             lab.rpc.end(1)
         assert await ask(AFFINITIES + 1) == 1
+
+
+async def test_what_a_callback_raised_may_have_to_be_shown_by_the_peer() -> None:
+    """The far thread waits for the callback; to show its object it must be asked as a part of that call."""
+
+    def story(lab: Counted) -> None:
+        thing = lab.root.eval(
+            "type('Thing', (), {'__repr__': lambda self: 'the thing', '__str__': lambda self: 'a thing'})()"
+        )
+
+        def fail() -> None:
+            raise LookupError(thing)
+
+        with pytest.raises(LookupError, match="a thing"):
+            lab.root.eval("lambda f: f()")(fail)
+
+    await told(1, story)

@@ -225,6 +225,6 @@ async def test_an_answer_does_not_change_while_it_is_sent() -> None:
         await lab.ping()
         far = next(iter(nodes[1]._serving._sessions.values()))[0]
         frame = np.zeros(100_000)
-        draft, _ = far._answering._outcome_draft(Done(frame))
+        draft, _ = far._answering._outcome_draft(Done(frame), 0)
         frame[:] = 1  # served code goes on with its buffer
         assert not np.frombuffer(draft.bodies[0]).any()
