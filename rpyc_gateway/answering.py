@@ -244,6 +244,8 @@ class Answering:
             self.asking.send_readings()
             self._served.pop(call.question, None)
             self._send(call.question, draft, step)
+        # An exception that may come home is in there, and its traceback keeps this frame: without this the two would keep each other.
+        del draft
 
     def _send(self, question: int, draft: Draft, step: int | None) -> None:
         try:
