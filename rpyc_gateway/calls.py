@@ -297,6 +297,7 @@ async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, B
 
 def _pass_on_interrupt(outcome: Outcome) -> None:
     """Ctrl-C met a callback on the main thread's stack: the peer was told, and whoever waits below it must hear of it too."""
-    interrupted = type(outcome) is RaisedAt and isinstance(outcome.error, KeyboardInterrupt)
+    # Not isinstance: it asks for a `__class__`, and what that raises would end this thread.
+    interrupted = type(outcome) is RaisedAt and issubclass(type(outcome.error), KeyboardInterrupt)
     if interrupted and threading.current_thread() is threading.main_thread():
         raise outcome.error  # type: ignore[union-attr]

@@ -440,6 +440,18 @@ async def test_what_a_callback_raises_passes_through_the_far_side_and_is_itself_
     await told(story, hops, setup)
 
 
+async def test_what_led_to_an_exception_of_ours_comes_home_too() -> None:
+    def story(lab: Any) -> None:
+        mine = ValueError("mine")
+        mine.__cause__ = cause = KeyError("the cause")
+        with pytest.raises(KeyError) as info:
+            lab.eval("fail_with_cause")(mine)
+        assert info.value is cause
+        cause.__traceback__ = None
+
+    await told(story, setup="def fail_with_cause(e): raise e.__cause__\n")
+
+
 async def test_system_exit_of_ours_does_not_come_home_as_itself() -> None:
     def story(lab: Any) -> None:
         def leave() -> None:
@@ -635,9 +647,16 @@ async def test_in_trio_code_a_class_catches_and_has_its_attributes_awaited() -> 
 # -- what refuses, and what has no end ----------------------------------------------------------------------------------
 
 
+ODD = (
+    "Odd(1)", "Cyclic()", "Long()", "Loop()", "Slotted(3)", "Deep()", "Wide()", "Closed()", "OfMeta()", "Keyed(key=1)",
+    "ExceptionGroup('odd', [Odd(1), Closed(), OfMeta()])", "ValueError(object(), [], {}, open)", "OSError([])",
+    "UnicodeDecodeError('utf-8', bytearray(b'x'), 0, 1, 'bad')",
+)  # fmt: skip
+
+
 async def test_odd_exceptions_cost_their_call_at_most() -> None:
     def story(lab: Any) -> None:
-        for text in ("Odd(1)", "Cyclic()", "Long()", "Loop()", "Slotted(3)", "Deep()", "Wide()"):
+        for text in ODD:
             error = lab.eval(text)
             assert isinstance(error, Exception), text
             assert isinstance(raised(lab.eval("fail"), lab.eval(f"lambda *_: {text}")), Exception), text
@@ -656,6 +675,16 @@ async def test_odd_exceptions_cost_their_call_at_most() -> None:
     class Slotted(Exception):
         __slots__ = ("slot", "empty")
         def __init__(self, slot): self.slot = slot
+    class Closed(Exception):
+        args = property(lambda self: exit())
+        __traceback__ = __cause__ = __class__ = __dict__ = args
+        def __reduce__(self): raise SystemExit("no")
+    class Meta(type):
+        def __getattribute__(cls, name): raise SystemExit(name)
+    class OfMeta(Exception, metaclass=Meta): pass
+    class Keyed(Exception):
+        def __new__(cls, *, key): return super().__new__(cls)
+        def __init__(self, *, key): self.key = key
     def Cyclic():
         e = ValueError(); e.args = (e, [e]); e.me = e
         return e
@@ -675,6 +704,35 @@ async def test_odd_exceptions_cost_their_call_at_most() -> None:
     def Wide(): return ValueError("x" * 3_000_000, b"y" * 3_000_000)
     """
     await told(story, setup=setup)
+
+
+class Careful(Exception):
+    """Known on both sides of a test, and knows when its code runs for anything but itself."""
+
+    ran: list[str] = []  # noqa: RUF012
+
+    def __init_subclass__(cls) -> None:
+        Careful.ran.append("init_subclass")
+
+    def __getattr__(self, name: str) -> object:
+        if type(self) is not Careful:
+            Careful.ran.append(name)
+        raise AttributeError(name)
+
+    def __str__(self) -> str:
+        if type(self) is not Careful:
+            Careful.ran.append("str")
+        return "careful"
+
+
+async def test_no_code_of_a_local_class_runs_for_the_proxy_of_its_like() -> None:
+    def story(lab: Any) -> None:
+        Careful.ran.clear()
+        look = lab.eval("lambda e, c: (str(e), repr(e), hasattr(e, 'nothing'), isinstance(e, c), e.args)")
+        assert look(Careful(1), Careful) == ("careful", "Careful(1)", False, True, (1,))
+        assert Careful.ran == []
+
+    await told(story)
 
 
 class Vault(Service):
