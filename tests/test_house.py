@@ -22,7 +22,6 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/exception_proxy.py": "tests/test_exceptions.py",
-    "rpyc_gateway/raisable.py": "tests/test_exceptions.py",
     "rpyc_gateway/proto/rebuilt.py": "tests/proto/test_raised.py",
     "rpyc_gateway/version.py": "tests/cli/test_main.py",
     "rpyc_gateway/proto/__init__.py": "nothing in it",
