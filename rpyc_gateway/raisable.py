@@ -13,7 +13,7 @@ from rpyc_gateway.exception_proxy import exception_proxy
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft
-from rpyc_gateway.proto.kinds import Kinds, StandIn, is_stand_in
+from rpyc_gateway.proto.kinds import Kinds, StandIn, is_stand_in, passes_for
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.raised import (
     Parts,
@@ -77,6 +77,7 @@ class Raisables:
         return Described(draft, write)
 
     def _class_reference(self, kind: type[BaseException]) -> object:
+        kind = passes_for(kind)
         if type(kind) is StandIn:
             original: Any = StandIn.original(kind, id(self.caller))  # type: ignore[arg-type]
             if original is not None:

@@ -134,6 +134,8 @@ async def test_an_exception_that_is_a_value_can_be_raised_and_is_its_original_al
         assert error == lab.eval("kept[0]")
         assert {error: 1}[lab.eval("kept[0]")] == 1
         assert error != lab.eval("Broken(8)")
+        assert lab.eval("lambda c: c is Broken")(type(error))
+        assert lab.eval("lambda c: c is KeyError")(type(lab.eval("KeyError(1)")))
 
     await told(story, hops)
 

@@ -22,6 +22,7 @@ __all__ = [
     "is_made",
     "is_stand_in",
     "original_kind",
+    "passes_for",
     "printable",
 ]
 
@@ -252,8 +253,13 @@ def _said(self: BaseException) -> str:
 
 def original_kind(error: BaseException) -> type[BaseException]:
     """The class of an exception; of a proxy that is one, the class it passes for."""
-    kind: type[BaseException] = members(type(error)).get(KIND, type(error))  # type: ignore[assignment]
-    return kind
+    return passes_for(type(error))
+
+
+def passes_for(kind: type[BaseException]) -> type[BaseException]:
+    """The class that the proxies of a class pass for; any other class is itself."""
+    passed: type[BaseException] = members(kind).get(KIND, kind)  # type: ignore[assignment]
+    return passed
 
 
 def is_made(kind: type) -> bool:
