@@ -155,6 +155,23 @@ def test_an_abandoned_call_costs_its_thread_and_not_the_next_call(house: House, 
     house.until(lambda: far.statistics()[4:] == (0, 0, 1))
 
 
+def test_calls_that_are_stuck_are_capped(
+    house: House, conn: gw.BlockingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "RUNNING", 3)
+    (far,) = house.sessions()
+    conn.execute("import threading\nstuck = threading.Event()")
+    for _ in range(3):
+        with pytest.raises(TimeoutError), gw.timeout(0.25):
+            conn.eval("stuck.wait()")
+    house.until(lambda: far.statistics().abandoned == 3)
+    with pytest.raises(gw.LimitExceeded, match="3 calls run here already, those counted whose callers have left"):
+        conn.ping()
+    far._service.namespace["stuck"].set()
+    house.until(lambda: far.statistics().running == 0)
+    assert conn.ping("served again") == "served again"
+
+
 def test_threads_past_the_bound_are_refused_and_never_moved(
     conn: gw.BlockingSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
