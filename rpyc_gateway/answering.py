@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+import math
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -21,6 +23,7 @@ from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Payload, Reader
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
+from rpyc_gateway.stays import abandon
 from rpyc_gateway.worker import workers
 
 __all__ = ["Answering"]
@@ -142,6 +145,7 @@ class Answering:
 
     def discard(self, values: list[object]) -> None:
         """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""
+        abandon(values)
         self._garbage += values
 
     def sweep(self) -> None:
@@ -236,6 +240,21 @@ class Answering:
         """The code of a call has ended, and nobody waits for what it came to."""
         self._running.discard(call)
 
+    def close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """Close an async generator that nobody holds any more: in a task of the session, or of nobody if that is over. From any thread."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._close_generator, generator)
+
+    def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        try:
+            if self._nursery is not None:
+                self._nursery.start_soon(_close, generator, trio.CancelScope())
+                return
+        except RuntimeError:
+            pass  # its last task has just ended
+        with suppress(RuntimeError):  # the whole run is ending
+            trio.lowlevel.spawn_system_task(_close, generator, trio.CancelScope(deadline=-math.inf))
+
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
         self._running.discard(call)
@@ -243,11 +262,16 @@ class Answering:
         with self._desk.step():
             self.asking.send_readings()
             self._served.pop(call.question, None)
-            self._send(call.question, draft, step)
+            is_sent = self._send(call.question, draft, step) and step is None
+        if not is_sent and type(outcome) is Done and type(outcome.value) is tuple:
+            abandon(outcome.value[:1])  # what was entered for a caller that has gone
         # An exception that may come home is in there, and its traceback keeps this frame: without this the two would keep each other.
         del draft
 
-    def _send(self, question: int, draft: Draft, step: int | None) -> None:
+    def _send(self, question: int, draft: Draft, step: int | None) -> bool:
+        """Whether anybody still waited for it."""
+        if not self._desk.rpc.is_serving(question):
+            return False
         try:
             if step is None:
                 self._desk.rpc.answer(question, draft)
@@ -255,6 +279,8 @@ class Answering:
                 self._desk.rpc.raised(question, draft, step)
         except GatewayError as error:  # a bound of the tables: the caller learns of it
             self.reject(question, error)
+            return False
+        return True
 
     def _outcome_draft(self, outcome: Outcome, cause: int) -> tuple[Draft, int | None]:
         """What to send, and the step that raised or None."""
@@ -280,3 +306,11 @@ class Answering:
             plain = EncodeError(f"the call raised {name}, which cannot be sent ({type(problem).__qualname__})")
             writer = self._references.writer()
             return writer.finish(raisables.raised(plain, writer))
+
+
+async def _close(generator: AsyncGenerator[Any, Any], scope: trio.CancelScope) -> None:
+    with scope:
+        try:
+            await generator.aclose()
+        except Exception:  # nobody is left who could be told
+            logger.exception("an async generator that was dropped failed when it was closed")

@@ -43,6 +43,7 @@ class Asking:
         self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
         self._queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
         self.peer_vat = b""
+        self._token = trio.lowlevel.current_trio_token()
 
     def ask(self, number: int, steps: Sequence[Step]) -> Any:
         """Run a program on the peer's object `number` and wait in this thread (never one that runs trio) for its value.
@@ -146,12 +147,24 @@ class Asking:
             reading.question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
             self._waiters[reading.question] = reading.waiter
 
-    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
+    @trio.lowlevel.enable_ki_protection
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
         """The same in a trio task. Cancelled, the far side is told to cancel too; cancelled before, nothing is sent.
 
         A StopIteration of the far side comes as StopAsyncIteration: no coroutine can raise the other.
         """
+        posted = await self.post(number, steps)
+        try:
+            return await posted.value()
+        finally:
+            posted.abandon()
+
+    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
+    async def post(self, number: int, steps: Sequence[Step]) -> Posted:
+        """Send a program from a trio task; whoever gets what is returned waits for its value, or abandons it. Cancelled, nothing was sent."""
+        if trio.lowlevel.current_trio_token() is not self._token:
+            raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")
+        self._desk.check_process()
         await trio.lowlevel.checkpoint_if_cancelled()
         writer = self._references.writer()
         draft = writer.finish(write_steps(steps, writer))
@@ -174,20 +187,34 @@ class Asking:
                 affinity = task_affinity(self)
                 question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=deadline)
                 self._waiters[question] = waiter
-            outcome = await waiter.wait()
         except BaseException:
+            self.abandon(question, waiter)
+            raise
+        return Posted(self, question, waiter, end)
+
+    @trio.lowlevel.enable_ki_protection
+    def abandon(self, question: int, waiter: TaskWaiter) -> None:
+        """Nobody waits for this any more: what came for it goes back, or the far side is told to cancel it."""
+        if self._waiters.get(question) is waiter:
             with self._desk.step():
                 self._abandon(question, waiter)
-            raise
+        outcome = waiter.leftover()
+        payload = None if outcome is None else outcome.payload or outcome.raised
+        if payload is not None:
+            self._references.hold(payload.refs)
+
+    def value_async(self, outcome: Outcome) -> Any:
+        """The value of an outcome, for trio code. Raises what it raises."""
         try:
             return self._value(outcome, Face.ASYNC)
         except StopIteration as stop:
             raise StopAsyncIteration(*stop.args) from stop
-        except Cancelled:
-            if end - trio.current_time() < deadlines.CLOSE_CALL:
-                # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
-                await trio.sleep_until(end)
-            raise
+
+    @trio.lowlevel.enable_ki_protection
+    def give_back(self) -> None:
+        """Tell the far side now which of its objects are held no more. In the trio thread."""
+        with self._desk.step():
+            self._desk.rpc.flush_releases()
 
     async def _wait_room(self) -> None:
         """Wait until the peer takes one more question: tasks queue here in order. Cancelled, the place goes to the next."""
@@ -315,3 +342,33 @@ class Asking:
         reader = self._references.open_reader(payload)
         reader.refs = self._references.show(outcome.held, face)
         return reader
+
+
+class Posted:
+    """A question that a trio task has sent. One task at a time waits for its value; what is left of it must be abandoned."""
+
+    __slots__ = ("_asking", "_end", "_question", "_waiter")
+
+    def __init__(self, asking: Asking, question: int, waiter: TaskWaiter, end: float) -> None:
+        self._asking = asking
+        self._question = question
+        self._waiter = waiter
+        self._end = end  # the deadline that travelled with it
+
+    async def value(self) -> Any:
+        """The value, decoded once. Raises what the program raises. Cancelled, another task may wait in place of this one."""
+        outcome = await self._waiter.wait()
+        try:
+            return self._asking.value_async(outcome)
+        except Cancelled:
+            if (
+                trio.current_effective_deadline() <= self._end
+                and self._end - trio.current_time() < deadlines.CLOSE_CALL
+            ):
+                # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
+                await trio.sleep_until(self._end)
+            raise
+
+    def abandon(self) -> None:
+        """Cancel it there, if it is not answered yet."""
+        self._asking.abandon(self._question, self._waiter)

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import AsyncIterator, Generator
+from collections.abc import Callable, Generator
+from functools import partial
 from sys import _getframe
+from types import TracebackType
 from typing import Any
 
 import trio
 
-from rpyc_gateway.classes import SLOTS
-from rpyc_gateway.errors import Cancelled
-from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.awaiting import Recorded
+from rpyc_gateway.classes import SLOTS, is_probe
+from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.iteration import First, Iteration
+from rpyc_gateway.once import Once
+from rpyc_gateway.operations import HINTS
 from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import DEPTH, Result
+from rpyc_gateway.recording import build, chain, known, parent, spelling
 
-__all__ = ["AsyncProxy", "async_proxy", "build", "is_recorded", "record_op"]
+__all__ = ["AsyncProxy", "async_proxy", "is_recorded", "iterate", "record_op", "settled"]
 
 
-class AsyncProxy(RemoteObject):
+class AsyncProxy(RemoteObject, Recorded):
     """Records steps on an object of another process; `await` sends them as one message, once.
 
     It has no public name of its own: every attribute is a step. What has no dotted spelling in async code is in `gw.ops`.
     """
 
-    __slots__ = (*SLOTS, "__gw_outcome__", "__gw_parent__", "__gw_sent__", "__gw_step__", "__gw_where__")
+    __slots__ = (*SLOTS, "__gw_once__", "__gw_parent__", "__gw_sent__", "__gw_stays__", "__gw_step__", "__gw_where__")
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
-            return object.__getattribute__(self, name)
+            return _own(self, name)
+        if is_probe(name):
+            raise AttributeError(f"{name!r} is asked for by displays only: use `await gw.ops.getattr(proxy, {name!r})`")
         return _record(self, Verb.GET, name)
 
     def __setattr__(self, name: str, value: object) -> None:
@@ -49,45 +56,119 @@ class AsyncProxy(RemoteObject):
     def __await__(self) -> Generator[Any, Any, Any]:
         return _send(self).__await__()
 
-    def __aiter__(self) -> AsyncIterator[Any]:
-        return _iterate_async(self)
+    def __aiter__(self) -> Iteration:
+        return iterate(self, 1)
+
+    async def __aenter__(self) -> Any:
+        proxy = settled(self)
+        if type(proxy) is not AsyncProxy:
+            raise TypeError(f"{self!r} came to a {type(proxy).__qualname__} that is here: enter that")
+        stay, value = await _record(proxy, Verb.ENTER)
+        stays = _get_slot(self, "__gw_stays__")
+        if stays is None:
+            _set_slot(self, "__gw_stays__", stays := [])
+        stays.append(held_by(stay))
+        return value
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> bool:
+        # One object may be entered many times at once. Its stays are equals, so that any will do.
+        stays: list[Held] | None = _get_slot(self, "__gw_stays__")
+        if not stays:
+            raise RuntimeError(f"{self!r} was not entered")
+        stay = stays.pop()
+        caller = stay.caller
+        try:
+            if not _is_cancelled(error):
+                step = (Verb.OP, 0, "__aexit__", () if error is None else (error,))
+                return bool(await caller.ask_async(stay.number, (step,)))
+        except BaseException:
+            del stay
+            caller.give_back()
+            raise
+        # The far side leaves what nobody holds, as a block is left that was cancelled.
+        del stay
+        caller.give_back()
+        return False
 
     # Without these Python would fall back on __getitem__, which answers every index: a loop without end.
     def __iter__(self) -> Any:
         raise TypeError("a remote value is iterated with `async for`")
 
     def __reversed__(self) -> Any:
-        raise TypeError("a remote value is reversed by `await session.builtins.reversed(proxy)`")
+        raise TypeError("a remote value is reversed by `await gw.ops.reversed(proxy)`")
 
     def __contains__(self, item: object) -> bool:
         raise TypeError("what a remote value contains needs an await: use `await gw.ops.contains(proxy, item)`")
 
+    def __len__(self) -> int:
+        raise TypeError("the length of a remote value needs an await: use `await gw.ops.len(proxy)`")
+
     def __bool__(self) -> bool:
         raise TypeError("the truth of a remote value needs an await: use `await gw.ops.truth(proxy)`")
 
+    def __enter__(self) -> Any:
+        raise TypeError("a remote context manager is entered with `async with`, whichever kind it is")
+
+    def __exit__(self, *_reason: object) -> None: ...
+
     def __eq__(self, other: object) -> bool:
-        if _parent(self) is None and is_proxy(other) and (type(other) is not AsyncProxy or _parent(other) is None):
+        if parent(self) is None and is_proxy(other) and not is_recorded(other):
             return held_by(self).identity == held_by(other).identity
         raise TypeError("comparing a remote value needs an await: use `await gw.ops.eq(a, b)`")
 
     def __hash__(self) -> int:
-        return hash(held_by(self).identity) if _parent(self) is None else object.__hash__(self)
+        return hash(held_by(self).identity) if parent(self) is None else object.__hash__(self)
+
+    def __copy__(self) -> Any:
+        raise TypeError("copying a remote value needs an await: use `await gw.ops.copy(proxy)`")
+
+    def __deepcopy__(self, _memo: object) -> Any:
+        raise TypeError("copying a remote value needs an await: use `await gw.ops.deepcopy(proxy)`")
+
+    def __reduce_ex__(self, _protocol: object) -> Any:
+        raise TypeError("cannot pickle an async proxy: it stands for an object of another process")
 
     def __repr__(self) -> str:
         held = held_by(self)
-        steps = "".join(_spelling(link) for link in _chain(self))
-        return f"<async proxy of a {held.info.module}.{held.info.name} object{steps and f': …{steps}'}>"
+        root = f"{held.info.module}.{held.info.name}"
+        if parent(self) is None:
+            return f"<async proxy of a {root} object>"
+        links = chain(self)
+        state = "awaited" if known(self) else "unawaited"
+        return f"<{state} expression ({root} object){''.join(map(spelling, links))}>"
 
     @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in a finalizer would be printed and forgotten
     def __del__(self) -> None:
         where = object.__getattribute__(self, "__gw_where__")
-        if where is not None and not object.__getattribute__(self, "__gw_sent__"):
-            message = f"a remote call was recorded and never awaited: {_spelling(self)}"
+        if where is not None and object.__getattribute__(self, "__gw_sent__") is None:
+            message = f"a remote call was recorded and never awaited: {spelling(self)}"
             warnings.warn_explicit(message, RuntimeWarning, where[0], where[1], source=self)
 
 
 _set_slot = object.__setattr__
 _get_slot = object.__getattribute__
+
+
+def _own(proxy: AsyncProxy, name: str) -> Any:
+    try:
+        return object.__getattribute__(proxy, name)
+    except AttributeError:
+        hint = f"an async proxy has no {name}; that of its original: `await gw.ops.getattr(proxy, {name!r})`"
+        raise AttributeError(hint, name=name, obj=proxy) from None
+
+
+def _refusal(method: str, spelled: str) -> Callable[..., Any]:
+    def refuse(_self: AsyncProxy, *_operands: object) -> Any:
+        raise TypeError(f"this needs an await, as it is done in another process: use `await gw.ops.{spelled}`")
+
+    refuse.__name__ = refuse.__qualname__ = method
+    return refuse
+
+
+for _method, _spelled in HINTS.items():
+    setattr(AsyncProxy, _method, _refusal(_method, _spelled))
 
 
 def _new(held: Held, parent: AsyncProxy | None, step: Step | None, where: tuple[str, int] | None) -> AsyncProxy:
@@ -96,8 +177,9 @@ def _new(held: Held, parent: AsyncProxy | None, step: Step | None, where: tuple[
     _set_slot(proxy, "__gw_parent__", parent)
     _set_slot(proxy, "__gw_step__", step)
     _set_slot(proxy, "__gw_where__", where)
-    _set_slot(proxy, "__gw_sent__", False)  # noqa: FBT003
-    _set_slot(proxy, "__gw_outcome__", None)
+    _set_slot(proxy, "__gw_sent__", None)
+    _set_slot(proxy, "__gw_once__", None)
+    _set_slot(proxy, "__gw_stays__", None)
     return proxy
 
 
@@ -111,142 +193,74 @@ def async_proxy(held: Held) -> AsyncProxy:
     return proxy
 
 
+def is_recorded(value: object) -> bool:
+    """Whether it is an expression, whose value is not there yet."""
+    return type(value) is AsyncProxy and parent(value) is not None
+
+
 def _record(proxy: AsyncProxy, verb: Verb, *operands: object, where: tuple[str, int] | None = None) -> AsyncProxy:
     return _new(held_by(proxy), proxy, (verb, *operands), where)
 
 
-def record_op(proxy: AsyncProxy, verb: Verb, *operands: object) -> AsyncProxy:
-    """A step without a dotted spelling, for gw.ops."""
-    frame = _getframe(2)
+def record_op(proxy: object, verb: Verb, *operands: object, depth: int = 2) -> AsyncProxy:
+    """A step without a dotted spelling, on a proxy of either face. Raises TypeError for what is none."""
+    proxy = _awaitable(proxy)
+    frame = _getframe(depth)
     return _record(proxy, verb, *operands, where=(frame.f_code.co_filename, frame.f_lineno))
 
 
-def _parent(proxy: object) -> AsyncProxy | None:
-    parent: AsyncProxy | None = _get_slot(proxy, "__gw_parent__")
-    return parent
+def _awaitable(proxy: object) -> AsyncProxy:
+    """The trio face of a proxy of either."""
+    if type(proxy) is AsyncProxy:
+        return proxy
+    if not is_proxy(proxy):
+        raise TypeError(f"gw.ops is for remote values, and a {type(proxy).__qualname__} is here already")
+    return _new(held_by(proxy), None, None, None)
 
 
-def is_recorded(proxy: AsyncProxy) -> bool:
-    """Whether it is an expression, whose value is not there yet."""
-    return _parent(proxy) is not None
+Recorded.face = staticmethod(_awaitable)
 
 
-def _chain(proxy: AsyncProxy) -> list[AsyncProxy]:
-    links: list[AsyncProxy] = []
-    link: AsyncProxy | None = proxy
-    while link is not None and _parent(link) is not None:
-        links.append(link)
-        link = _parent(link)
-    return links[::-1]
-
-
-def _spelling(proxy: AsyncProxy) -> str:
-    verb, *operands = _get_slot(proxy, "__gw_step__")
-    if verb is Verb.GET:
-        return f".{operands[0]}"
-    if verb is Verb.CALL:
-        return "(…)"
-    if verb is Verb.COPY:
-        return ".obtain()"
-    return "[…]" if operands[0] == "__getitem__" else f".{operands[0]}(…)"
+def settled(proxy: AsyncProxy) -> Any:
+    """The value of an expression that was awaited; what was not is itself. Raises what awaiting it raised."""
+    return _get_slot(proxy, "__gw_once__").result() if parent(proxy) is not None and known(proxy) else proxy
 
 
 async def _send(proxy: AsyncProxy) -> Any:
     """Send what a proxy recorded, once; a second await gives the same outcome. Cancelled, the far side is cancelled too."""
-    if _parent(proxy) is None:
+    if parent(proxy) is None:
+        await trio.lowlevel.checkpoint()
         return proxy
-    outcome = _get_slot(proxy, "__gw_outcome__")
-    if outcome is None:
+    once = _get_slot(proxy, "__gw_once__")
+    if once is None:
         held = held_by(proxy)
-        steps = build(proxy)
         try:
-            outcome = (await held.caller.ask_async(held.number, steps), None)
-        except Exception as error:
-            _set_slot(proxy, "__gw_outcome__", (None, error))
-            raise
-        except BaseException:
-            again = Cancelled("this expression was awaited before, and cancelled")
-            _set_slot(proxy, "__gw_outcome__", (None, again))
-            raise
-        _set_slot(proxy, "__gw_outcome__", outcome)
-    value, failure = outcome
-    if failure is not None:
-        raise failure
-    return value
+            once = Once(held.caller, held.number, build(proxy))
+        except Exception as error:  # noqa: BLE001  # it is the outcome
+            once = Once(held.caller, held.number, (), error)
+        _set_slot(proxy, "__gw_once__", once)
+    del proxy  # what is raised holds this frame
+    try:
+        return await once.value()
+    finally:
+        del once
 
 
-async def _iterate_async(proxy: AsyncProxy) -> AsyncIterator[Any]:
-    """Iterate one item at a time, over builtin containers in batches."""
-    start: Any = proxy if _parent(proxy) is None else await proxy
-    if type(start) is not AsyncProxy:  # it came by value
-        for item in start:
-            yield item
-        return
-    info = held_by(start).info
-    batch = BATCH if (info.module, info.name) in CONTAINERS else 1
-    iterator = held_by(await _record(start, Verb.OP, "__iter__", ()))
-    done = False
-    while not done:
-        items, done = await iterator.caller.ask_async(iterator.number, ((Verb.TAKE, 0, batch),))
-        for item in items:
-            yield item
+def iterate(proxy: object, prefetch: int) -> Iteration:
+    """Iterate over a remote value, fetching up to `prefetch` items ahead where that could be seen."""
+    return Iteration(partial(_begin_walk, _awaitable(proxy), prefetch))
 
 
-def build(proxy: AsyncProxy) -> list[Step]:
-    """The program of what a proxy recorded; proxies of the same session among its operands become steps of it."""
-    program = _Program(held_by(proxy))
-    program.add(proxy)
-    return program.steps
+async def _begin_walk(proxy: AsyncProxy, prefetch: int) -> First:
+    subject = settled(proxy)
+    if type(subject) is not AsyncProxy:  # it came by value, or home
+        return tuple(subject), True, None
+    first: First = await _record(subject, Verb.ITER, max(BATCH, prefetch), prefetch)
+    return first
 
 
-class _Program:
-    def __init__(self, target: Held) -> None:
-        self.target = target
-        self.steps: list[Step] = []
-        self._index: dict[int, int] = {}
-
-    def add(self, proxy: AsyncProxy) -> int:
-        """Append the steps of an expression; the number of its last step."""
-        source = self._root(held_by(proxy))
-        for link in _chain(proxy):
-            source = self._link(link, source)
-        return source
-
-    def _root(self, held: Held) -> int:
-        if held is self.target:
-            return 0
-        return self._append((Verb.VALUE, 0, _new(held, None, None, None)))
-
-    def _link(self, link: AsyncProxy, source: int) -> int:
-        known = self._index.get(id(link))
-        if known is not None:
-            return known
-        if _get_slot(link, "__gw_where__") is not None:
-            if _get_slot(link, "__gw_sent__"):
-                raise RuntimeError(
-                    f"{_spelling(link)} was already sent as part of another expression; await it once and use the result"
-                )
-            _set_slot(link, "__gw_sent__", True)  # noqa: FBT003
-        verb, *operands = _get_slot(link, "__gw_step__")
-        if verb is Verb.CALL:
-            args, kwargs = operands
-            operands = [self._operand(args), {name: self._operand(value) for name, value in kwargs.items()}]
-        else:
-            operands = [self._operand(operand) for operand in operands]
-        index = self._append((verb, source, *operands))
-        self._index[id(link)] = index
-        return index
-
-    def _operand(self, operand: object, depth: int = 0) -> object:
-        kind = type(operand)
-        if kind is AsyncProxy and _parent(operand) is not None:
-            if held_by(operand).caller is not self.target.caller:
-                raise TypeError("an operand is an unawaited expression of another session: await it first")
-            return Result(self.add(operand))  # type: ignore[arg-type]
-        if kind is tuple and depth <= DEPTH:
-            return tuple([self._operand(part, depth + 1) for part in operand])  # type: ignore[attr-defined]
-        return operand
-
-    def _append(self, step: Step) -> int:
-        self.steps.append(step)
-        return len(self.steps)
+def _is_cancelled(error: BaseException | None) -> bool:
+    """Whether a block ends because it was cancelled."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.subgroup(trio.Cancelled) is not None
+    return isinstance(error, trio.Cancelled)

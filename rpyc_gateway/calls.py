@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
@@ -72,6 +73,10 @@ class Host(Protocol):
 
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""
+        ...
+
+    def close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """An async generator that peers have iterated is about to die unfinished: close it in a task; from any thread."""
         ...
 
     def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
@@ -149,7 +154,8 @@ class ServedCall:
         context = copy_context()  # of its own: whatever interrupts this thread, it is not left serving
         context.run(self._enter)
         try:
-            coroutine = context.run(program.send, result) if error is None else context.run(program.throw, error)
+            with self._closing_generators():
+                coroutine = context.run(program.send, result) if error is None else context.run(program.throw, error)
         except StopIteration as stop:
             try:
                 # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
@@ -185,6 +191,16 @@ class ServedCall:
         )
         return self._program
 
+    @contextmanager
+    def _closing_generators(self) -> Iterator[None]:
+        """Async generators that begin to be iterated here, where no trio would close them, are closed by the session."""
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, self.host.close_generator)
+        try:
+            yield
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
     def _enter(self) -> None:
         outer = serving.get()
         self.outer = outer
@@ -219,7 +235,8 @@ class ServedCall:
         error: BaseException | None = None
         while True:
             try:
-                coroutine = program.send(value) if error is None else program.throw(error)
+                with self._closing_generators():
+                    coroutine = program.send(value) if error is None else program.throw(error)
             except StopIteration as stop:
                 outcome: Outcome = stop.value
                 return outcome

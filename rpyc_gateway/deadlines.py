@@ -14,7 +14,7 @@ import trio
 
 from rpyc_gateway.errors import TimedOut
 
-__all__ = ["CLOSE_CALL", "Deadline", "current", "inherited", "timeout"]
+__all__ = ["CLOSE_CALL", "Deadline", "current", "forget", "inherited", "timeout"]
 
 CLOSE_CALL = 0.05
 """Seconds by which two clocks may disagree on a deadline."""
@@ -71,6 +71,11 @@ def inherited(deadline: Deadline | None) -> None:
     outer = _current.get()
     if deadline is not None and (outer is None or deadline.end < outer.end):
         _current.set(deadline)
+
+
+def forget() -> None:
+    """Let this context have no deadline: what it does outlives the call that it began in."""
+    _current.set(None)
 
 
 @contextmanager

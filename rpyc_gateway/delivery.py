@@ -43,6 +43,6 @@ def deliver(to: Any, value: object) -> Any:
     return held.caller.ask(held.number, ((Verb.VALUE, 0, copied),))
 
 
-def sent_later(proxy: AsyncProxy, other: object) -> object:
+def sent_later(proxy: Any, other: object) -> object:
     """What goes out for an operand of an operator in trio code: see operators.sent. Of a result that is not there yet no class is known."""
     return other if is_recorded(proxy) else sent(held_by(proxy), other)

@@ -10,7 +10,7 @@ from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import ClassInfo
 
-__all__ = ["BATCH", "CONTAINERS", "Caller", "Held", "RemoteObject", "held_by", "is_proxy"]
+__all__ = ["BATCH", "CONTAINERS", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 
 BATCH = 256
 """Items fetched at once from an iterator over a builtin container."""
@@ -45,6 +45,26 @@ class Caller(Protocol):
 
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
         """The same in a trio task."""
+        ...
+
+    async def post(self, number: int, steps: Sequence[Step]) -> Posted:
+        """Send a program from a trio task, and do not wait for its value."""
+        ...
+
+    def give_back(self) -> None:
+        """Tell the peer now which of its objects are held no more. In the trio thread."""
+        ...
+
+
+class Posted(Protocol):
+    """A question that was sent and may not be answered yet."""
+
+    async def value(self) -> Any:
+        """Wait for its value, in one task at a time."""
+        ...
+
+    def abandon(self) -> None:
+        """Cancel it, if it is not answered yet."""
         ...
 
 

@@ -6,23 +6,25 @@ Running is the one choke point: every verb of a peer passes `Policy.check` here,
 from __future__ import annotations
 
 import copy
-import functools
-import inspect
+import math
 import operator
+import os
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum
-from types import CoroutineType, FunctionType, MethodType
+from types import CoroutineType
 from typing import Any, NamedTuple
 
+from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
+from rpyc_gateway.awaiting import Later, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
 from rpyc_gateway.operands import fetch, run_binary
+from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
-from rpyc_gateway.proto.kinds import original_kind
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.rebuilt import field
-from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, Writer
 from rpyc_gateway.service import Policy
+from rpyc_gateway.walks import Walk
 
 __all__ = ["STEPS", "Done", "Face", "Outcome", "RaisedAt", "Step", "method_read", "run", "write_steps"]
 
@@ -91,6 +93,8 @@ _WRITE: dict[Verb, Callable[[Step, Writer], list[Any]]] = {
     Verb.TAKE: _write_plain,
     Verb.VALUE: lambda step, writer: [*step[:2], writer.value(step[2])],
     Verb.COPY: _write_plain,
+    Verb.ITER: _write_plain,
+    Verb.ENTER: _write_plain,
 }
 
 
@@ -104,7 +108,7 @@ def run(
     adopt: Callable[[Face], Sequence[object]],
     open_reader: Callable[[Payload], Reader] = Reader,
 ) -> Running:
-    """Run a program on `target`. Yields each coroutine that a call returns, to be sent its result (or thrown its exception).
+    """Run a program on `target`. Yields each coroutine that a step must wait for, to be sent its result (or thrown its exception).
 
     `adopt` gives the objects behind the payload's references, with the face of the code that will get them. Whatever a step raises
     is the outcome; this generator itself raises nothing.
@@ -117,19 +121,22 @@ def run(
         steps = _steps(reader)
         for step in steps:
             subject, verb, operands = _open(step, target, results)
-            if verb is Verb.COPY and step is not steps[-1]:
-                raise ProtocolError("a COPY that is not the last step of its program")
+            if verb in _LAST and step is not steps[-1]:
+                raise ProtocolError(f"{verb.name} is not the last step of its program")
             if verb is Verb.CALL:
                 result = _call(subject, operands, reader, policy, adopt)
-                if type(result) is CoroutineType:
-                    result = yield result
+                result = later(result) or result if type(result) not in BY_VALUE else result
             else:
                 result = _VERBS[verb](subject, operands, _Reading(reader, policy, adopt))
+            if type(result) is Later:
+                result = yield result.coroutine
             results.append(result)
     except BaseException as error:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
         return RaisedAt(error, len(results) + 1 if steps else 0)
     return Done(results[-1] if results else target)
 
+
+_LAST = frozenset({Verb.COPY, Verb.ENTER})
 
 READING = 300
 """Bytes of a program that may be a reading of a method: names are shorter."""
@@ -160,9 +167,18 @@ class _Reading(NamedTuple):
     policy: Policy
     adopt: Callable[[Face], Sequence[object]]
 
-    def value(self, structure: object) -> Any:
-        self.reader.refs = self.adopt(Face.BLOCKING)
+    def value(self, structure: object, face: Face = Face.BLOCKING) -> Any:
+        self.reader.refs = self.adopt(face)
         return self.reader.value(structure)
+
+    def exception(self, structures: list[Any], face: Face = Face.ASYNC) -> BaseException | None:
+        """What `__exit__` is given: an exception, or none."""
+        if not structures:
+            return None
+        error = self.value(structures[0], face)
+        if not issubclass(type(error), BaseException):
+            raise ProtocolError("an __exit__ with something else than an exception")
+        return error  # type: ignore[no-any-return]
 
 
 def _open(step: Any, target: object, results: list[object]) -> tuple[object, Verb, list[Any]]:
@@ -179,7 +195,7 @@ def _call(
     function: Any, operands: list[Any], reader: Reader, policy: Policy, adopt: Callable[[Face], Sequence[object]]
 ) -> object:
     policy.check(function, Verb.CALL, "")
-    reader.refs = adopt(Face.ASYNC if _is_async(function) else Face.BLOCKING)
+    reader.refs = adopt(Face.ASYNC if is_async(function) else Face.BLOCKING)
     try:
         values, names = operands
         args = [reader.value(value) for value in values]
@@ -188,19 +204,6 @@ def _call(
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"a call cannot be read: {error}") from error
     return function(*args[:positional], **kwargs)
-
-
-def _is_async(function: object) -> bool:
-    """Whether a call returns a coroutine. Unlike `inspect` it asks the object nothing: a proxy would make a call of each question."""
-    while True:
-        if type(function) is functools.partial:
-            function = function.func
-        elif type(function) is MethodType:
-            function = function.__func__
-        elif type(function) is FunctionType:
-            return bool(function.__code__.co_flags & inspect.CO_COROUTINE)
-        else:
-            return False
 
 
 def _get(subject: Any, operands: list[Any], reading: _Reading) -> object:
@@ -225,43 +228,43 @@ def _del(subject: Any, operands: list[Any], reading: _Reading) -> None:
 
 def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
     name = _name(operands)
-    if name not in SPECIAL or name == "__call__":  # a call is a verb of its own, which a policy judges as such
-        raise NotExposed(f"{name!r} is not a special method that peers may use")
-    reading.policy.check(subject, Verb.OP, name)
     if len(operands) < 2 or type(operands[1]) is not list:
         raise ProtocolError("an OP step without arguments")
+    if name in OPERATORS:
+        return _operate(subject, name, operands[1], reading)
+    if name not in SPECIAL or name == "__call__":  # a call is a verb of its own, which a policy judges as such
+        raise NotExposed(f"{name!r} is not a special method that peers may use")
+    asynchronous = ASYNC_OPS.get(name)
+    if asynchronous is not None:
+        return asynchronous(subject, operands[1], reading)
+    reading.policy.check(subject, Verb.OP, name)
     if name == "__exit__":
-        return _exit(subject, operands[1], reading)
+        return exit_with(subject, "__exit__", reading.exception(operands[1], Face.BLOCKING))
     args = [reading.value(value) for value in operands[1]]
     builtin = _BUILTINS.get(name)
     if builtin is not None:
         return builtin(subject, *args)
     if name in BINARY:
         return run_binary(name, subject, args)
-    method = getattr(type(subject), name, None)
-    if method is None:
-        raise TypeError(f"{type(subject).__qualname__!r} object has no {name}")
-    return method(subject, *args)
+    return special_method(subject, name)(subject, *args)
 
 
-def _exit(subject: Any, args: list[Any], reading: _Reading) -> object:
-    """`__exit__` gets an exception, or nothing."""
-    if not args:
-        return type(subject).__exit__(subject, None, None, None)
-    error = reading.value(args[0])
-    if not issubclass(type(error), BaseException):
-        raise ProtocolError("an __exit__ with something else than an exception")
-    try:
-        raise error  # for a traceback: its own stays where it was raised
-    except BaseException:  # noqa: BLE001  # it is an argument
-        return type(subject).__exit__(subject, original_kind(error), error, field(error, "__traceback__"))
+def _operate(subject: Any, name: str, args: list[Any], reading: _Reading) -> object:
+    """What the operator itself does: both operands are asked, and NotImplemented is a TypeError."""
+    operate, special = OPERATORS[name]
+    reading.policy.check(subject, Verb.OP, special)
+    others = [reading.value(value) for value in args]
+    for other in others:  # it may be the one that answers
+        if type(other) not in BY_VALUE:
+            reading.policy.check(other, Verb.OP, special)
+    return operate(subject, *others)
 
 
-def _take(subject: Any, operands: list[Any], reading: _Reading) -> tuple[tuple[object, ...], bool]:
+def _take(subject: Any, operands: list[Any], reading: _Reading) -> object:
+    if type(subject) is Walk:
+        return subject.take(count_of(operands, 0))
     reading.policy.check(subject, Verb.TAKE, "")
-    count = operands[0] if operands else 0
-    if type(count) is not int or not 0 < count <= 100_000:
-        raise ProtocolError(f"TAKE of {count!r} items")
+    count = count_of(operands, 0)
     items: list[object] = []
     advance = type(subject).__next__
     try:
@@ -318,6 +321,18 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__length_hint__": operator.length_hint,
     "__round__": round,
     "__len__": len,
+    "__int__": int,
+    "__float__": float,
+    "__complex__": complex,
+    "__index__": operator.index,
+    "__abs__": abs,
+    "__neg__": operator.neg,
+    "__pos__": operator.pos,
+    "__invert__": operator.invert,
+    "__trunc__": math.trunc,
+    "__floor__": math.floor,
+    "__ceil__": math.ceil,
+    "__fspath__": os.fspath,
     "__copy__": copy.copy,
     "__deepcopy__": lambda subject, *_memo: copy.deepcopy(subject),  # a memo of the peer would be shown what is inside
 }
@@ -329,4 +344,6 @@ _VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
     Verb.TAKE: _take,
     Verb.VALUE: _value,
     Verb.COPY: _copy,
+    Verb.ITER: begin_walk,
+    Verb.ENTER: enter,
 }

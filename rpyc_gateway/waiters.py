@@ -109,8 +109,14 @@ class TaskWaiter:
         if self._outcome is None:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
-        assert self._outcome is not None
-        return self._outcome
+        outcome = self.leftover()
+        assert outcome is not None
+        return outcome
+
+    def leftover(self) -> Outcome | None:
+        """The outcome, if it is there and nobody has taken it."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -55,6 +55,8 @@ class Verb(IntEnum):
     TAKE = 5
     VALUE = 6
     COPY = 7
+    ITER = 8
+    ENTER = 9
 
 
 class RefKind(IntEnum):

@@ -1,0 +1,115 @@
+"""What is awaited before it is the result of a step: coroutines, and what the verbs of async code make."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from rpyc_gateway.proto.known import members
+
+__all__ = ["Later", "Recorded", "awaited", "is_async", "later"]
+
+_T = TypeVar("_T")
+
+
+class Later(NamedTuple):
+    """A result that is there when this has been awaited, in a task of the session."""
+
+    coroutine: CoroutineType[Any, Any, object]
+
+
+class Recorded:
+    """What stands for a result that nobody has asked for yet: the expressions of trio code. A call that returns one is not over."""
+
+    __slots__ = ()
+
+    face: ClassVar[Callable[[object], Any]]
+    """The trio face of a proxy of blocking code; set by the module that has them."""
+
+
+async def awaited(awaitable: Awaitable[_T]) -> _T:
+    """Await anything that can be, by a coroutine."""
+    return await awaitable
+
+
+def later(result: object) -> Later | None:
+    """What must be awaited of the result of a call: coroutines of any make, but not every object that could be awaited.
+
+    An object with an `__await__` (a job, a future) is the result, and goes by reference like other objects.
+    """
+    kind = type(result)
+    if kind is CoroutineType:
+        return Later(result)  # type: ignore[arg-type]
+    if kind in _STEPS or issubclass(kind, Recorded) or _is_coroutine(kind, result):
+        return Later(awaited(result))  # type: ignore[arg-type]
+    return None
+
+
+async def _empty() -> AsyncGenerator[None, None]:
+    return
+    yield
+
+
+def _kinds_of_steps() -> frozenset[type]:
+    """The classes of what `asend` and `athrow` of an async generator return; they have no names."""
+    generator = _empty()
+    steps = (generator.asend(None), generator.athrow(GeneratorExit))
+    for step in steps:
+        step.close()
+    return frozenset(map(type, steps))
+
+
+_STEPS = _kinds_of_steps()
+
+
+def _is_coroutine(kind: type, result: object) -> bool:
+    if kind is GeneratorType:  # of a function marked by types.coroutine
+        return bool(result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)  # type: ignore[attr-defined]
+    return kind not in _PLAIN and issubclass(kind, Coroutine) and not issubclass(kind, Generator)
+
+
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
+
+_ASYNC_CODE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE
+_ASYNC_METHODS = frozenset({"__await__", "__aiter__", "__anext__", "__aenter__"})
+_DEPTH = 20
+
+
+def is_async(function: Any) -> bool:
+    """Whether what is called here is trio code, which needs awaitable proxies: `async def`, what wraps it, and classes for async code.
+
+    Unlike `inspect` it asks the object nothing: a proxy would make a call of each question.
+    """
+    for _ in range(_DEPTH):
+        kind = type(function)
+        if kind is functools.partial:
+            function = function.func
+        elif kind is MethodType:
+            function = function.__func__
+        elif kind is FunctionType:
+            if function.__code__.co_flags & _ASYNC_CODE:
+                return True
+            function = function.__dict__.get("__wrapped__")  # what asynccontextmanager makes
+        elif kind is BuiltinMethodType:
+            return type(function.__self__) is AsyncGeneratorType and function.__name__ == "asend"
+        elif issubclass(kind, type):
+            return any(
+                not _ASYNC_METHODS.isdisjoint(members(base)) for base in type.__dict__["__mro__"].__get__(function)
+            )
+        else:
+            function = _own_call(kind)
+        if function is None:
+            return False
+    return False
+
+
+def _own_call(kind: type) -> object:
+    """The `__call__` of a class written in Python, for an object that is called."""
+    for base in type.__dict__["__mro__"].__get__(kind):
+        call = members(base).get("__call__")
+        if call is not None:
+            return call if type(call) is FunctionType else None
+    return None

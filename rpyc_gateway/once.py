@@ -1,0 +1,86 @@
+"""One message for an expression of trio code, however many tasks await it, and however often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import trio
+
+from rpyc_gateway.errors import Cancelled
+from rpyc_gateway.held import Caller, Posted
+from rpyc_gateway.program import Step
+
+__all__ = ["Once"]
+
+
+class Once:
+    """Sent by the first task that awaits it; all get the same outcome.
+
+    A task that is cancelled does no harm to the others: one of them waits in its place. With the last of them the far side is
+    cancelled. Cancelled before it was sent, it may still be.
+    """
+
+    __slots__ = ("_busy", "_caller", "_error", "_lot", "_number", "_posted", "_steps", "_value", "known")
+
+    def __init__(self, caller: Caller, number: int, steps: Sequence[Step], error: Exception | None = None) -> None:
+        self._caller = caller
+        self._number = number
+        self._steps = steps
+        self._posted: Posted | None = None
+        self._busy = False  # a task sends it, or waits for its answer
+        self._lot = trio.lowlevel.ParkingLot()
+        self._value: Any = None
+        self._error = error
+        self.known = error is not None
+
+    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt between two of these lines would leave it busy for ever
+    async def value(self) -> Any:
+        """The value. Raises what the program raises, or Cancelled if all who waited were cancelled."""
+        if self.known:
+            await trio.lowlevel.checkpoint()
+        while not self.known:
+            if self._busy:
+                await self._lot.park()
+            else:
+                await self._advance()
+        try:
+            return self.result()
+        finally:
+            del self  # what is raised holds this frame
+
+    def result(self) -> Any:
+        """The value, once it is known; raises like `value`."""
+        error = self._error
+        if error is None:
+            return self._value
+        try:
+            raise error.with_traceback(None)  # it would grow with each await
+        finally:
+            del error, self  # what is raised holds this frame
+
+    async def _advance(self) -> None:
+        self._busy = True
+        try:
+            if self._posted is None:
+                self._posted = await self._caller.post(self._number, self._steps)
+            self._learn(await self._posted.value(), None)
+        except Exception as error:  # noqa: BLE001  # it is the outcome
+            self._learn(None, error)
+        except BaseException:
+            if self._lot:
+                self._lot.unpark()
+            elif self._posted is not None:
+                self._posted.abandon()
+                self._learn(None, Cancelled("this expression was awaited before, and cancelled"))
+            raise
+        finally:
+            self._busy = False
+
+    def _learn(self, value: object, error: Exception | None) -> None:
+        self._value = value
+        self._error = None if error is None else error.with_traceback(None)
+        self._steps = ()  # the operands are not ours any more
+        self._posted = None
+        self.known = True
+        self._lot.unpark_all()

@@ -1,0 +1,133 @@
+"""Walks over things of this process that a peer iterates, in batches: what ITER begins and TAKE goes on with."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Awaitable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import trio
+
+from rpyc_gateway.awaiting import Later
+
+__all__ = ["Walk"]
+
+PATIENCE = 0.05
+"""Seconds after which a batch is sent although it is not full: nobody waits for a slow producer to fill one."""
+
+Batch = tuple[tuple[object, ...], bool]
+"""Items, and whether they were the last."""
+
+_NOTHING: dict[str, str] = {}
+_QUIET = frozenset(
+    (
+        list,
+        tuple,
+        dict,
+        set,
+        frozenset,
+        str,
+        bytes,
+        bytearray,
+        range,
+        deque,
+        type(_NOTHING.keys()),
+        type(_NOTHING.values()),
+        type(_NOTHING.items()),
+    )
+)
+
+
+class Walk:
+    """One iteration, with the iterator for async code if there is one, or else the plain one. Raises what asking for it raises.
+
+    A batch has at most `quiet` items where fetching ahead cannot be seen, as the iterator runs no code of anybody; else `most`.
+    What is raised behind items that were taken already waits for the next batch, as it would for the next item.
+    """
+
+    __slots__ = ("_busy", "_error", "_hooks", "_iterator", "_most", "_plain", "_ready")
+
+    def __init__(self, subject: Any, quiet: int, most: int) -> None:
+        self._most = quiet if type(subject) in _QUIET else most
+        self._plain = not hasattr(type(subject), "__aiter__")
+        self._iterator: Any = iter(subject) if self._plain else aiter(subject)  # None at the end
+        self._ready: list[object] = []
+        self._error: BaseException | None = None
+        self._hooks = sys.get_asyncgen_hooks()  # of the step that begins this, in whose thread no trio is
+        self._busy = threading.Lock()  # a thread may still be in the batch that a cancelled caller asked for
+
+    @staticmethod
+    def beginning(subject: object) -> str:
+        """The special method that begins a walk over an object."""
+        return "__aiter__" if hasattr(type(subject), "__aiter__") else "__iter__"
+
+    def take(self, count: int) -> Batch | Later:
+        """Up to `count` items: one at least, unless the end is there. Raises what the iterator raises.
+
+        RuntimeError if another batch is being taken. Cancelled, what an async iterator has given already is for the next batch.
+        """
+        count = min(count, self._most)
+        return self._take(count) if self._plain else Later(self._take_async(count))  # type: ignore[arg-type]
+
+    def _take(self, count: int) -> Batch:
+        with self._alone():
+            end = monotonic() + PATIENCE
+            try:
+                while self._wants(count, end):
+                    self._ready.append(next(self._iterator))
+            except StopIteration:
+                self._iterator = None
+            except BaseException as error:  # noqa: BLE001  # raised in its turn
+                self._error = error
+            return self._batch()
+
+    async def _take_async(self, count: int) -> Batch:
+        with self._alone():
+            end = monotonic() + PATIENCE
+            try:
+                while self._wants(count, end):
+                    self._ready.append(await self._next())
+            except StopAsyncIteration:
+                self._iterator = None
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # noqa: BLE001  # raised in its turn
+                self._error = error
+            return self._batch()
+
+    def _next(self) -> Awaitable[object]:
+        """The next item of an async iterator. A generator remembers whose hooks were there when it was first asked."""
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(*self._hooks)
+        try:
+            return anext(self._iterator)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
+
+    def _wants(self, count: int, end: float) -> bool:
+        if self._iterator is None or self._error is not None:
+            return False
+        return not self._ready or (len(self._ready) < count and monotonic() < end)
+
+    def _batch(self) -> Batch:
+        if self._error is not None and not self._ready:
+            error, self._error = self._error, None
+            try:
+                raise error
+            finally:
+                del error  # the traceback holds this frame
+        items, self._ready = tuple(self._ready), []
+        return items, self._iterator is None and self._error is None
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        if not self._busy.acquire(blocking=False):
+            raise RuntimeError("the next item of this iteration is being fetched already")
+        try:
+            yield
+        finally:
+            self._busy.release()
