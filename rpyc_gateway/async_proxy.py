@@ -12,8 +12,11 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.affinity import task_affinity
+from rpyc_gateway.async_verbs import HERE
 from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.classes import SLOTS, is_probe
+from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.iteration import First, Iteration
 from rpyc_gateway.once import Once
@@ -63,7 +66,9 @@ class AsyncProxy(RemoteObject, Recorded):
         proxy = settled(self)
         if type(proxy) is not AsyncProxy:
             raise TypeError(f"{self!r} came to a {type(proxy).__qualname__} that is here: enter that")
-        stay, value = await _record(proxy, Verb.ENTER)
+        # In a block of gw.thread its thread enters, and leaves, what belongs to a thread.
+        here = (HERE,) if task_affinity(held_by(proxy).caller) else ()
+        stay, value = await _record(proxy, Verb.ENTER, *here)
         stays = _get_slot(self, "__gw_stays__")
         if stays is None:
             _set_slot(self, "__gw_stays__", stays := [])
@@ -81,8 +86,10 @@ class AsyncProxy(RemoteObject, Recorded):
         caller = stay.caller
         try:
             if not _is_cancelled(error):
-                step = (Verb.OP, 0, "__aexit__", () if error is None else (error,))
-                return bool(await caller.ask_async(stay.number, (step,)))
+                return bool(await _leave(stay, error))
+            if (stay.info.module, stay.info.name) != _STAY:
+                with trio.CancelScope(shield=True):  # nobody else would leave it
+                    await _leave(stay, Cancelled("the block was cancelled"))
         except BaseException:
             del stay
             caller.give_back()
@@ -257,6 +264,14 @@ async def _begin_walk(proxy: AsyncProxy, prefetch: int) -> First:
         return tuple(subject), True, None
     first: First = await _record(subject, Verb.ITER, max(BATCH, prefetch), prefetch)
     return first
+
+
+_STAY = ("rpyc_gateway.stays", "Stay")
+
+
+async def _leave(stay: Held, error: BaseException | None) -> Any:
+    step = (Verb.OP, 0, "__aexit__", () if error is None else (error,))
+    return await stay.caller.ask_async(stay.number, (step,))
 
 
 def _is_cancelled(error: BaseException | None) -> bool:

@@ -17,7 +17,10 @@ from rpyc_gateway.service import Policy
 from rpyc_gateway.stays import Stay
 from rpyc_gateway.walks import Walk
 
-__all__ = ["ASYNC_OPS", "begin_walk", "count_of", "enter", "exit_with", "special_method"]
+__all__ = ["ASYNC_OPS", "HERE", "begin_walk", "count_of", "enter", "exit_with", "special_method"]
+
+HERE = 1
+"""Flag of ENTER: a plain manager is entered, and left, in the thread that serves the call."""
 
 MOST = 100_000
 """Items of one batch."""
@@ -93,7 +96,7 @@ def _aexit(subject: Any, args: list[Any], reading: Reading) -> object:
     name = "__aexit__" if hasattr(type(subject), "__aexit__") else "__exit__"
     reading.policy.check(subject, Verb.OP, name)
     left = exit_with(subject, name, reading.exception(args))
-    return left if name == "__exit__" else Later(awaited(left))  # type: ignore[arg-type]
+    return bool(left) if name == "__exit__" else Later(awaited(left))  # type: ignore[arg-type]
 
 
 def _elsewhere(name: str, here: _Op) -> _Op:
@@ -127,12 +130,14 @@ ASYNC_OPS: dict[str, _Op] = {
 }
 
 
-def enter(subject: Any, _operands: list[Any], reading: Reading) -> Later:
-    """ENTER: stay in a context manager; the result is the stay and what was entered."""
+def enter(subject: Any, operands: list[Any], reading: Reading) -> object:
+    """ENTER: stay in a context manager; the result is the stay and what was entered. Or enter a plain one here, in the caller's own thread."""
     name = Stay.beginning(subject)
     reading.policy.check(subject, Verb.OP, name)
     for needed in (name, name.replace("enter", "exit")):
         special_method(subject, needed)
+    if operands and operands[0] == HERE and name == "__enter__":
+        return subject, special_method(subject, name)(subject)
     if _is_elsewhere(subject, "__aenter__"):
         subject = Recorded.face(subject)
     return Later(Stay(subject).enter())  # type: ignore[arg-type]

@@ -127,7 +127,7 @@ async def test_plain_objects_are_good_for_async_code_one_verb_at_a_time() -> Non
         iterator = await gw.ops.aiter(secret)
         assert await gw.ops.anext(iterator) == 1
         assert await caller.ask_async(number, ((Verb.OP, 0, "__aenter__", ()),)) == "inside"
-        assert await caller.ask_async(number, ((Verb.OP, 0, "__aexit__", (ValueError(),)),)) is None
+        assert await caller.ask_async(number, ((Verb.OP, 0, "__aexit__", (ValueError(),)),)) is False
         assert await gw.ops.len(await secret.left) == 1
 
 

@@ -335,6 +335,26 @@ async def test_one_thread_is_in_a_lock_from_entering_to_leaving() -> None:
         assert await lab.eval("(lock.acquire(blocking=False), lock.release())[0]") is True
 
 
+async def test_in_a_block_of_one_thread_that_enters_and_leaves() -> None:
+    async with far() as lab:
+        lock = await lab.namespace["lock"]
+        async with gw.thread(lab):
+            async with lock, lock:
+                assert await lock.acquire(blocking=False) is True
+                await lock.release()
+            with trio.CancelScope() as scope:
+                async with lock, lab.namespace["Plain"]():
+                    scope.cancel()
+                    await trio.sleep_forever()
+            assert ("left", "Cancelled") in await log_of(lab)
+            with pytest.raises(KeyError, match="instead"):
+                async with lab.namespace["PlainReplacing"]():
+                    raise ValueError
+            async with lab.namespace["Quiet"](), lab.namespace["PlainQuiet"]():
+                raise ValueError
+        assert await lab.eval("(lock.acquire(blocking=False), lock.release())[0]") is True
+
+
 @pytest.mark.parametrize("end", ["order", "abort"])
 async def test_the_client_going_away_leaves_what_it_has_entered(end: str) -> None:
     left: list[str] = []
