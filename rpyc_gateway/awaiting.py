@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -68,9 +68,14 @@ _STEPS = _kinds_of_steps()
 def _is_coroutine(kind: type, result: object) -> bool:
     if kind is GeneratorType:  # of a function marked by types.coroutine
         return bool(result.gi_code.co_flags & inspect.CO_ITERABLE_COROUTINE)  # type: ignore[attr-defined]
-    return kind not in _PLAIN and issubclass(kind, Coroutine) and not issubclass(kind, Generator)
+    if kind in _PLAIN:
+        return False
+    # Not the abstract class, which asks the class for its `__mro__`: a metaclass may answer that.
+    found = {name for base in type.__dict__["__mro__"].__get__(kind) for name in _COROUTINE if name in members(base)}
+    return len(found) == len(_COROUTINE)
 
 
+_COROUTINE = frozenset({"__await__", "send", "throw", "close"})
 _PLAIN = frozenset({type(None), bool, int, float, str, bytes, tuple, list, dict, set})
 
 _ASYNC_CODE = inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR | inspect.CO_ITERABLE_COROUTINE

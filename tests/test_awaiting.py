@@ -273,6 +273,27 @@ def test_other_code_too_and_nothing_is_asked() -> None:
         assert not is_async(function)
 
 
+def test_a_class_that_lies_is_not_asked() -> None:
+    class Liar(type):
+        def __getattribute__(cls, name: str) -> Any:
+            pytest.fail("it was asked")
+
+    class Thing(metaclass=Liar):
+        pass
+
+    assert later(object.__new__(Thing)) is None
+
+    class Own:
+        def __await__(self) -> Any: ...
+        def send(self, _value: object) -> Any: ...
+        def throw(self, *_error: object) -> Any: ...
+        def close(self) -> None: ...
+
+    waiting = later(Own())
+    assert waiting is not None
+    waiting.coroutine.close()
+
+
 def test_values_wait_for_nothing() -> None:
     for value in (1, "a", [], (n for n in ()), iter([]), generator(1)):
         assert later(value) is None
