@@ -60,6 +60,7 @@ class Asking:
         deadline = deadlines.current()
         left = deadline.milliseconds() if deadline is not None else 0
         question = 0
+        outcome: Outcome | None = None
         try:
             with self._desk.step():
                 self._desk.check_open()
@@ -78,7 +79,7 @@ class Asking:
                 finally:
                     call.waiters.remove(waiter)
         finally:
-            self._forget(question, waiter)
+            self._forget(question, waiter, outcome)
         return self._value(outcome, Face.BLOCKING)
 
     def _enter(self) -> ServedCall | None:
@@ -198,10 +199,7 @@ class Asking:
         if self._waiters.get(question) is waiter:
             with self._desk.step():
                 self._abandon(question, waiter)
-        outcome = waiter.leftover()
-        payload = None if outcome is None else outcome.payload or outcome.raised
-        if payload is not None:
-            self._references.hold(payload.refs)
+        self._give_back(waiter.leftover())
 
     def value_async(self, outcome: Outcome) -> Any:
         """The value of an outcome, for trio code. Raises what it raises."""
@@ -290,21 +288,27 @@ class Asking:
         finally:
             call.waiters.remove(waiter)
 
-    def _forget(self, question: int, waiter: ThreadWaiter) -> None:
+    def _forget(self, question: int, waiter: ThreadWaiter, outcome: Outcome | None) -> None:
         """A thread waits no more. As a rule its question is closed, and it has taken all that was handed to it."""
-        if self._waiters.get(question) is waiter:
-            with self._desk.step():
+        if outcome is None or outcome.error is not None:
+            with self._desk.step():  # so that no answer is on its way from the one table into the other
                 self._abandon(question, waiter)
         for item in waiter.leftovers():
-            if type(item) is not Outcome:
-                try:
-                    workers.submit(item)  # type: ignore[arg-type]
-                except RuntimeError:  # no thread can be started: it was for this one anyway
-                    item()  # type: ignore[operator]
+            if type(item) is Outcome:
+                self._give_back(item)
                 continue
-            payload = item.payload or item.raised
-            if payload is not None:
-                self._references.hold(payload.refs)  # an answer that crossed an interrupt: its references go back
+            try:
+                workers.submit(item)  # type: ignore[arg-type]
+            except RuntimeError:  # no thread can be started: it was for this one anyway
+                item()  # type: ignore[operator]
+
+    def _give_back(self, outcome: Outcome | None) -> None:
+        """An answer that crossed an interrupt is nobody's: what it refers to goes back."""
+        if outcome is None:
+            return
+        payload = outcome.payload or outcome.raised
+        if payload is not None:
+            self._references.hold(payload.refs)
 
     def _abandon(self, question: int, waiter: Waiter) -> None:
         if self._waiters.get(question) is waiter:

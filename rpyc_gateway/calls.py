@@ -103,6 +103,7 @@ class ServedCall:
             ThreadWaiter
         ] = []  # what its thread waits for, and the threads that it started in its context
         self.cancelled = False
+        self.begun = False  # whether it has got its thread; cancelled before, it leaves that at once
         self.bound = False  # whether it keeps its caller's own thread busy
         self._scope: trio.CancelScope | None = None
         self._deadline: Deadline | None = None
@@ -123,11 +124,6 @@ class ServedCall:
                 return True
             call = call.outer
         return False
-
-    @property
-    def begun(self) -> bool:
-        """Whether it has got its thread. Cancelled before, it leaves that at once."""
-        return self._called is None
 
     def check(self) -> None:
         """Raise Cancelled if this call, or one it is nested in, was cancelled."""
@@ -171,8 +167,9 @@ class ServedCall:
 
     def _begin(self) -> Running | None:
         """The program, unless the call was cancelled while it waited for its thread."""
+        self.begun = True
         burials, self._garbage = self._garbage, []
-        for burial in burials:
+        for burial in burials if not self.cancelled else ():
             burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None
         assert called is not None
