@@ -111,6 +111,8 @@ async def test_the_operand_on_the_left_decides_where_the_result_is() -> None:
         difference = dt.date(2024, 2, 1) - lab.eval("dt.date(2024, 1, 1)")
         assert (type(difference), difference) == (dt.timedelta, dt.timedelta(31))
         assert type({1} | lab.eval("{2}")) is set
+        assert is_proxy(2 * lab.eval("[1]"))
+        assert is_proxy(2 * lab.eval("Decimal(1)"))
         assert type(divmod(dt.timedelta(5), lab.eval("dt.timedelta(2)"))[1]) is dt.timedelta
 
     await told(story, IMPORTS)
@@ -297,12 +299,16 @@ async def test_neither_side_knows_and_it_is_a_type_error() -> None:
         def __radd__(self, other: object) -> Any:
             return "mine" if is_proxy(other) else NotImplemented
 
-    def story(lab: Any) -> None:
+    def story(lab: Any, costs: Any) -> None:
         for wrong in (lambda: lab.eval("[1]") + 5, lambda: 5 + lab.eval("[1]"), lambda: lab.eval("{}") - {1}):
             with pytest.raises(TypeError):
                 wrong()
-        with pytest.raises(TypeError):
-            object() + lab.eval("[1]")  # type: ignore[operator]
+        items = lab.eval("[1]")
+        costs.calls()
+        for other in (object(), 5, None):
+            with pytest.raises(TypeError):
+                other + items  # type: ignore[operator]
+        assert costs.calls() == 0
         assert lab.eval("[1]") + Stranger() == "mine"
         assert lab.eval("[1]") + lab.eval("Stranger()") == "theirs"
         items = lab.eval("[1]")

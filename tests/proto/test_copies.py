@@ -217,7 +217,7 @@ def test_depth_and_items_are_bounded_on_both_sides() -> None:
         write([value], DEEP)
     with pytest.raises(EncodeError, match="items"):
         write([0] * (ITEMS + 1))
-    packed = msgspec.msgpack.encode([])
+    packed = msgspec.msgpack.encode(1)
     for _ in range(DEPTH + 1):
         packed = msgspec.msgpack.encode(msgspec.msgpack.Ext(Ext.CODEC, b"\x92\xa4list\x91" + packed))
     with pytest.raises(ProtocolError, match="deeper"):
