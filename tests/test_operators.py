@@ -342,6 +342,23 @@ async def test_powers_and_quotients() -> None:
     )
 
 
+async def test_texts_take_remote_operands() -> None:
+    def story(lab: Any) -> None:
+        text, table, price = lab.eval("Text('z')"), lab.eval("{'a': [1]}"), lab.eval("Decimal('1.25')")
+        assert ",".join(lab.eval("['a', 'b']")) == "a,b"
+        assert text.join(["a", "b"]) == "azb"
+        assert "%s %r" % (text, table) == "z {'a': [1]}"  # noqa: UP031
+        assert "%(a)s" % table == "[1]"
+        assert "%.1f" % price == "1.2"  # noqa: UP031
+        assert f"{price:.1f} {text:>3}" == "1.2   z"
+        assert f"{table['a'][0]} {text}" == "1 z"
+        assert "{a}".format_map(table) == "[1]"
+        assert lab.eval("Text('%s-%s')") % (text, [1]) == "z-[1]"
+        assert lab.eval("Text('{}')").format(text) == "z"
+
+    await told(story, IMPORTS + "\n    class Text(str): pass")
+
+
 async def test_operands_may_be_objects_of_another_session() -> None:
     async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as one, nodes[0].session("lab") as two:
 
