@@ -348,7 +348,7 @@ async def test_texts_take_remote_operands() -> None:
         assert ",".join(lab.eval("['a', 'b']")) == "a,b"
         assert text.join(["a", "b"]) == "azb"
         assert "%s %r" % (text, table) == "z {'a': [1]}"  # noqa: UP031
-        assert "%(a)s" % table == "[1]"
+        assert "%(a)s" % table == "[1]"  # noqa: UP031
         assert "%.1f" % price == "1.2"  # noqa: UP031
         assert f"{price:.1f} {text:>3}" == "1.2   z"
         assert f"{table['a'][0]} {text}" == "1 z"
