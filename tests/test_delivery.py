@@ -119,6 +119,8 @@ async def test_what_the_far_side_holds_of_another_node_is_fetched_on_the_way() -
             theirs = here.eval("[1, [2]]")
             type_there = there.eval("lambda items: type(__import__('rpyc_gateway').obtain(items)[1])")
             assert type_there(theirs) is there.builtins.list
+            with pytest.raises(gw.EncodeError, match=r"value\[0\] is a proxy of a builtins\.list .* obtain that"):
+                gw.deliver(there, [theirs])
 
         await trio.to_thread.run_sync(story)
 

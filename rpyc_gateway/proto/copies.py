@@ -182,6 +182,9 @@ class _Walk:
     def not_plain(self, value: object, role: str = "is") -> EncodeError:
         """What to say of a value that there is no copy of."""
         kind = type(value)
+        if hasattr(kind, "__gw_kind__"):
+            what = f"{kind.__module__}.{kind.__qualname__}"
+            return _NotPlain(f"{self._place()} {role} a proxy of a {what} of another process: obtain that by itself")
         text = f"{self._place()} {role} no plain data but a {kind.__module__}.{kind.__qualname__}"
         return _NotPlain(f"{text}; a codec (gw.register_codec at both ends) would make a value of it")
 
