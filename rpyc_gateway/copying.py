@@ -18,13 +18,18 @@ def copy_there(proxy: object) -> Any:
     return held.caller.ask(held.number, ((Verb.OP, 0, "__copy__", ()),))
 
 
-def deepcopy_there(proxy: object, _memo: object = None) -> Any:
+def deepcopy_there(proxy: object, memo: dict[Any, Any]) -> Any:
     """`copy.deepcopy(proxy)`: what `copy.deepcopy` makes of the original, as a proxy again.
 
-    `copy` itself notes in its memo that the proxy was copied. What two proxies share over there is copied for each of them.
+    The memo here has the one over there, so that what two proxies of a structure share is copied once.
     """
     held = held_by(proxy)
-    return held.caller.ask(held.number, ((Verb.OP, 0, "__deepcopy__", ()),))
+    key = (_MEMO, id(held.caller))
+    copied, memo[key] = held.caller.ask(held.number, ((Verb.OP, 0, "__deepcopy__", (memo.get(key),)),))
+    return copied
+
+
+_MEMO = "the memo over there"
 
 
 def reduce_copy(proxy: object, protocol: Any = 2) -> Any:

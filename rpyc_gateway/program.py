@@ -302,6 +302,23 @@ def _dir(subject: object) -> tuple[str, ...]:
     return tuple(dir(subject))
 
 
+class _Memo:
+    """What was copied deeply on behalf of one structure of a peer. Nothing of it is public: it holds the insides of what was copied."""
+
+    __slots__ = ("_copies",)
+
+    def __init__(self) -> None:
+        self._copies: dict[int, Any] = {}
+
+
+def _deepcopy(subject: object, *memo: object) -> object:
+    """With a memo (None for a new one) the copy and the memo."""
+    if not memo:
+        return copy.deepcopy(subject)
+    known = memo[0] if type(memo[0]) is _Memo else _Memo()
+    return copy.deepcopy(subject, known._copies), known  # noqa: SLF001  # private to peers, not to this module
+
+
 # What has a builtin of its own, which knows all the ways an object can answer (iter by __getitem__, bool by __len__ ...).
 _BUILTINS: dict[str, Callable[..., object]] = {
     "__repr__": repr,
@@ -334,7 +351,7 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__ceil__": math.ceil,
     "__fspath__": os.fspath,
     "__copy__": copy.copy,
-    "__deepcopy__": lambda subject, *_memo: copy.deepcopy(subject),  # a memo of the peer would be shown what is inside
+    "__deepcopy__": _deepcopy,
 }
 _VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
     Verb.GET: _get,

@@ -63,6 +63,11 @@ async def test_a_local_structure_keeps_its_shape_when_it_is_deeply_copied() -> N
         first, (second,) = copy.deepcopy([box, [box]])
         assert first is second
         assert first is not box
+        items = lab.eval("[1]")
+        left, right = lab.namespace["Box"](items), lab.namespace["Box"](items)
+        for left_copy, right_copy in (copy.deepcopy((left, right)), copy.deepcopy({1: left, 2: right}).values()):
+            assert left_copy.items is right_copy.items
+            assert left_copy.items is not items
 
     await told(story, CLASSES)
 

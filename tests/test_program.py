@@ -363,10 +363,13 @@ def test_a_copy_ends_a_program() -> None:
 def test_a_memo_of_the_peer_is_not_shown_what_is_inside() -> None:
     memo: dict[int, object] = {}
     target = [[1]]
-    copied = Desk(target).run((Verb.OP, 0, "__deepcopy__", (memo,)))
+    copied, made = Desk(target).run((Verb.OP, 0, "__deepcopy__", (memo,)))
     assert copied == target
     assert copied[0] is not target[0]
     assert memo == {}
+    assert not [name for name in dir(made) if not name.startswith("_")]
+    assert Desk(target).run((Verb.OP, 0, "__deepcopy__", (made,)))[0] is copied
+    assert Desk(target).run((Verb.OP, 0, "__deepcopy__", ())) == target
 
 
 def test_a_copy_of_what_the_builtin_base_of_a_class_holds_is_named_to_the_policy() -> None:
