@@ -119,10 +119,10 @@ class Place(NamedTuple):
     ward: Ward
 
 
-@pytest.fixture(params=[1, 3], ids=["0 relays", "2 relays"])
-def place(request: pytest.FixtureRequest) -> Iterator[Place]:
+@pytest.fixture
+def place(hops: int) -> Iterator[Place]:
     ward = Ward()
-    with open_blocking_lab(request.param, {"ward": Offer(lambda: ward, ("*",))}) as house:
+    with open_blocking_lab(hops, {"ward": Offer(lambda: ward, ("*",))}) as house:
         yield Place(house, ward)
 
 
@@ -167,7 +167,7 @@ def cut_off(process: subprocess.Popen[bytes], house: House) -> None:
     house.ask(cut)
 
 
-@pytest.mark.parametrize("vanish", [killed, cut_off])
+@pytest.mark.parametrize(("vanish", "hops"), [(killed, 1), (cut_off, 1), (killed, 3)])
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_client_vanishes_in_the_middle_of(operation: str, vanish: Callable[..., None], place: Place) -> None:
     house, ward = place
