@@ -124,7 +124,9 @@ def run(
             if verb in _LAST and step is not steps[-1]:
                 raise ProtocolError(f"{verb.name} is not the last step of its program")
             if verb is Verb.CALL:
-                result = _call(subject, operands, reader, policy, adopt)
+                args, kwargs = _arguments(subject, operands, reader, policy, adopt)
+                result = subject(*args, **kwargs)  # here: mutual recursion has each frame once for each level
+                del args, kwargs
                 result = later(result) or result if type(result) not in BY_VALUE else result
             else:
                 result = _VERBS[verb](subject, operands, _Reading(reader, policy, adopt))
@@ -181,7 +183,7 @@ class _Reading(NamedTuple):
         return error  # type: ignore[no-any-return]
 
 
-def _open(step: Any, target: object, results: list[object]) -> tuple[object, Verb, list[Any]]:
+def _open(step: Any, target: object, results: list[object]) -> tuple[Any, Verb, list[Any]]:
     try:
         verb, source, *operands = step
         if source < 0:
@@ -191,9 +193,10 @@ def _open(step: Any, target: object, results: list[object]) -> tuple[object, Ver
         raise ProtocolError(f"a step cannot be read: {error}") from error
 
 
-def _call(
+def _arguments(
     function: Any, operands: list[Any], reader: Reader, policy: Policy, adopt: Callable[[Face], Sequence[object]]
-) -> object:
+) -> tuple[list[Any], dict[str, Any]]:
+    """What a CALL hands to `function`, if it may be called."""
     policy.check(function, Verb.CALL, "")
     reader.refs = adopt(Face.ASYNC if is_async(function) else Face.BLOCKING)
     try:
@@ -203,7 +206,7 @@ def _call(
         kwargs = dict(zip(map(str, names), args[positional:], strict=True))
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"a call cannot be read: {error}") from error
-    return function(*args[:positional], **kwargs)
+    return args[:positional], kwargs
 
 
 def _get(subject: Any, operands: list[Any], reading: _Reading) -> object:

@@ -32,8 +32,8 @@ def test_two_processes_call_each_other_as_deep_as_python_goes(house: House) -> N
             return 0 if n == 0 else 1 + f(n - 1, here)
 
         for _ in range(3):  # it is the same session ever after
-            assert down(150, here) == 150  # begun there
-            assert here(150, down) == 150  # begun here
+            assert down(200, here) == 200  # begun there
+            assert here(200, down) == 200  # begun here
             for begin, other in ((down, here), (here, down)):
                 with pytest.raises(RecursionError):
                     begin(1000, other)
@@ -86,8 +86,8 @@ async def test_tasks_and_threads_call_each_other_deeper_than_a_stack(hops: int) 
         async def here(n: int, f: Any) -> int:
             return 0 if n == 0 else 1 + await f(n - 1, here)
 
-        assert await down(180, here) == 180
-        assert await here(180, down) == 180
+        assert await down(200, here) == 200
+        assert await here(200, down) == 200
         assert await lab.ping("still here") == "still here"
         while lab.statistics().running:
             await trio.lowlevel.checkpoint()
