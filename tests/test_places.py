@@ -30,7 +30,6 @@ SERVICE = """
     import rpyc_gateway as gw
     from rpyc_gateway import deadlines
 
-    begun = threading.Event()
     stuck = threading.Event()
 
     class Lamp(gw.Service):
@@ -43,7 +42,7 @@ SERVICE = """
         def call(self, f, *args): return f(*args)
         @gw.expose
         def wait(self):
-            begun.set()
+            print("begun", flush=True)
             try: stuck.wait()
             except BaseException as e: print(type(e).__name__, flush=True); raise
         @gw.expose
@@ -136,6 +135,8 @@ def test_ctrl_c_and_sigterm_end_a_server_that_runs_its_code_in_the_main_thread(
             if busy == "busy":
                 thread = threading.Thread(target=_expect_end, args=(conn.root, ends))
                 thread.start()
+                assert program.stdout
+                assert program.stdout.readline() == "begun\n"
                 with gw.connect(url, service="lamp") as other, pytest.raises(TimeoutError), gw.timeout(0.25):
                     other.root.where()  # the main thread is taken
             program.send_signal(number)
