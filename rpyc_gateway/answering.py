@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from contextvars import Context, copy_context
 from typing import Any
 
 import trio
@@ -54,6 +55,7 @@ class Answering:
         self._early: list[tuple[ServedCall, Callable[[], Coroutine[Any, Any, None]]]] | None = []
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
+        self._contexts: dict[int, Context] = {}
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self._garbage: list[object] = []
         self._burials: list[Burial] = []
@@ -131,13 +133,15 @@ class Answering:
         if call is not None:
             call.cancel()
             if call.bound and call.begun:
-                # Its thread may be stuck for long: the next call of that caller gets a fresh one.
+                # Its thread may be stuck for long: the next call of that caller gets a fresh one, with a context that nobody is in.
+                self._contexts.pop(call.affinity, None)
                 workers.detach((id(self), call.affinity))
         self.reject(question, Cancelled("the call was cancelled"))
 
     def end_thread(self, affinity: int) -> None:
         """A calling thread of the peer is gone, and the thread that served it may go."""
         self._affinities.discard(affinity)
+        self._contexts.pop(affinity, None)
         workers.release((id(self), affinity))
         for call in list(self._running):  # an `async def` that is still awaited goes on in any thread
             if call.affinity == affinity:
@@ -235,6 +239,10 @@ class Answering:
             self._early.append((call, function))
         else:
             call.drop()
+
+    def context_of(self, call: ServedCall) -> Context:
+        """The context variables of the calling thread that this call belongs to."""
+        return self._contexts.setdefault(call.affinity, copy_context())
 
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""

@@ -126,15 +126,13 @@ class Asking:
 
     def fetch(self, reading: Reading) -> Any:
         """The method that was read; waits for it in this thread. Raises what reading it raises."""
-        waiter = reading.waiter
         if reading.known:
             return reading.value
-        if waiter is None:
+        if reading.waiter is None:
             return reading.learn(self.ask(reading.held.number, ((Verb.GET, 0, reading.name),)))
-        outcome = self._wait(waiter, self._enter())
-        if not isinstance(outcome.error, Cancelled):  # that one was for this thread
-            waiter.complete(outcome)  # another thread may be waiting for it too
-        return reading.learn(self._value(outcome, Face.BLOCKING))
+        waiter = ThreadWaiter()
+        reading.waiter.join(waiter)
+        return reading.learn(self._value(self._wait(waiter, self._enter()), Face.BLOCKING))
 
     def send_readings(self) -> None:
         """A message is about to be sent: what was read before must be read before it comes. With the turn held."""

@@ -34,18 +34,28 @@ class Reading:
         return value
 
 
-class ReadingWaiter(ThreadWaiter):
+class ReadingWaiter:
     """Keeps the outcome of a GET until somebody wants it, or the Reading that it belongs to has died."""
 
-    __slots__ = ("_hold",)
+    __slots__ = ("_hold", "_outcome", "_threads", "cause")
 
     def __init__(self, hold: Callable[[Sequence[object]], tuple[object, ...]]) -> None:
-        super().__init__()
+        self.cause = 0  # it belongs to no chain of calls
         self._hold = hold
+        self._outcome: Outcome | None = None
+        self._threads: list[ThreadWaiter] = []
 
     def complete(self, outcome: Outcome) -> None:
         """Take over what the answer refers to now: nobody may ever come for it, and then it goes back."""
         payload = outcome.payload or outcome.raised
-        if payload is not None and outcome.held is None:
+        if payload is not None:
             outcome.held = self._hold(payload.refs)
-        super().complete(outcome)
+        self._outcome = outcome
+        for waiter in list(self._threads):
+            waiter.complete(outcome)
+
+    def join(self, waiter: ThreadWaiter) -> None:
+        """Let a thread have the outcome, now or when it comes."""
+        self._threads.append(waiter)
+        if self._outcome is not None:
+            waiter.complete(self._outcome)

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any, Protocol
 
 import trio
@@ -69,6 +69,10 @@ class Host(Protocol):
 
     def spawn(self, call: ServedCall, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `function`, a part of `call`, as a task of the session; drop the call if that is over. From any thread."""
+        ...
+
+    def context_of(self, call: ServedCall) -> Context:
+        """The context variables of the calling thread that this call belongs to: what one call sets the next one finds."""
         ...
 
     def left(self, call: ServedCall) -> None:
@@ -147,7 +151,8 @@ class ServedCall:
         program = self._program or self._begin()
         if program is None:
             return
-        context = copy_context()  # of its own: whatever interrupts this thread, it is not left serving
+        # Not the thread's own: whatever interrupts this thread, it is not left serving.
+        context = self.host.context_of(self) if self.bound else copy_context()
         context.run(self._enter)
         try:
             with self._closing_generators():
@@ -157,10 +162,10 @@ class ServedCall:
                 # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
                 context.run(self.host.answer, self, stop.value)
             finally:
-                self._leave()
+                context.run(self._leave)
             _pass_on_interrupt(stop.value)
             return
-        self._leave()
+        context.run(self._leave)
         self.bound = False  # its thread is free again
         self._coroutine = coroutine
         self.host.spawn(self, lambda: self._finish_async(program, coroutine))
@@ -210,6 +215,8 @@ class ServedCall:
         if self.outer is not None:
             self.outer.inner.remove(self)
             self.outer = None
+        serving.set(None)  # the context may be that of the next call too
+        deadlines.forget()
 
     # -- in a task --------------------------------------------------------------------------------------------------
 

@@ -151,6 +151,8 @@ def _make(named: type, kind: type, flags: int) -> _Description:
     if issubclass(named, BaseException):
         flags |= ClassInfo.EXCEPTION
     special = {name for name, (value, base) in found.items() if name in SPECIAL and _is_own(name, value, base)}
+    if kind is types.UnionType:
+        special |= {"__instancecheck__", "__subclasscheck__"}  # the interpreter judges for it
     if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in _mro(named)):
         special.add("__getitem__")  # what subscribing a class asks for
     module, name = _names(named)

@@ -12,6 +12,7 @@ from typing import Any
 from rpyc_gateway.classes import BINARY, described
 from rpyc_gateway.errors import EncodeError, NotExposed
 from rpyc_gateway.proto.copies import BASE
+from rpyc_gateway.proto.known import find_class
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME
 
@@ -39,7 +40,9 @@ def localised(proxy: object) -> Any:
     Raises EncodeError if there is one that has no copy: the method would quietly say that the two have nothing to do with each other.
     """
     info = described(proxy)
-    kind = plain_base(info) if info is not None and not info.flags & ClassInfo.IS_CLASS else None
+    if info is not None and info.flags & ClassInfo.IS_CLASS:
+        return find_class(info.module, info.name) or proxy
+    kind = plain_base(info) if info is not None else None
     if kind is None:
         return proxy
     try:
@@ -69,6 +72,13 @@ def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
         result = _by_subclass(name, subject, args[0])
         if result is not NotImplemented:
             return result
+        result = method(subject, *args)
+        if (
+            result is NotImplemented and described(args[0]) is None
+        ):  # a float, say, that its owner cannot show an int like ours
+            reflected = getattr(type(args[0]), _OTHERS.get(name, ""), None)
+            return result if reflected is None else reflected(args[0], subject)
+        return result
     return method(subject, *args)
 
 
@@ -103,3 +113,4 @@ _REFLECTED = {f"__{name[3:]}": name for name in BINARY if name.startswith("__r")
     "__le__": "__ge__",
     "__ge__": "__le__",
 }
+_OTHERS = {reflected: name for name, reflected in _REFLECTED.items()} | _REFLECTED

@@ -339,6 +339,8 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__setitem__": operator.setitem,
     "__delitem__": operator.delitem,
     "__length_hint__": operator.length_hint,
+    "__instancecheck__": lambda cls, instance: isinstance(instance, cls),
+    "__subclasscheck__": lambda cls, other: issubclass(other, cls),
     "__round__": round,
     "__len__": len,
     "__int__": int,

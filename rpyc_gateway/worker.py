@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import threading
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -12,6 +13,8 @@ __all__ = ["Workers", "workers"]
 
 IDLE_SECONDS = 10.0
 """How long a pooled thread waits for work before it ends: longer than the pauses in a conversation, shorter than a coffee."""
+
+logger = logging.getLogger("rpyc_gateway.session")
 
 Task = Callable[[], object]
 
@@ -43,12 +46,15 @@ class _Worker(threading.Thread):
                 continue
             if task is None:
                 return
-            task()
+            try:
+                task()
+            except BaseException:  # a defect of ours; the next task of this thread is somebody else's
+                logger.exception("%s goes on after a task that raised", self.name)
             del task
 
 
 class Workers:
-    """Runs tasks in threads. Any thread may use it; tasks must not raise."""
+    """Runs tasks in threads. Any thread may use it. What a task raises is logged: it should answer for itself."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -113,9 +119,11 @@ class Workers:
         return _Worker(on_idle, next(self._numbers))
 
     def _pooled(self, worker: _Worker, task: Task) -> None:
-        task()
-        with self._lock:
-            self._idle.append(worker)
+        try:
+            task()
+        finally:
+            with self._lock:
+                self._idle.append(worker)
 
     def _retire(self, worker: _Worker) -> bool:
         with self._lock:

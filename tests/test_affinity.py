@@ -71,6 +71,20 @@ def test_each_thread_sees_its_own_thread_local(conn: gw.BlockingSession) -> None
     assert not hasattr(local, "number")
 
 
+def test_each_thread_sees_its_own_context_variables(conn: gw.BlockingSession) -> None:
+    conn.execute("import contextvars, decimal\nuser = contextvars.ContextVar('user', default='nobody')")
+    user = conn.namespace["user"]
+    token = user.set("ada")
+    assert user.get() == "ada"
+    assert in_threads(2, lambda number: (user.set(number), user.get())[1]) == [0, 1]
+    assert conn.eval("(lambda f: f())(user.get)") == "ada"
+    assert conn.eval("lambda f: f()")(lambda: user.get()) == "ada"  # called back, from here: still this thread
+    user.reset(token)
+    assert user.get() == "nobody"
+    conn.modules.decimal.getcontext().prec = 5
+    assert str(conn.eval("decimal.Decimal(1) / 3")) == "0.33333"
+
+
 def test_an_sqlite_connection_is_used_in_the_thread_that_made_it(conn: gw.BlockingSession) -> None:
     together = threading.Barrier(3)
 

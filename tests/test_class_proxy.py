@@ -154,3 +154,18 @@ async def test_what_a_class_learns_later_its_proxies_know_when_they_are_met_agai
         assert len(lab.root.eval("Square()")) == 4
 
     await told(1, story)
+
+
+async def test_unions_of_classes_judge_too() -> None:
+    def story(lab: Counted) -> None:
+        _setup(lab)
+        square, shape, box = lab.root.eval("Square, Shape, Box")
+        assert isinstance(lab.root.eval("Box()"), square | box)
+        assert isinstance(None, square | None)
+        assert isinstance(5, square | int)
+        assert not isinstance(lab.root.eval("Box()"), square | int)
+        assert issubclass(square, shape | box)
+        assert (square | int) == (square | int)
+        assert repr(square | None).endswith("Square | None")
+
+    await told(1, story)

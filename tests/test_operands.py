@@ -64,12 +64,19 @@ def test_a_method_written_in_python_gets_the_proxy() -> None:
 
 
 def test_what_is_no_plain_data_stays_a_proxy_unasked() -> None:
-    for original in (Peer([]), list):
+    for original in (Peer([]), type("Unknown", (), {})):
         peer = Peer(original)
         proxy = peer.proxy
         assert localised(proxy) is proxy
         assert peer.asked == []
     assert localised(5) == 5
+
+
+def test_a_class_that_is_known_here_is_itself() -> None:
+    """`int | None`: the operator of types takes no proxies."""
+    peer = Peer(list)
+    assert localised(peer.proxy) is list
+    assert peer.asked == []
 
 
 def test_a_set_of_objects_is_built_from_its_proxies() -> None:

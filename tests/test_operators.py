@@ -401,3 +401,14 @@ async def test_plain_data_in_expressions_of_trio_code() -> None:
         mine = [1]
         await remote.append(await lab.eval("type('Keeper', (), {'__add__': lambda self, other: other})()"))
         assert await gw.ops.add(remote[1], mine) is mine
+
+
+async def test_a_number_of_ours_may_know_what_the_far_one_does_not() -> None:
+    def story(lab: Any) -> None:
+        count = lab.eval("Count(5)")
+        assert count * 1.5 == 7.5
+        assert count / 2.0 == 2.5
+        assert count + 1j == 5 + 1j
+        assert 1.5 * count == 7.5
+
+    await told(story, "class Count(int): pass")

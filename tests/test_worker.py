@@ -198,3 +198,20 @@ def test_what_a_task_held_dies_when_it_is_done() -> None:
     ready.set()
     assert desk.who().name.startswith("rpyc-gateway worker")
     desk.workers.release("caller")
+
+
+@pytest.mark.parametrize("error", [ValueError("a defect"), SystemExit(3)])
+def test_a_task_that_raises_is_logged_and_costs_nobody_else_anything(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers, done = Workers(), SimpleQueue[str]()
+
+    def fail() -> None:
+        raise error
+
+    for submit in (workers.submit, lambda task: workers.submit_to("key", task)):
+        submit(fail)
+        submit(lambda: done.put("done"))
+        assert done.get(timeout=10) == "done"
+    assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [error, error]
+    workers.release("key")
