@@ -5,12 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import get_args
 
 import trio
 
@@ -18,10 +16,10 @@ from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitte
 from rpyc_gateway.config import Config, Dial, Serve
 from rpyc_gateway.connection import Connection, StreamHandler
 from rpyc_gateway.dialer import Dialer
-from rpyc_gateway.errors import Code, ConfigError, Denied, GatewayError, Unreachable
+from rpyc_gateway.errors import Code, Denied, GatewayError, Unreachable
 from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
 from rpyc_gateway.nursery import open_background
-from rpyc_gateway.places import Runs, main_thread
+from rpyc_gateway.places import check_place
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.route import RouteTable
 from rpyc_gateway.reception import Reception
@@ -58,7 +56,8 @@ async def open_node(
     async with open_background() as nursery:
         node = Node(config, nursery)
         offers = _built_in(config, node, nursery) | dict(services or {})
-        _check_places(offers)
+        for name, offer in offers.items():
+            check_place(name, offer.runs)
         node.offer(offers)
         await node.start()
         try:
@@ -81,21 +80,6 @@ def _built_in(config: Config, node: Node, nursery: trio.Nursery) -> dict[str, Of
         for name, root in roots.items()
         for serve in (served[name],)
     }
-
-
-def _check_places(offers: Mapping[str, Offer]) -> None:
-    for name, offer in offers.items():
-        if offer.runs not in get_args(Runs):
-            known = ", ".join(map(repr, get_args(Runs)))
-            raise ConfigError([f"service {name!r}: runs: must be one of {known}, not {offer.runs!r}"])
-        if offer.runs == "main" and not main_thread.given:
-            what = "runs trio" if threading.current_thread() is threading.main_thread() else "is the program's own"
-            raise ConfigError(
-                [
-                    f"service {name!r}: runs: its code cannot run in the main thread, which {what} here: "
-                    'serve with `gw.serve` or `rpyc-gw run`, which keep it free, or use "threads" or "trio"'
-                ]
-            )
 
 
 class Node:

@@ -7,11 +7,13 @@ import threading
 from collections.abc import Awaitable, Callable, Sequence
 from queue import Empty, SimpleQueue
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import trio
 
-__all__ = ["MainThread", "Runs", "main_thread"]
+from rpyc_gateway.errors import ConfigError
+
+__all__ = ["MainThread", "Runs", "check_place", "main_thread"]
 
 Runs = Literal["threads", "main", "trio"]
 """`threads`: as many at once as there are callers. `main`: one after the other, in the main thread. `trio`: inline, must never block."""
@@ -118,3 +120,18 @@ class MainThread:
 
 main_thread = MainThread()
 """The main thread of this process."""
+
+
+def check_place(service: str, runs: str) -> None:
+    """Raise ConfigError if the code of a service cannot run there in this process."""
+    if runs not in get_args(Runs):
+        known = ", ".join(map(repr, get_args(Runs)))
+        raise ConfigError([f"service {service!r}: runs: must be one of {known}, not {runs!r}"])
+    if runs == "main" and not main_thread.given:
+        what = "runs trio" if threading.current_thread() is threading.main_thread() else "is the program's own"
+        raise ConfigError(
+            [
+                f"service {service!r}: runs: its code cannot run in the main thread, which {what} here: "
+                'serve with `gw.serve` or `rpyc-gw run`, which keep it free, or use "threads" or "trio"'
+            ]
+        )

@@ -10,14 +10,13 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import trio
 from msgspec.structs import replace
 
 from rpyc_gateway.answering import Answering
 from rpyc_gateway.asking import Asking
-from rpyc_gateway.async_proxy import AsyncProxy, async_proxy
 from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
@@ -26,11 +25,12 @@ from rpyc_gateway.pickling import FEATURE
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
-from rpyc_gateway.proto.messages import ClassInfo, SessionInfo, Verb
+from rpyc_gateway.proto.messages import ClassInfo, SessionInfo
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for, root_methods
 from rpyc_gateway.stack import check_room
+from rpyc_gateway.trio_face import TrioFace
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
 
@@ -64,7 +64,7 @@ class SessionStatistics(NamedTuple):
     threads: int  # kept for calling threads of the peer
 
 
-class Session:
+class Session(TrioFace):
     """The object RPC between this process and one other, over any number of hops.
 
     `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing), and `runs` where
@@ -396,43 +396,6 @@ class Session:
     def statistics(self) -> SessionStatistics:
         """What the session holds."""
         return SessionStatistics(*self.rpc.statistics(), *self._answering.statistics())
-
-    # -- what users see ---------------------------------------------------------------------------------------------
-
-    @property
-    def root(self) -> AsyncProxy:
-        """The root of what the far side serves."""
-        with self._connection.step():
-            return async_proxy(self.held_root)
-
-    @property
-    def modules(self) -> Any:
-        """`await session.modules.os.path.join("a", "b")`; `session.modules["os.path"]`."""
-        return self.root.modules
-
-    @property
-    def builtins(self) -> Any:
-        """The far side's builtins."""
-        return self.root.builtins
-
-    builtin = builtins
-
-    @property
-    def namespace(self) -> Any:
-        """The dict in which `eval` and `execute` run."""
-        return self.root.namespace
-
-    def eval(self, text: str) -> Any:
-        """Evaluate an expression there; to be awaited."""
-        return self.root.eval(text)
-
-    def execute(self, text: str) -> Any:
-        """Execute statements there; to be awaited."""
-        return self.root.execute(text)
-
-    async def ping(self, data: object = None) -> object:
-        """Send `data` there and back."""
-        return await self._asking.ask_async(0, ((Verb.VALUE, 0, data),))
 
 
 def _again(error: GatewayError) -> GatewayError:

@@ -19,7 +19,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway import sync
+from rpyc_gateway.background import background
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from tests.house import CLASSIC
 
@@ -201,7 +201,7 @@ async def test_a_blocking_proxy_in_the_trio_thread_raises_at_once(url: str) -> N
     conn = await trio.to_thread.run_sync(lambda: gw.connect(url, node="lab"))
     try:
         with pytest.raises(RuntimeError, match="runs trio"):
-            sync._background().run(_touch, conn)
+            background().run(_touch, conn)
     finally:
         await trio.to_thread.run_sync(conn.close)
 

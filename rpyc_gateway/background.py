@@ -1,0 +1,250 @@
+"""The thread that runs trio for the blocking sessions of a process, and the links that they share."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import Any
+
+import trio
+
+from rpyc_gateway import deadlines
+from rpyc_gateway.client import Way, open_way
+from rpyc_gateway.deadlines import Deadline
+from rpyc_gateway.errors import GatewayError, SessionClosed, TimedOut
+from rpyc_gateway.session import Session
+
+__all__ = ["Background", "background"]
+
+ABANDON = 5.0
+"""Seconds that the end of an abandoned attempt may take: longer than a child is given to go by itself."""
+
+
+class _Shared:
+    """A way that several sessions use; it ends with the last of them."""
+
+    def __init__(self) -> None:
+        self.users = 0
+        self.way: Way | None = None
+        self.failure: BaseException | None = None
+        self.ready = trio.Event()
+        self.unused = trio.Event()
+        self.over = trio.Event()
+        self.attempt = trio.CancelScope()
+
+
+class Background:
+    """The thread that runs trio for all blocking sessions of this process."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self._ready = threading.Event()
+        self._ways: dict[tuple[tuple[str, ...], str | None], _Shared] = {}
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="rpyc-gateway trio", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    async def _main(self) -> None:
+        async with trio.open_nursery() as self._nursery:
+            self._token = trio.lowlevel.current_trio_token()
+            self._ready.set()
+            await trio.sleep_forever()
+
+    def run(
+        self,
+        function: Callable[..., Any],
+        *args: object,
+        deadline: Deadline | None = None,
+        undo: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Run an async function in the thread, and wait, no longer than to `deadline`.
+
+        Interrupted or late, it is cancelled before this returns; what it came to all the same is given to `undo`.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a blocking call in the thread that runs trio")
+        scope = trio.CancelScope()
+
+        async def scoped() -> Any:
+            with scope:
+                return await function(*args)
+            return None
+
+        waiting = _Result()
+        self._token.run_sync_soon(lambda: self._nursery.start_soon(waiting.fill, scoped))
+        try:
+            return waiting.wait(deadline)
+        except BaseException:
+            if not waiting.done.is_set():  # KeyboardInterrupt, or it is too late
+                self._token.run_sync_soon(scope.cancel)
+                waiting.done.wait()
+            if undo is not None and waiting.value is not None:
+                undo(waiting.value)
+            raise
+
+    def connect(
+        self,
+        hops: tuple[str, ...],
+        name: str | None,
+        node: str | None,
+        via: tuple[str, ...],
+        service: str,
+        *,
+        pickle: bool,
+    ) -> tuple[Session, Callable[[], None]]:
+        """Open a session, over a link that is there already if it can be; and what closes it."""
+        deadline = deadlines.current()
+        if deadline is not None:
+            deadline.check()
+        session, over = self.run(
+            partial(self._open, hops, name, node, via, service, pickle=pickle),
+            deadline=deadline,
+            undo=lambda opened: self._close(*opened),
+        )
+        return session, lambda: self._close(session, over)
+
+    def _close(self, session: Session, over: trio.Event) -> None:
+        if self.pid != os.getpid():
+            return  # the session belongs to the process that forked this one
+        if threading.current_thread() is self._thread:
+            session.close()
+            return
+        self.run(self._close_async, session, over)
+
+    @staticmethod
+    async def _close_async(session: Session, over: trio.Event) -> None:
+        session.close()
+        await over.wait()
+
+    async def _open(
+        self,
+        hops: tuple[str, ...],
+        name: str | None,
+        node: str | None,
+        via: tuple[str, ...],
+        service: str,
+        *,
+        pickle: bool,
+    ) -> tuple[Session, trio.Event]:
+        over = trio.Event()
+        shared = await self._way(hops, name)
+        try:
+            assert shared.way is not None
+            way_in = partial(shared.way.session, node, via=via, service=service, pickle=pickle)
+            session = await self._nursery.start(self._hold_session, shared, way_in, over)
+        except BaseException:
+            self._leave(shared)
+            raise
+        return session, over
+
+    async def _hold_session(
+        self,
+        shared: _Shared,
+        way_in: Callable[[], AbstractAsyncContextManager[Session]],
+        over: trio.Event,
+        *,
+        task_status: trio.TaskStatus[Session],
+    ) -> None:
+        started = False
+        try:
+            async with way_in() as session:
+                started = True
+                task_status.started(session)
+                await session.wait_closed()
+        except GatewayError:
+            if not started:
+                raise
+        finally:
+            if started:
+                self._leave(shared)
+            over.set()
+
+    async def _way(self, hops: tuple[str, ...], name: str | None) -> _Shared:
+        """The shared way for these hops, with this caller counted among its users."""
+        key = (hops, name)
+        shared = self._ways.get(key)
+        if shared is None or shared.unused.is_set() or (shared.way is not None and shared.way.connection.mux.down):
+            shared = self._ways[key] = _Shared()
+            self._nursery.start_soon(self._hold_way, key, shared)
+        shared.users += 1
+        try:
+            await shared.ready.wait()
+            if shared.failure is not None:
+                raise shared.failure.with_traceback(None)
+        except BaseException:
+            self._leave(shared)
+            if shared.users == 0:
+                with trio.move_on_after(
+                    ABANDON, shield=True
+                ):  # what was started for us, a child say, ends before we return
+                    await shared.over.wait()
+            raise
+        return shared
+
+    async def _hold_way(self, key: tuple[tuple[str, ...], str | None], shared: _Shared) -> None:
+        try:
+            with shared.attempt:
+                async with open_way(key[0], name=key[1]) as shared.way:
+                    shared.ready.set()
+                    await shared.unused.wait()
+        except Exception as error:  # noqa: BLE001  # told to whoever waits for the way; a broken link is told by its sessions
+            shared.failure = error
+        finally:
+            shared.ready.set()
+            shared.unused.set()
+            shared.over.set()
+            if self._ways.get(key) is shared:
+                del self._ways[key]
+
+    @staticmethod
+    def _leave(shared: _Shared) -> None:
+        shared.users -= 1
+        if shared.users == 0:
+            shared.unused.set()
+            if shared.way is None:
+                shared.attempt.cancel()
+
+
+class _Result:
+    """One result, from the trio thread to a thread that waits."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.value: Any = None
+        self._error: BaseException | None = None
+
+    async def fill(self, function: Callable[[], Any]) -> None:
+        try:
+            self.value = await function()
+        except trio.Cancelled:
+            self._error = SessionClosed("the background thread is ending")
+            raise
+        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
+            self._error = error
+        finally:
+            self.done.set()
+
+    def wait(self, deadline: Deadline | None) -> Any:
+        while not self.done.wait(None if deadline is None else deadline.wait):
+            if deadline is not None and deadline.left <= 0:
+                raise TimedOut(f"{deadline.patience} is over, and nothing has come of it: what was begun is undone")
+        if self._error is not None:
+            error, self._error = self._error, None
+            raise error
+        return self.value
+
+
+_lock = threading.Lock()
+_running: Background | None = None
+
+
+def background() -> Background:
+    """The background thread of this process, started if there is none; a child that was forked has one of its own."""
+    global _running
+    with _lock:
+        if _running is None or _running.pid != os.getpid():
+            _running = Background()
+        return _running
