@@ -48,6 +48,9 @@ _PATH = "__gw_path__"
 _HOME = "__gw_home__"
 _NOTE = "--- remote traceback"
 
+WAY = 12
+"""Nodes of an exception's way that are shown: callbacks of callbacks pass the same ones again and again. `remote_path` has all."""
+
 
 def remote_traceback(error: BaseException) -> str:
     """The text of the traceback on the far side, "" for an exception that was raised here."""
@@ -344,7 +347,10 @@ def fill(error: BaseException, parts: Parts, depth: int = 0) -> None:
 def _note(parts: Parts) -> list[str]:
     if not parts.trace:
         return []  # it was never raised
-    return [f"{_NOTE} ({' -> '.join(parts.path)}) ---\n{parts.trace}".rstrip()]
+    way = parts.path
+    if len(way) > WAY:
+        way = (*way[: WAY - 2], f"... {len(way) - WAY + 1} more ...", way[-1])
+    return [f"{_NOTE} ({' -> '.join(way)}) ---\n{parts.trace}".rstrip()]
 
 
 def _welcome(error: BaseException, parts: Parts, depth: int) -> BaseException:

@@ -118,6 +118,16 @@ def test_the_bytes_of_the_table(vector: dict[str, Any]) -> None:
 # -- the way home -------------------------------------------------------------------------------------------------------
 
 
+def test_a_long_way_is_shown_in_short_and_known_in_full() -> None:
+    way = [str(number) for number in range(100)]
+    error = read(shape("builtins:KeyError", "builtins:Exception", trace="there", path=way))
+    (note,) = error.__notes__
+    assert note.startswith(
+        "--- remote traceback (0 -> 1 -> 2 -> 3 -> 4 -> 5 -> 6 -> 7 -> 8 -> 9 -> ... 89 more ... -> 99)"
+    )
+    assert remote_path(error) == tuple(way)
+
+
 def test_what_comes_home_is_itself_and_knows_where_it_was() -> None:
     error = raised(lambda: {}["mine"])
     notes = ["in channel 3"]
