@@ -7,6 +7,8 @@ import sys
 import threading
 import types
 import weakref
+from array import array
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -27,6 +29,7 @@ __all__ = [
     "is_probe",
     "local_class",
     "reads_plainly",
+    "walks_quietly",
 ]
 
 _ARITHMETIC = ("add", "sub", "mul", "matmul", "truediv", "floordiv", "mod", "divmod", "pow")
@@ -75,6 +78,32 @@ def describe(value: object) -> ClassInfo:
     if not hidden:
         return description.info
     return replace(description.info, methods=tuple(sorted(description.methods - hidden)))
+
+
+# Their iterators run no code of anybody; those of classes that inherit `__iter__` from them do not either.
+_QUIET: frozenset[type | None] = frozenset(
+    [
+        list,
+        tuple,
+        dict,
+        set,
+        frozenset,
+        str,
+        bytes,
+        bytearray,
+        range,
+        memoryview,
+        array,
+        deque,
+        OrderedDict,
+        *map(type, ({}.keys(), {}.values(), {}.items())),
+    ]
+)
+
+
+def walks_quietly(kind: type) -> bool:
+    """Whether iterating over an instance runs no code of anybody, so that fetching items ahead cannot be seen."""
+    return bool(_described.description(kind).info.flags & ClassInfo.QUIET)
 
 
 def reads_plainly(value: object, name: str) -> bool:
@@ -153,6 +182,8 @@ def _make(named: type, kind: type, flags: int) -> _Description:
     special = {name for name, (value, base) in found.items() if name in SPECIAL and _is_own(name, value, base)}
     if kind is types.UnionType:
         special |= {"__instancecheck__", "__subclasscheck__"}  # the interpreter judges for it
+    if found.get("__iter__", (None, None))[1] in _QUIET:
+        flags |= ClassInfo.QUIET
     if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in _mro(named)):
         special.add("__getitem__")  # what subscribing a class asks for
     module, name = _names(named)

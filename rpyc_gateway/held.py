@@ -10,16 +10,10 @@ from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import ClassInfo
 
-__all__ = ["BATCH", "CONTAINERS", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
+__all__ = ["BATCH", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 
 BATCH = 256
 """Items fetched at once from an iterator over a builtin container."""
-
-CONTAINERS = frozenset(
-    ("builtins", name)
-    for name in ("list", "tuple", "dict", "set", "frozenset", "dict_keys", "dict_values", "dict_items", "bytearray")
-)
-"""Classes whose iterators run no code of anybody, so that fetching ahead cannot be seen."""
 
 
 class Caller(Protocol):

@@ -14,7 +14,7 @@ from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
 from rpyc_gateway.copying import copy_there, deepcopy_there, reduce_copy
 from rpyc_gateway.declaring import declared_bases
 from rpyc_gateway.errors import GatewayError
-from rpyc_gateway.held import BATCH, CONTAINERS, Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.operators import binary_methods, extra_methods, operate
 from rpyc_gateway.proto.messages import ClassInfo, Verb
@@ -301,7 +301,7 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
     body.update(dict.fromkeys(SPECIAL.intersection(info.closed) - _INHERITED))
     if info.flags & ClassInfo.UNHASHABLE:
         body["__hash__"] = None
-    if (info.module, info.name) in CONTAINERS:
+    if info.flags & ClassInfo.QUIET and "__iter__" in body:
         body["__iter__"] = _iterate
     if info.flags & ClassInfo.IS_CLASS:
         body.update(CLASS_PROXY)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -13,6 +12,7 @@ from typing import Any
 import trio
 
 from rpyc_gateway.awaiting import Later
+from rpyc_gateway.classes import walks_quietly
 
 __all__ = ["Walk"]
 
@@ -21,25 +21,6 @@ PATIENCE = 0.05
 
 Batch = tuple[tuple[object, ...], bool]
 """Items, and whether they were the last."""
-
-_NOTHING: dict[str, str] = {}
-_QUIET = frozenset(
-    (
-        list,
-        tuple,
-        dict,
-        set,
-        frozenset,
-        str,
-        bytes,
-        bytearray,
-        range,
-        deque,
-        type(_NOTHING.keys()),
-        type(_NOTHING.values()),
-        type(_NOTHING.items()),
-    )
-)
 
 
 class Walk:
@@ -52,7 +33,7 @@ class Walk:
     __slots__ = ("_busy", "_error", "_hooks", "_iterator", "_most", "_plain", "_ready")
 
     def __init__(self, subject: Any, quiet: int, most: int) -> None:
-        self._most = quiet if type(subject) in _QUIET else most
+        self._most = quiet if walks_quietly(type(subject)) else most
         self._plain = not hasattr(type(subject), "__aiter__")
         self._iterator: Any = iter(subject) if self._plain else aiter(subject)  # None at the end
         self._ready: list[object] = []

@@ -7,11 +7,13 @@ import functools
 import gc
 import json
 import weakref
+from collections import Counter, deque, namedtuple
 from enum import Enum
+from typing import Any
 
 import pytest
 
-from rpyc_gateway.classes import METHODS, SPECIAL, describe, local_class
+from rpyc_gateway.classes import METHODS, SPECIAL, describe, local_class, walks_quietly
 from rpyc_gateway.proto.messages import ClassInfo, ClassMessage, encode
 
 
@@ -145,7 +147,7 @@ class Answering:
     ids=str,
 )
 def test_flags_say_how_it_compares_and_what_it_is(value: object, flags: int) -> None:
-    assert describe(value).flags & ~ClassInfo.OWN_GETATTR == flags
+    assert describe(value).flags & ~(ClassInfo.OWN_GETATTR | ClassInfo.QUIET) == flags
 
 
 @pytest.mark.parametrize(("value", "own"), [(Adc(), False), (Answering(), True), (Adc, True)], ids=str)
@@ -216,3 +218,33 @@ def test_a_local_class_is_one_that_is_imported_already() -> None:
     assert local_class(ClassInfo(module="no.such", name="Thing")) is None
     assert local_class(ClassInfo(module="__main__", name="Thing")) is None
     assert local_class(describe(abc.ABC)) is abc.ABC
+
+
+PAIR = namedtuple("PAIR", "a b")  # noqa: PYI024
+
+
+class Loud(list):  # type: ignore[type-arg]
+    """Notices who iterates."""
+
+    def __iter__(self) -> Any:
+        return super().__iter__()
+
+
+@pytest.mark.parametrize(
+    ("value", "quiet"),
+    [
+        ([], True),
+        (Counter(), True),
+        (PAIR(1, 2), True),
+        ({}.items(), True),
+        (deque(), True),
+        (Loud(), False),
+        (iter([]), False),
+        (Adc(), False),
+        ((n for n in ""), False),
+        (list, False),
+    ],
+)
+def test_items_are_fetched_ahead_where_nobody_can_notice(value: object, quiet: bool) -> None:  # noqa: FBT001
+    assert bool(describe(value).flags & ClassInfo.QUIET) is quiet
+    assert walks_quietly(type(value)) is (quiet and value is not list)

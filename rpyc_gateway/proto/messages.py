@@ -109,6 +109,7 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     EXCEPTION = 16
     BUFFER = 32
     TICKET = 64
+    QUIET = 128
 
     def names(self) -> frozenset[tuple[str, str, int]]:
         """What this class and its ancestors are called: (module, qualified name, number in their vat or 0)."""
