@@ -9,8 +9,8 @@ import types
 import weakref
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -72,9 +72,11 @@ def describe(value: object) -> ClassInfo:
     if issubclass(kind, type):
         return _described_as_objects.description(value).info  # type: ignore[arg-type]
     description = (_described_with_buffer if _has_buffer(value, kind) else _described).description(kind)
-    if description.attributes is None:
+    holder = description.holder() if description.holder is not None else None
+    if holder is None:
         return description.info
-    hidden = description.methods.intersection(description.attributes(value))
+    descriptor: Any = members(holder)["__dict__"]
+    hidden = description.methods.intersection(descriptor.__get__(value))
     if not hidden:
         return description.info
     return replace(description.info, methods=tuple(sorted(description.methods - hidden)))
@@ -116,11 +118,14 @@ def reads_plainly(value: object, name: str) -> bool:
 
 
 class _Description(NamedTuple):
-    """`attributes` is what an instance has of its own, if it can hide a method; `members` how many the class and its ancestors had."""
+    """`holder` knows what an instance has of its own, if that can hide a method; `members` is how many the class and its ancestors had.
+
+    Nothing in it keeps the class alive: it is kept until the class dies.
+    """
 
     info: ClassInfo
     methods: frozenset[str]
-    attributes: Callable[[object], Mapping[str, object]] | None
+    holder: weakref.ref[type] | None
     members: int
 
 
@@ -201,9 +206,9 @@ def _make(named: type, kind: type, flags: int) -> _Description:
             sorted(name for name, value in own.items() if name in SPECIAL and value is None and name != "__hash__")
         ),
     )
-    holder = found.get("__dict__", (None, None))[0]
-    attributes = holder.__get__ if type(holder) is types.GetSetDescriptorType and methods else None
-    return _Description(info, frozenset(methods), attributes, _count_members(named))
+    attributes, base = found.get("__dict__", (None, kind))
+    holder = weakref.ref(base) if type(attributes) is types.GetSetDescriptorType and methods else None
+    return _Description(info, frozenset(methods), holder, _count_members(named))
 
 
 # Written in C, and not the lookup of object, which most types of C name as their own.
@@ -257,7 +262,10 @@ def _mro(cls: type) -> tuple[type, ...]:
 
 
 def _names(cls: type) -> tuple[str, str]:
-    module = type.__dict__["__module__"].__get__(cls)
+    try:
+        module = type.__dict__["__module__"].__get__(cls)
+    except AttributeError:  # made where `__name__` was not set, or deleted
+        module = None
     name = type.__dict__["__qualname__"].__get__(cls)
     return _printable(module), _printable(name)
 

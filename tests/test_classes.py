@@ -165,7 +165,7 @@ def test_a_class_is_described_as_what_it_is_named_and_can_be_called() -> None:
 
 def test_a_description_is_made_once_and_dies_with_its_class() -> None:
     assert describe(Adc()) is describe(Adc())
-    kind = type("Passing", (), {})
+    kind = type("Passing", (), {"method": lambda _self: None})
     made, gone = describe(kind()), weakref.ref(kind)
     del kind
     gc.collect()
@@ -204,6 +204,13 @@ def test_odd_names_can_be_told() -> None:
     info = describe(kind())
     assert (info.module, info.name, info.methods) == ("?", "\\ud800", ())
     assert encode(ClassMessage(1, info))
+
+
+def test_a_class_may_have_no_module() -> None:
+    scope: dict[str, type] = {}
+    exec("Nameless = type('Nameless', (), {})", {}, scope)
+    info = describe(scope["Nameless"]())
+    assert (info.module, info.name) == ("?", "Nameless")
 
 
 def test_a_description_is_bounded() -> None:
