@@ -12,7 +12,7 @@ from typing import Any
 from rpyc_gateway.classes import BINARY, described
 from rpyc_gateway.errors import EncodeError, NotExposed
 from rpyc_gateway.proto.copies import BASE
-from rpyc_gateway.proto.known import find_class
+from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME
 
@@ -61,7 +61,7 @@ _BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (list, 
 
 def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
     """Run the special method of a binary operator as Python would, up to NotImplemented."""
-    method = getattr(type(subject), name, None)
+    method = _method(type(subject), name)
     if method is None:
         raise TypeError(f"{type(subject).__qualname__!r} object has no {name}")
     if type(method) is types.WrapperDescriptorType and method.__objclass__ is not object:
@@ -76,10 +76,17 @@ def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
         if (
             result is NotImplemented and described(args[0]) is None
         ):  # a float, say, that its owner cannot show an int like ours
-            reflected = getattr(type(args[0]), _OTHERS.get(name, ""), None)
+            reflected = _method(type(args[0]), _OTHERS.get(name, ""))
             return result if reflected is None else reflected(args[0], subject)
         return result
     return method(subject, *args)
+
+
+def _method(kind: type, name: str) -> Any:
+    """A special method of instances; not that of the class itself, as `list | None` has one."""
+    if any(name in members(base) for base in type.__dict__["__mro__"].__get__(kind)):
+        return getattr(kind, name, None)
+    return None
 
 
 SEQUENCES = frozenset({list, tuple, str, bytes, bytearray, deque, array})
@@ -99,8 +106,8 @@ def _by_subclass(name: str, subject: object, other: object) -> object:
     reflected = _REFLECTED.get(name)
     if reflected is None or kind is derived or kind not in type.__dict__["__mro__"].__get__(derived):
         return NotImplemented
-    method = getattr(derived, reflected, None)
-    if method is None or method is getattr(kind, reflected, None):
+    method = _method(derived, reflected)
+    if method is None or method is _method(kind, reflected):
         return NotImplemented
     return method(other, subject)
 

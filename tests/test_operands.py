@@ -115,6 +115,9 @@ def test_a_derived_class_with_its_own_idea_is_asked_first() -> None:
 def test_a_method_that_is_not_there_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="'object' object has no __add__"):
         run_binary("__add__", object(), [1])
+    with pytest.raises(TypeError, match="'list' object has no __or__"):
+        run_binary("__or__", [], [1])  # the class has one, for unions
+    assert run_binary("__or__", {1}, [[1]]) is NotImplemented
 
 
 def test_classes_are_plain_by_the_name_of_an_ancestor() -> None:
