@@ -135,8 +135,11 @@ class Writer:
         del self.bodies[bodies:]
 
     def finish(self, structure: Any) -> Draft:
-        """Pack what `value` returned (or a list of such) into a Draft."""
-        return Draft(_pack(structure), tuple(self.refs), tuple(self.bodies))
+        """Pack what `value` returned (or a list of such) into a Draft. Raises EncodeError for a name with lone surrogates."""
+        try:
+            return Draft(_pack(structure), tuple(self.refs), tuple(self.bodies))
+        except UnicodeEncodeError as error:
+            raise EncodeError(f"a name cannot be sent: {error}") from error
 
 
 def _write_int(_writer: Writer, value: int, _depth: int) -> Any:
