@@ -121,14 +121,21 @@ def write_exception(
     def write(other: BaseException | None) -> Any:
         return None if other is None else write_exception(other, writer, node, depth + 1, kinds=kinds, itself=itself)
 
+    def write_context() -> Any:
+        if context is not None and context is cause:
+            return True
+        # A hidden one is of interest where it was hidden; further down it would double the work at each step.
+        return write(context) if not suppress or depth == 0 else None
+
+    cause, context = field(error, "__cause__"), field(error, "__context__")
     children = field(error, "exceptions", BaseExceptionGroup) if issubclass(type(error), BaseExceptionGroup) else None
     return [
         kinds.write(original_kind(error)),
         [_value(argument, writer) for argument in _arguments(error)],
         [[printable(name), _value(value, writer)] for name, value in _attributes(error)],
         [note for note in map(printable, _notes(error)) if not note.startswith(_NOTE)],
-        write(field(error, "__cause__")) if deeper else None,
-        write(field(error, "__context__")) if deeper and not suppress else None,
+        write(cause) if deeper else None,
+        write_context() if deeper else None,
         suppress,
         [write(child) for child in children] if children is not None and deeper else None,
         printable(_traceback(error)),
@@ -298,14 +305,15 @@ def read_parts(
 
     try:
         kind, name = kinds.find(names)
+        because = None if cause is None else read(cause)
         return Parts(
             kind,
             name,
             tuple(reader.value(argument) for argument in arguments),
             tuple((str(name), reader.value(value)) for name, value in attributes),
             [str(note) for note in notes],
-            None if cause is None else read(cause),
-            None if context is None else read(context),
+            because,
+            because if context is True else None if context is None else read(context),
             bool(suppress),
             None if children is None else list(map(read, children)),
             str(trace),

@@ -21,7 +21,6 @@ KNOWN: dict[str, str] = {
     "iteration: a list that changes while it is walked": "Iterators over builtin containers fetch ahead: what changes while they are walked is seen late, or not at all.",
     "exceptions: what is caught has its class methods and attributes": "open: what an exception that was caught here knows of its original.",
     "exceptions: a class of ours inherits from a far exception": "open: what an exception that was caught here knows of its original.",
-    "exceptions: causes and contexts": "open: what an exception that was caught here knows of its original.",
     "exceptions: groups of custom classes": "open: what an exception that was caught here knows of its original.",
     "classes: issubclass(int, EvenNumber), issubclass(str, EvenNumber)": "open: what a class of the far side is asked about itself, and its metaclass.",
     "classes: isinstance(5, Base), isinstance(Base, Base), isinstance(base, type), isinstance(Base, type), isinstance(Metal, Meta)": "open: what a class of the far side is asked about itself, and its metaclass.",

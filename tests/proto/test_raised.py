@@ -92,6 +92,12 @@ class LabGroup(ExceptionGroup[Exception]):
     """A group with a name of its own."""
 
 
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    """As `raise error from cause` where the cause was caught."""
+    error.__cause__ = error.__context__ = cause
+    return error
+
+
 def described(value: Any) -> Described:
     """What stands for an exception, or a class of them, that is a value."""
     if type(value) is type:
@@ -344,10 +350,11 @@ def test_cause_context_and_suppression_survive() -> None:
 
     copy = there(raised(cause))
     assert (type(copy.__cause__), copy.__cause__.args, copy.__suppress_context__) == (KeyError, ("first",), True)
+    assert copy.__context__ is copy.__cause__
     copy = there(raised(context))
     assert (type(copy.__context__), copy.__cause__, copy.__suppress_context__) == (KeyError, None, False)
     copy = there(raised(neither))
-    assert (copy.__context__, copy.__cause__, copy.__suppress_context__) == (None, None, True)
+    assert (type(copy.__context__), copy.__cause__, copy.__suppress_context__) == (KeyError, None, True)
 
 
 def test_groups_survive_with_their_members() -> None:
