@@ -16,7 +16,7 @@ from rpyc_gateway.proto.known import find_class, members
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME
 
-__all__ = ["SEQUENCES", "fetch", "localised", "plain_base", "run_binary"]
+__all__ = ["SEQUENCES", "fetch", "localised", "localised_class", "plain_base", "run_binary"]
 
 
 def plain_base(info: ClassInfo) -> type | None:
@@ -41,7 +41,7 @@ def localised(proxy: object) -> Any:
     """
     info = described(proxy)
     if info is not None and info.flags & ClassInfo.IS_CLASS:
-        return find_class(info.module, info.name) or proxy
+        return localised_class(proxy)
     kind = plain_base(info) if info is not None else None
     if kind is None:
         return proxy
@@ -54,6 +54,14 @@ def localised(proxy: object) -> Any:
         return build(proxy)
     except NotExposed:
         return proxy
+
+
+def localised_class(cls: Any) -> Any:
+    """The class of this process that a proxy of a class passes for; what is anything else is itself."""
+    info = described(cls)
+    if info is None or not info.flags & ClassInfo.IS_CLASS:
+        return cls
+    return find_class(info.module, info.name) or cls
 
 
 _BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (list, deque, set, frozenset, dict)}

@@ -18,7 +18,7 @@ from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exi
 from rpyc_gateway.awaiting import Later, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
-from rpyc_gateway.operands import fetch, run_binary
+from rpyc_gateway.operands import fetch, localised_class, run_binary
 from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
@@ -340,7 +340,7 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__delitem__": operator.delitem,
     "__length_hint__": operator.length_hint,
     "__instancecheck__": lambda cls, instance: isinstance(instance, cls),
-    "__subclasscheck__": lambda cls, other: issubclass(other, cls),
+    "__subclasscheck__": lambda cls, other: issubclass(localised_class(other), cls),
     "__round__": round,
     "__len__": len,
     "__int__": int,

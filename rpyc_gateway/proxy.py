@@ -268,9 +268,7 @@ _GENERATED: dict[str, Callable[..., Any]] = {
     **{name: _unsupported(name) for name in _ASYNC},
 }
 # Proxy itself has these for every class.
-_INHERITED = frozenset(
-    {"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__set_name__", "__copy__", "__deepcopy__"}
-)
+_INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__copy__", "__deepcopy__"})
 
 _classes: WeakTable[type[Proxy], None] = WeakTable()
 

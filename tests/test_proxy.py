@@ -82,6 +82,23 @@ async def test_what_a_class_has_closed_is_closed() -> None:
     )
 
 
+async def test_a_far_descriptor_is_told_its_name_here() -> None:
+    def story(lab: Any) -> None:
+        class Mine:
+            field = lab.namespace["Field"]()
+
+        assert Mine.field == "field of Mine"
+
+    await told(
+        story,
+        """
+        class Field:
+            def __set_name__(self, owner, name): self.name = f"{name} of {owner.__name__}"
+            def __get__(self, instance, owner): return self.name
+        """,
+    )
+
+
 async def test_a_class_may_judge_inequality_alone() -> None:
     def story(lab: Any) -> None:
         assert (lab.namespace["Odd"]() != 5) == "who knows"
