@@ -50,6 +50,10 @@ KNOWN: dict[str, str] = {
 
 if sys.version_info >= (3, 12):  # classes written in Python may lend their memory
     KNOWN.pop("values: conversions: memoryview(data)[0]", None)
+if sys.version_info >= (3, 13):
+    KNOWN["standard library: numbers, dates, texts: day < moment"] = (
+        "The words of this error come from C, which prints the names of its own classes in full, or those of the operand that was copied."
+    )
 
 CYCLES = {
     "classes: Base.hello = lambda self: ('patched', self.x); base.hello(), sub.hello()": "the far class holds a function, whose globals hold the class",

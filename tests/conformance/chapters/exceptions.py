@@ -10,7 +10,7 @@ from tests.conformance.rows import Chapter
 CHAPTER = Chapter("exceptions")
 CHAPTER.lines(
     """
-    import asyncio, decimal, json, os, pathlib, queue, re, sqlite3, struct, subprocess, zlib
+    import asyncio, contextlib, decimal, json, os, pathlib, queue, re, sqlite3, struct, subprocess, zlib
     def key(): {}["a"]
     def index(): [][5]
     def zero(): 1 / 0
@@ -33,9 +33,11 @@ CHAPTER.lines(
     def unpack(): a, b = (1,)
     def decode(): json.loads("{")
     def pattern(): re.compile("(")
-    def database(): sqlite3.connect(":memory:").execute("select nothing")
+    def database():
+        with contextlib.closing(sqlite3.connect(":memory:")) as c: c.execute("select nothing")
     def constraint():
-        c = sqlite3.connect(":memory:"); c.execute("create table t (a unique)"); c.execute("insert into t values (1), (1)")
+        with contextlib.closing(sqlite3.connect(":memory:")) as c:
+            c.execute("create table t (a unique)"); c.execute("insert into t values (1), (1)")
     def process(): subprocess.run(["false"], check=True)
     def empty(): queue.Queue().get_nowait()
     def invalid(): decimal.Decimal("x")
