@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from contextvars import Context, copy_context
+from types import BuiltinMethodType, MethodType
 from typing import Any
 
 import trio
@@ -35,6 +35,9 @@ AFFINITIES = 1024
 RUNNING = 2048
 """Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
 
+_METHODS = (MethodType, BuiltinMethodType)
+_EMPTY = Payload(b"\x90")  # an empty program, which answers with its target
+
 logger = logging.getLogger("rpyc_gateway.session")
 
 
@@ -55,7 +58,6 @@ class Answering:
         self._early: list[tuple[ServedCall, Callable[[], Coroutine[Any, Any, None]]]] | None = []
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
-        self._contexts: dict[int, Context] = {}
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self._garbage: list[object] = []
         self._burials: list[Burial] = []
@@ -71,8 +73,10 @@ class Answering:
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
-        if self._read_at_once(called):
+        read = self._read_at_once(called)
+        if read is None:
             return
+        called = read
         if not self._has_thread_for(called):
             self._refuse(called, f"{AFFINITIES} threads of the caller have a thread here already")
             return
@@ -93,19 +97,25 @@ class Answering:
             self._running.discard(call)
             self._refuse(called, f"no thread can be started for it: {error}")
 
-    def _read_at_once(self, called: Called) -> bool:
-        """Answer a program that only reads a plain method, which runs no code of anybody: before whatever comes behind it."""
+    def _read_at_once(self, called: Called) -> Called | None:
+        """Run a program that only reads a plain method, which runs no code of anybody: before whatever comes behind it.
+
+        None if it is answered; else what is left to do: something that hides the method may need code of its own to be sent.
+        """
         name = method_read(called.payload)
         if name is None or not reads_plainly(called.target, name):
-            return False
+            return called
         outcome: Outcome
         try:
             self.policy.check(called.target, Verb.GET, name)
             outcome = Done(object.__getattribute__(called.target, name))
         except Exception as error:  # noqa: BLE001  # it is the answer
             outcome = RaisedAt(error, 1)
+        else:
+            if type(outcome.value) not in _METHODS:
+                return called._replace(target=outcome.value, payload=_EMPTY)
         self._send(called.question, *self._outcome_draft(outcome, called.cause))
-        return True
+        return None
 
     def _where(self, called: Called) -> Runs:
         """Where a call runs. Callbacks have the stack that waits for them; what is passed on to a third node is not the service's code."""
@@ -133,15 +143,13 @@ class Answering:
         if call is not None:
             call.cancel()
             if call.bound and call.begun:
-                # Its thread may be stuck for long: the next call of that caller gets a fresh one, with a context that nobody is in.
-                self._contexts.pop(call.affinity, None)
+                # Its thread may be stuck for long: the next call of that caller gets a fresh one.
                 workers.detach((id(self), call.affinity))
         self.reject(question, Cancelled("the call was cancelled"))
 
     def end_thread(self, affinity: int) -> None:
         """A calling thread of the peer is gone, and the thread that served it may go."""
         self._affinities.discard(affinity)
-        self._contexts.pop(affinity, None)
         workers.release((id(self), affinity))
         for call in list(self._running):  # an `async def` that is still awaited goes on in any thread
             if call.affinity == affinity:
@@ -239,10 +247,6 @@ class Answering:
             self._early.append((call, function))
         else:
             call.drop()
-
-    def context_of(self, call: ServedCall) -> Context:
-        """The context variables of the calling thread that this call belongs to."""
-        return self._contexts.setdefault(call.affinity, copy_context())
 
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""

@@ -71,10 +71,6 @@ class Host(Protocol):
         """Run `function`, a part of `call`, as a task of the session; drop the call if that is over. From any thread."""
         ...
 
-    def context_of(self, call: ServedCall) -> Context:
-        """The context variables of the calling thread that this call belongs to: what one call sets the next one finds."""
-        ...
-
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""
         ...
@@ -152,7 +148,7 @@ class ServedCall:
         if program is None:
             return
         # Not the thread's own: whatever interrupts this thread, it is not left serving.
-        context = self.host.context_of(self) if self.bound else copy_context()
+        context = _context_of_thread() if self.bound else copy_context()
         context.run(self._enter)
         try:
             with self._closing_generators():
@@ -304,6 +300,17 @@ class ServedCall:
             for waiter in list(call.waiters):
                 waiter.interrupt(LOST_INTEREST)
             calls += call.inner  # callbacks that run on the stack of a call that is of no use are of no use either
+
+
+_own = threading.local()
+
+
+def _context_of_thread() -> Context:
+    """The context variables of the calling thread whose thread this is: what one of its calls sets the next one finds."""
+    context: Context | None = getattr(_own, "context", None)
+    if context is None:
+        context = _own.context = Context()
+    return context
 
 
 async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, BaseException | None]:

@@ -351,3 +351,26 @@ async def test_only_sessions_of_trio_code_have_blocks() -> None:
     with pytest.raises(TypeError, match="has its own"):
         async with gw.thread("lab"):  # type: ignore[arg-type]
             pass
+
+
+async def test_calls_whose_thread_has_ended_before_they_began_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    late: list[Callable[[], object]] = []
+    async with open_lab() as lab:
+        await lab.execute("import threading\ntogether = threading.Barrier(2)")
+        barrier = await lab.namespace["together"]
+        answers: list[Any] = []
+
+        async def call() -> None:
+            answers.append(await barrier.wait())
+
+        with trio.fail_after(30):
+            async with trio.open_nursery() as nursery:
+                monkeypatch.setattr(answering.workers, "submit_to", lambda _key, task: late.append(task))
+                for asked in (1, 2):
+                    async with gw.thread(lab):
+                        nursery.start_soon(call)
+                        await wait_until(lambda asked=asked: len(late) == asked)
+                await lab.ping("behind the ends of both threads")
+                for task in late:
+                    answering.workers.submit(task)
+        assert sorted(answers) == [0, 1]

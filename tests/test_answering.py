@@ -145,3 +145,27 @@ async def test_what_a_callback_raised_may_have_to_be_shown_by_the_peer() -> None
             lab.root.eval("lambda f: f()")(fail)
 
     await told(1, story)
+
+
+SHY = """
+import threading
+class Shy(Exception):
+    seen = []
+    def __str__(self):
+        self.seen.append(threading.get_ident())
+        return "shy"
+class Lamp:
+    def switch(self): ...
+lamp = Lamp()
+lamp.switch = Shy()
+"""
+
+
+async def test_what_hides_a_method_runs_no_code_where_the_turn_is_held() -> None:
+    async with open_lab() as lab:
+        await lab.execute(SHY)
+        lamp = await lab.namespace["lamp"]
+        assert type(await lamp.switch).__name__ == "Shy"
+        seen = await gw.obtain(lab.namespace["Shy"].seen)
+        assert seen
+        assert threading.get_ident() not in seen  # where all nodes of this test run trio
