@@ -143,8 +143,11 @@ class Asking:
             writer = self._references.writer()
             draft = writer.finish(write_steps(((Verb.GET, 0, reading.name),), writer))
             reading.waiter = ReadingWaiter(self._references.hold)
-            reading.question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
-            self._waiters[reading.question] = reading.waiter
+            question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
+            self._waiters[question] = reading.waiter
+            reading.question = (
+                question  # the method may be called meanwhile, in another thread: then this is not read again
+            )
 
     @trio.lowlevel.enable_ki_protection
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
