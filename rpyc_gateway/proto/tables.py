@@ -169,7 +169,8 @@ class Classes:
         """Keep what the peer said of its class. Raises LimitExceeded."""
         if number not in self._heard and len(self._heard) >= self._limit:
             raise LimitExceeded(f"the peer described more than {self._limit} classes")
-        self._heard_size += sum(map(len, (info.name, *info.special, *info.closed, *info.methods))) + 50 * len(info.mro)
+        names = (name for pair in ((info.module, info.name), *info.mro) for name in pair)
+        self._heard_size += sum(map(len, (*names, *info.special, *info.closed, *info.methods))) + 50 * len(info.mro)
         if self._heard_size > HEARD:
             raise LimitExceeded(f"the peer's descriptions of its classes exceed {HEARD} characters")
         self._heard[number] = info

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rpyc_gateway.errors import LimitExceeded, ProtocolError
 from rpyc_gateway.proto.messages import ClassInfo
-from rpyc_gateway.proto.tables import Classes, Exports, Imports
+from rpyc_gateway.proto.tables import HEARD, Classes, Exports, Imports
 
 
 class Thing:
@@ -207,3 +207,16 @@ def test_what_was_heard_is_known_and_may_be_replaced() -> None:
         classes.hear(6, ADC)
     with pytest.raises(ProtocolError, match="never described"):
         classes.heard(6)
+
+
+@pytest.mark.parametrize("where", ["module", "name", "mro", "methods", "special", "closed"])
+def test_descriptions_are_bounded_wherever_their_length_is(where: str) -> None:
+    classes, long = Classes(), "x" * (HEARD // 4)
+    told = {"module": "m", "name": "n", where: long if where in ("module", "name") else (long,)}
+    if where == "mro":
+        told["mro"] = (("m", long),)
+    info = ClassInfo(**told)  # type: ignore[arg-type]
+    for number in range(3):
+        classes.hear(number, info)
+    with pytest.raises(LimitExceeded):
+        classes.hear(3, info)
