@@ -23,7 +23,7 @@ from rpyc_gateway.proto.facts import HomeDraft
 from rpyc_gateway.proto.plain import ATOMS, KINDS, NESTS, ZONES, base_value, is_key
 from rpyc_gateway.proto.values import DEPTH, WRITERS, Reader, Result, Writer, by_value, travels, write_bytes
 
-__all__ = ["BASE", "DEEP", "PICKLE", "Copied", "write_parts"]
+__all__ = ["BASE", "DEEP", "FRACTION", "PICKLE", "Copied", "write_parts"]
 
 DEEP = 1
 """Containers in the copy are copied too."""
@@ -33,6 +33,9 @@ PICKLE = 2
 
 BASE = 4
 """What the builtin type that the value's class is derived from would see of it."""
+
+FRACTION = 2**18
+"""Bits of a fraction's parts. What they have in common takes time that grows with their square, and no other thread runs meanwhile."""
 
 
 class Copied(NamedTuple):
@@ -233,6 +236,12 @@ def _array(walk: _Walk, values: array.array[Any], _depth: int) -> list[Any]:
     return [values.typecode, write_bytes(walk.writer, values.tobytes(), 0), sys.byteorder]
 
 
+def _fraction(walk: _Walk, value: Fraction, _depth: int) -> Any:
+    if max(value.numerator.bit_length(), value.denominator.bit_length()) > FRACTION:
+        raise walk.not_plain(value, f"is longer than {FRACTION} bits:")
+    return walk.writer.value((value.numerator, value.denominator))
+
+
 _COPIERS: dict[type, Callable[[_Walk, Any, int], Any]] = {
     list: lambda walk, value, depth: walk.parts(value, depth),
     deque: lambda walk, value, depth: [walk.parts(value, depth), value.maxlen],
@@ -250,7 +259,7 @@ _COPIERS: dict[type, Callable[[_Walk, Any, int], Any]] = {
     dt.timezone: _timezone,
     zoneinfo.ZoneInfo: _zone_info,
     Decimal: lambda walk, value, depth: str(value),
-    Fraction: lambda walk, value, depth: walk.writer.value((value.numerator, value.denominator)),
+    Fraction: _fraction,
     UUID: lambda walk, value, depth: str(value),
 }
 assert _COPIERS.keys() == KINDS
@@ -353,6 +362,8 @@ def _read_zone_info(reader: Reader, item: Any, depth: int) -> zoneinfo.ZoneInfo:
 
 def _read_fraction(reader: Reader, structure: Any, depth: int) -> Fraction:
     numerator, denominator = (_of(int, reader.value(item, depth)) for item in _items(reader, structure, 2))
+    if max(numerator.bit_length(), denominator.bit_length()) > FRACTION:
+        raise ValueError(f"a part of more than {FRACTION} bits")
     return Fraction(numerator, denominator)
 
 

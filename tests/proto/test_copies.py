@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.errors import Denied, EncodeError, ProtocolError
-from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
+from rpyc_gateway.proto.copies import BASE, DEEP, FRACTION, PICKLE, Copied
 from rpyc_gateway.proto.facts import HomeDraft
 from rpyc_gateway.proto.plain import KINDS, copyable
 from rpyc_gateway.proto.values import DEPTH, ITEMS, Draft, Ext, Payload, Reader, Writer
@@ -186,6 +186,7 @@ def test_the_base_of_a_subclass_is_what_its_builtin_type_holds() -> None:
         (type("Items", (list,), {})(), "the value"),
         (defaultdict(list), "the value"),
         ([len], "value[0]"),
+        ([Fraction(1, 2**FRACTION)], "value[0]"),
         (dt.datetime(2000, 1, 1, tzinfo=type("Zone", (dt.tzinfo,), {})()), "the value"),
         ([{Thing()}], "value[0]"),
         ({Thing(): 1}, "value[<Thing>]"),
@@ -296,6 +297,7 @@ REFERENCE = msgspec.msgpack.Ext(Ext.REF, b"\0")
         ("Decimal", "one"),
         ("Decimal", 1.5),
         ("Fraction", [1, 0]),
+        ("Fraction", [msgspec.msgpack.Ext(Ext.INT, b"\x01" * (FRACTION // 8 + 1)), 7]),
         ("Fraction", [1, REFERENCE]),
         ("UUID", "x"),
         ("set", [msgspec.msgpack.Ext(Ext.CODEC, b"\x92\xa7Decimal\xa4sNaN")]),
