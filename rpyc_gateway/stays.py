@@ -8,6 +8,7 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -54,8 +55,11 @@ class Stay:
         self._token = trio.lowlevel.current_trio_token()
         nursery = trio.lowlevel.current_task().parent_nursery
         assert nursery is not None
-        if sum(task.name == _NAME for task in nursery.child_tasks) >= STAYS:
+        threads = _threads.setdefault(nursery, set())
+        if sum(task.name == _NAME for task in nursery.child_tasks) >= STAYS or len(threads) >= STAYS:
             raise LimitExceeded(f"{STAYS} context managers are entered already")
+        if type(self._manager) is _Threaded:
+            self._manager.threads = threads
         return self, await nursery.start(self._stay, name=_NAME)
 
     async def _stay(self, *, task_status: trio.TaskStatus[object]) -> None:
@@ -119,6 +123,9 @@ class Stay:
 
 _NAME = "rpyc_gateway stay"
 
+_threads: WeakKeyDictionary[trio.Nursery, set[_Threaded]] = WeakKeyDictionary()
+"""The plain managers of each session that have a thread: one that is stuck has it still when its task was cancelled."""
+
 
 def abandon(values: Iterable[object]) -> None:
     """Leave the stays among these: nobody holds them any more."""
@@ -137,11 +144,17 @@ class _Threaded:
         self._over = trio.Event()
         self._value: object = None
         self._outcome: BaseException | None = None
+        self.threads: set[_Threaded] = set()  # where it counts as long as its thread is in the block
 
     async def __aenter__(self) -> object:
         token = trio.lowlevel.current_trio_token()
         context = copy_context()
-        workers.submit(lambda: context.run(self._stay, token))
+        self.threads.add(self)
+        try:
+            workers.submit(lambda: context.run(self._stay, token))
+        except RuntimeError:
+            self.threads.discard(self)
+            raise
         try:
             await self._entered.wait()
         except trio.Cancelled:
@@ -187,6 +200,7 @@ class _Threaded:
         except BaseException as problem:  # noqa: BLE001  # it is what leaving comes to
             self._outcome = problem
         self._manager = None
+        self.threads.discard(self)
         _tell(token, self._over)
         if not entered:
             _tell(token, self._entered)

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import stays
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
@@ -431,4 +432,38 @@ async def test_what_a_peer_may_have_entered_is_bounded(monkeypatch: pytest.Monke
             with pytest.raises(gw.LimitExceeded, match="entered already"):
                 await stack.enter_async_context(lab.namespace["Resource"]())
         async with lab.namespace["Resource"]():
+            pass
+
+
+WAITING = """
+free, entering = threading.Event(), []
+class Waiting(Plain):
+    def __enter__(self):
+        entering.append(self)
+        free.wait()
+"""
+
+
+async def enter_for_ever(waiting: Any) -> None:
+    async with waiting():
+        pass
+
+
+async def test_threads_that_are_stuck_in_entering_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyc_gateway.stays.STAYS", 2)
+    async with far() as lab:
+        await lab.execute(WAITING)
+        waiting = await lab.namespace["Waiting"]
+        for entering in (1, 2):
+            with trio.CancelScope() as scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(enter_for_ever, waiting)
+                    while await gw.ops.len(lab.namespace["entering"]) < entering:
+                        pass
+                    scope.cancel()
+        with trio.fail_after(10), pytest.raises(gw.LimitExceeded, match="entered already"):
+            await enter_for_ever(waiting)
+        await lab.namespace["free"].set()
+        await wait_until(lambda: not any(stays._threads.values()))
+        async with lab.namespace["Plain"]():
             pass
