@@ -97,6 +97,11 @@ def _method(kind: type, name: str) -> Any:
     return None
 
 
+def method_of_other(name: str) -> str:
+    """By which method the other operand may answer for an operator whose first operand has `name`."""
+    return _OTHERS.get(name) or _OTHERS.get(name.replace("__i", "__", 1), name)
+
+
 SEQUENCES = frozenset({list, tuple, str, bytes, bytearray, deque, array})
 """What is concatenated by `+`."""
 

@@ -18,7 +18,7 @@ from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exi
 from rpyc_gateway.awaiting import Later, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
-from rpyc_gateway.operands import fetch, localised_class, run_binary
+from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_binary
 from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
@@ -248,6 +248,7 @@ def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
     if builtin is not None:
         return builtin(subject, *args)
     if name in BINARY:
+        _check_others(args, name, reading.policy)
         return run_binary(name, subject, args)
     return special_method(subject, name)(subject, *args)
 
@@ -257,10 +258,17 @@ def _operate(subject: Any, name: str, args: list[Any], reading: _Reading) -> obj
     operate, special = OPERATORS[name]
     reading.policy.check(subject, Verb.OP, special)
     others = [reading.value(value) for value in args]
-    for other in others:  # it may be the one that answers
-        if type(other) not in BY_VALUE:
-            reading.policy.check(other, Verb.OP, special)
+    _check_others(others, special, reading.policy)
     return operate(subject, *others)
+
+
+def _check_others(others: list[object], name: str, policy: Policy) -> None:
+    """Judge the other operands: one of them may be the one that answers, unless all it has is what every object has."""
+    name = method_of_other(name)
+    for other in others:
+        kind = type(other)
+        if kind not in BY_VALUE and getattr(kind, name, None) is not getattr(object, name, None):
+            policy.check(other, Verb.OP, name)
 
 
 def _take(subject: Any, operands: list[Any], reading: _Reading) -> object:

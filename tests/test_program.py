@@ -21,6 +21,7 @@ from rpyc_gateway.program import STEPS, Done, Face, RaisedAt, Step, run, write_s
 from rpyc_gateway.proto.copies import BASE, DEEP, Copied
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Result, Writer
+from rpyc_gateway.service import Policy, Service, policy_for
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text())["programs"]
 
@@ -68,7 +69,7 @@ class Recorder:
 class Desk:
     """Runs programs and notes which face was asked for."""
 
-    def __init__(self, target: object, policy: Recorder | None = None) -> None:
+    def __init__(self, target: object, policy: Policy | None = None) -> None:
         self.target = target
         self.policy = policy or Recorder()
         self.faces: list[Face] = []
@@ -433,6 +434,29 @@ def test_every_operator_asks_the_policy_for_both_operands(name: str) -> None:
     other = Tripwire()
     Desk(Lab(), permissive).run((Verb.OP, 0, name, (other,)))
     assert [asked for asked, _, _ in permissive.asked][1] is other
+
+
+class Closed(Service):
+    """Has operators, and shows none."""
+
+    def _answer(self, *_args: object) -> Any:
+        raise AssertionError("a method that is not exposed")
+
+    __radd__ = __rsub__ = __gt__ = __eq__ = __ror__ = _answer
+    __hash__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize(
+    "name", ["__add__", "__iadd__", "add", "iadd", "__lt__", "lt", "__eq__", "eq", "__or__", "ior"]
+)
+def test_an_operand_answers_only_with_what_it_exposes(name: str) -> None:
+    target: object = {} if "or" in name else []
+    outcome = Desk(target, policy_for(None)).run((Verb.OP, 0, name, (Closed(),)))
+    assert isinstance(outcome, RaisedAt)
+    assert isinstance(outcome.error, NotExposed)
+    assert (
+        Desk([], policy_for(None)).run((Verb.OP, 0, "eq", (Service(),))) is False
+    )  # what every object has is no secret
 
 
 @pytest.mark.parametrize("name", sorted(SPECIAL - {"__call__"}))
