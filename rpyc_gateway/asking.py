@@ -352,17 +352,18 @@ class Asking:
 class Posted:
     """A question that a trio task has sent. One task at a time waits for its value; what is left of it must be abandoned."""
 
-    __slots__ = ("_asking", "_end", "_question", "_waiter")
+    __slots__ = ("_asking", "_end", "_outcome", "_question", "_waiter")
 
     def __init__(self, asking: Asking, question: int, waiter: TaskWaiter, end: float) -> None:
         self._asking = asking
         self._question = question
         self._waiter = waiter
         self._end = end  # the deadline that travelled with it
+        self._outcome: Outcome | None = None  # taken by a task that was cancelled before it could raise it
 
     async def value(self) -> Any:
         """The value, decoded once. Raises what the program raises. Cancelled, another task may wait in place of this one."""
-        outcome = await self._waiter.wait()
+        outcome, self._outcome = self._outcome or await self._waiter.wait(), None
         try:
             return self._asking.value_async(outcome)
         except Cancelled:
@@ -371,7 +372,9 @@ class Posted:
                 and self._end - trio.current_time() < deadlines.CLOSE_CALL
             ):
                 # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
+                self._outcome = outcome
                 await trio.sleep_until(self._end)
+                self._outcome = None
             raise
 
     def abandon(self) -> None:

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 import rpyc_gateway as gw
+from rpyc_gateway import deadlines
 from rpyc_gateway.held import held_by
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.session import Session
@@ -172,3 +173,29 @@ async def _cancelled_in_the_far_side(lab: Session) -> None:
     await lab.execute("import rpyc_gateway as gw\ndef give_up(): raise gw.Cancelled('mine')")
     with trio.fail_after(1000):  # its own Cancelled is no deadline of ours
         await lab.namespace["give_up"]()
+
+
+async def test_a_deadline_that_is_met_there_a_moment_earlier_leaves_the_outcome_to_the_others() -> None:
+    async with open_lab() as lab:
+        await lab.execute("from rpyc_gateway import Cancelled\ndef late(): raise Cancelled('its time was over')")
+        expression = lab.namespace["late"]()
+        heard: list[str] = []
+        sending = trio.Event()
+
+        async def impatient() -> None:
+            with trio.CancelScope(deadline=trio.current_time() + deadlines.CLOSE_CALL / 2) as scope:
+                sending.set()
+                await expression
+            heard.append("nothing" if scope.cancelled_caught else "too early")
+
+        async def patient() -> None:
+            await sending.wait()
+            with pytest.raises(gw.Cancelled):
+                await expression
+            heard.append("an outcome")
+
+        with trio.fail_after(10):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(impatient)
+                nursery.start_soon(patient)
+        assert heard == ["nothing", "an outcome"]
