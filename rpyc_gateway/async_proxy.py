@@ -72,22 +72,24 @@ class AsyncProxy(RemoteObject, Recorded):
         stays = _get_slot(self, "__gw_stays__")
         if stays is None:
             _set_slot(self, "__gw_stays__", stays := [])
-        stays.append(held_by(stay))
+        stays.append((held_by(stay), bool(here)))
         return value
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
         # One object may be entered many times at once. Its stays are equals, so that any will do.
-        stays: list[Held] | None = _get_slot(self, "__gw_stays__")
+        stays: list[tuple[Held, bool]] | None = _get_slot(self, "__gw_stays__")
         if not stays:
             raise RuntimeError(f"{self!r} was not entered")
-        stay = stays.pop()
+        stay, here = stays.pop()
         caller = stay.caller
         try:
             if not _is_cancelled(error):
                 return bool(await _leave(stay, error))
-            if (stay.info.module, stay.info.name) != _STAY:
+            if (
+                here and (stay.info.module, stay.info.name) != _STAY
+            ):  # whatever its peer says: only where we asked for it
                 with trio.CancelScope(shield=True):  # nobody else would leave it
                     await _leave(stay, Cancelled("the block was cancelled"))
         except BaseException:

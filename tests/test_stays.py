@@ -13,7 +13,8 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway import stays
+from rpyc_gateway import program, stays
+from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
@@ -433,6 +434,28 @@ async def test_what_a_peer_may_have_entered_is_bounded(monkeypatch: pytest.Monke
                 await stack.enter_async_context(lab.namespace["Resource"]())
         async with lab.namespace["Resource"]():
             pass
+
+
+class Sticky:
+    """What no peer should give for a stay."""
+
+    def __init__(self) -> None:
+        self.left: list[object] = []
+
+    def __exit__(self, *reason: object) -> None:
+        self.left.append(reason)
+
+
+async def test_a_peer_cannot_make_a_cancelled_block_wait_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    sticky = Sticky()
+    monkeypatch.setitem(program._VERBS, Verb.ENTER, lambda *_: (sticky, None))
+    async with far() as lab:
+        with trio.CancelScope() as scope:
+            async with lab.namespace["Resource"]():
+                scope.cancel()
+                await trio.lowlevel.checkpoint()
+        assert scope.cancelled_caught
+        assert sticky.left == []
 
 
 WAITING = """
