@@ -11,7 +11,7 @@ import operator
 import os
 from collections.abc import Callable, Generator, Sequence
 from enum import Enum
-from types import CoroutineType
+from types import BuiltinMethodType, CoroutineType
 from typing import Any, NamedTuple
 
 from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
@@ -206,7 +206,18 @@ def _arguments(
         kwargs = dict(zip(map(str, names), args[positional:], strict=True))
     except (TypeError, ValueError) as error:
         raise ProtocolError(f"a call cannot be read: {error}") from error
-    return args[:positional], kwargs
+    return _thrown(function, args[:positional]), kwargs
+
+
+def _thrown(function: Any, args: list[Any]) -> list[Any]:
+    """What is thrown into a generator, without a traceback of another process: no generator takes one, and contextlib gives one."""
+    if type(function) is BuiltinMethodType and len(args) == THROWN and function.__name__ in ("throw", "athrow"):
+        return args[:2] if described(args[2]) is not None else args
+    return args
+
+
+THROWN = 3
+"""Arguments of `throw(type, value, traceback)`."""
 
 
 def _get(subject: Any, operands: list[Any], reading: _Reading) -> object:

@@ -360,6 +360,44 @@ async def test_what_a_task_raises_in_a_callback_comes_home_as_itself(hops: int) 
         await forgotten(lab)
 
 
+@HOPS
+async def test_context_managers_are_made_of_generators_of_the_other_side(hops: int) -> None:
+    """contextlib throws a type, a value and a traceback, which is one of its own process."""
+
+    def here() -> Iterator[int]:
+        try:
+            yield 1
+        except ValueError as error:
+            heard.append(error.args)
+
+    heard: list[object] = []
+
+    def story(lab: Any) -> None:
+        assert lab.eval("use")(here) == "suppressed"
+        assert heard == [("for the generator here",)]
+        with contextlib.contextmanager(lab.eval("there"))():
+            raise ValueError("for the generator there")
+        mine = KeyError("for nobody")
+        with pytest.raises(KeyError) as info, contextlib.contextmanager(lab.eval("there"))():
+            raise mine
+        assert info.value is mine
+        mine.__traceback__ = None  # it holds the frames of this story
+
+    setup = """
+        def use(generator):
+            with contextlib.contextmanager(generator)():
+                raise ValueError("for the generator here")
+            return "suppressed"
+
+        def there():
+            try:
+                yield
+            except ValueError:
+                pass
+    """
+    await told(story, hops, setup)
+
+
 # -- coming home --------------------------------------------------------------------------------------------------------
 
 
