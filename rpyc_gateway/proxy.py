@@ -13,7 +13,7 @@ from rpyc_gateway.class_proxy import CLASS_PROXY
 from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
 from rpyc_gateway.copying import copy_there, deepcopy_there, reduce_copy
 from rpyc_gateway.declaring import declared_bases
-from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.errors import GatewayError, NotExposed
 from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.operators import binary_methods, extra_methods, operate
@@ -98,7 +98,11 @@ class Proxy(RemoteObject):
         return _text(self, "__str__")
 
     def __dir__(self) -> list[str]:
-        return list(_op(self, "__dir__"))
+        try:
+            return list(_op(self, "__dir__"))
+        except NotExposed:  # a service: what was said of its class is what it exposes
+            info = type(self).__gw_kind__.info
+            return [*info.methods, *info.special]
 
     def __eq__(self, other: object) -> Any:
         if is_proxy(other) and held_by(self).identity == held_by(other).identity:

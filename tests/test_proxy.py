@@ -12,7 +12,9 @@ import trio
 
 import rpyc_gateway as gw
 from rpyc_gateway.proxy import Proxy, blocking_proxy
-from tests.house import open_lab
+from rpyc_gateway.service import Service, expose
+from rpyc_gateway.serving import Offer
+from tests.house import open_house, open_lab
 
 
 async def told(story: Callable[[Any], None], setup: str = "") -> None:
@@ -235,3 +237,21 @@ async def test_when_the_session_is_over_it_says_so_and_can_still_be_shown() -> N
                 items.append(1)
 
         await trio.to_thread.run_sync(story)
+
+
+class Lamp(Service):
+    """What completion sees of it is what it exposes."""
+
+    @expose
+    def switch(self, state: str) -> str:
+        return state
+
+    def secret(self) -> int:
+        return 1
+
+
+async def test_dir_of_a_service_lists_what_it_exposes() -> None:
+    async with open_house("hq", "lab", services={"lamp": Offer(Lamp, ("*",))}) as nodes:
+        async with nodes[0].session("lab", service="lamp") as session:
+            lamp = blocking_proxy(session.held_root)
+            assert await trio.to_thread.run_sync(dir, lamp) == ["switch"]
