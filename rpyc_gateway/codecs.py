@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.proto.codecs import register
 from rpyc_gateway.proto.copies import write_parts
+from rpyc_gateway.proto.values import travels
 
 __all__ = ["register_codec", "register_numpy"]
 
@@ -44,10 +46,10 @@ builtin_type = type
 
 
 def register_numpy() -> None:
-    """Let numpy arrays and scalars travel by value: call it at both ends. Raises ImportError without numpy, ValueError the second time.
+    """Let numpy arrays and scalars travel by value: call it at both ends. Raises ImportError without numpy.
 
     An array that was read-only arrives read-only, on top of the bytes that came; for any other those are copied once. Arrays of
-    objects cannot be sent.
+    objects cannot be sent. Called again it does nothing: clients of one node need not know of each other.
     """
     import numpy as np  # for those who have it
 
@@ -69,11 +71,17 @@ def register_numpy() -> None:
     def scalar(value: Any) -> object:
         return np.lib.format.dtype_to_descr(value.dtype), value.tobytes()
 
-    register_codec(np.ndarray, encode, decode, name="numpy.ndarray")
-    for kind in {np.dtype(code).type for code in "?bhilqBHILQefdgFDGMm"}:
-        register_codec(
-            kind,
-            scalar,
-            lambda parts: np.frombuffer(parts[1], np.lib.format.descr_to_dtype(parts[0]))[0],
-            name=f"numpy.{kind.__name__}",
-        )
+    with _registering:
+        if travels(np.ndarray):
+            return
+        register_codec(np.ndarray, encode, decode, name="numpy.ndarray")
+        for kind in {np.dtype(code).type for code in "?bhilqBHILQefdgFDGMm"}:
+            register_codec(
+                kind,
+                scalar,
+                lambda parts: np.frombuffer(parts[1], np.lib.format.descr_to_dtype(parts[0]))[0],
+                name=f"numpy.{kind.__name__}",
+            )
+
+
+_registering = threading.Lock()

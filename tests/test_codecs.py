@@ -228,3 +228,12 @@ async def test_an_answer_does_not_change_while_it_is_sent() -> None:
         draft, _ = far._answering._outcome_draft(Done(frame), 0)
         frame[:] = 1  # served code goes on with its buffer
         assert not np.frombuffer(draft.bodies[0]).any()
+
+
+async def test_clients_of_one_node_need_not_know_who_registered_numpy_first() -> None:
+    def story(lab: Any) -> None:
+        for _client in range(2):
+            lab.eval("__import__('rpyc_gateway.codecs').codecs.register_numpy()")
+        assert type(lab.eval("__import__('numpy').float32(1.5)")) is np.float32
+
+    await told(story)
