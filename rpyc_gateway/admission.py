@@ -13,12 +13,17 @@ from rpyc_gateway.service import allows
 
 def asked(name: str, target: str, service: str, via: object) -> Open:
     """The request of a program at the node `name`. Raises TypeError: what is not text cannot be asked for."""
-    for what, given in (("target", target), ("service", service)):
+    for what, kind, given in (("target", "node", target), ("service", "service", service)):
         if not isinstance(given, str):
-            raise TypeError(f"`{what}` is a str, not {type(given).__name__}")
+            raise TypeError(f"`{what}` is a str, the name of a {kind}, not {type(given).__name__}")
+    return Open(target=target, service=service, via=passed(via), path=(name,))
+
+
+def passed(via: object) -> tuple[str, ...]:
+    """The nodes that a program wants its circuit to pass. Raises TypeError: a str would be one node for each of its letters."""
     if isinstance(via, str) or not isinstance(via, Sequence) or not all(isinstance(node, str) for node in via):
         raise TypeError(f"`via` is a sequence of names of nodes, like ['relay'], not {str(via)[:80]!r}")
-    return Open(target=target, service=service, via=tuple(via), path=(name,))
+    return tuple(via)
 
 
 def stamped(request: Open, peer: Hello, *, name: str, identity: str) -> Open:

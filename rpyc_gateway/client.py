@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
+from rpyc_gateway.admission import passed
 from rpyc_gateway.config import Config, NodeSection, Relay, process_name
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.gateway import Node
@@ -49,20 +50,28 @@ class Way:
     ) -> AbstractAsyncContextManager[Session]:
         """A session with `node` behind the last hop and `via`, or with the last of those itself; see open_session."""
         # Each hop must be passed, by name: a way around it would not be the chain that was asked for.
-        names = (*self._passed, *via) if node is None else (*self._passed, *via, node)
+        names = (*self._passed, *passed(via), *(() if node is None else (node,)))
         return _session_along(self._client, self.connection, names, service, pickle=pickle)
 
 
 @asynccontextmanager
 async def open_way(url: str | Sequence[str], *, name: str | None = None) -> AsyncIterator[Way]:
     """Link to the first hop, and have each further one dialled by the one before. Raises like open_session."""
-    hops = [url] if isinstance(url, str) else list(url)
-    if not hops:
-        raise ValueError("a session needs at least one hop")
+    hops = hops_of(url)
     async with open_client(name) as client, AsyncExitStack() as stack:
         connection = await stack.enter_async_context(client.link(hops[0]))
         passed = await _dial_onwards(client, connection, hops[1:], stack)
         yield Way(client, connection, passed)
+
+
+def hops_of(url: object) -> tuple[str, ...]:
+    """What to link to, one hop after the other. Raises TypeError for what is no URL and no sequence of them, ValueError for none."""
+    hops = (url,) if isinstance(url, str) else url
+    if not isinstance(hops, Sequence) or not all(isinstance(hop, str) for hop in hops):
+        raise TypeError(f"`url` is a str, or a sequence of them for several hops, not {str(url)[:80]!r}")
+    if not hops:
+        raise ValueError("a session needs at least one hop")
+    return tuple(hops)
 
 
 @asynccontextmanager

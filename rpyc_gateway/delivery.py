@@ -31,9 +31,13 @@ def obtain(proxy: Any) -> Any:
 def deliver(to: Any, value: object) -> Any:
     """A proxy of a copy of `value` that is made there; `to` is a session, or a proxy of one; in trio code it is awaited.
 
-    What travels by value anyway comes back as itself. Takes what `obtain` takes, and raises what that raises.
+    What travels by value anyway comes back as itself. Takes what `obtain` takes, and raises what that raises; TypeError where `to` is neither.
     """
-    target = to if is_proxy(to) else to.root
+    target = to if is_proxy(to) else getattr(to, "root", None)
+    if not is_proxy(target):
+        raise TypeError(
+            f"a value is delivered to a session or a proxy of one: deliver(conn, value), not to a {type(to).__qualname__}"
+        )
     copied = Copied(value, DEEP | PICKLE)
     if type(target) is AsyncProxy:
         if is_recorded(target):

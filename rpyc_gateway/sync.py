@@ -10,7 +10,9 @@ from typing import Any, Self
 import trio
 from pydantic import ValidationError
 
+from rpyc_gateway.admission import passed
 from rpyc_gateway.background import background
+from rpyc_gateway.client import hops_of
 from rpyc_gateway.config import (
     SERVICES,
     Config,
@@ -63,8 +65,8 @@ def connect(
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("connect() blocks, and this thread runs trio: use `async with gw.open_session(...)` here")
-    hops = (url,) if isinstance(url, str) else tuple(url)
-    return BlockingSession(*background().connect(hops, name, node, tuple(via), service, pickle=pickle))
+    hops = hops_of(url)
+    return BlockingSession(*background().connect(hops, name, node, passed(via), service, pickle=pickle))
 
 
 class BlockingSession:

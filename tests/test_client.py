@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -18,6 +20,7 @@ from rpyc_gateway.proto.frames import valid_name
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
+from rpyc_gateway.sync import connect
 from rpyc_gateway.testing import BadWire
 from rpyc_gateway.transport import Pipe, find_transport
 from tests.raw_peer import RawPeer
@@ -218,3 +221,24 @@ async def test_a_name_that_no_node_can_have_is_refused_before_anything_is_dialle
     with pytest.raises(ValueError, match="not a node name"):
         async with open_session("memory://nowhere", name="somebody else"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"url": 5}, "`url` is a str, or a sequence of them for several hops, not '5'"),
+        ({"url": ["memory://hq", None]}, "`url` is a str, or"),
+        ({"via": "relay"}, r"`via` is a sequence of names of nodes, like \['relay'\], not 'relay'"),
+        ({"via": [5]}, "`via` is a sequence of names"),
+        ({"node": 5}, "`target` is a str, the name of a node, not int"),
+        ({"service": None}, "`service` is a str, the name of a service, not NoneType"),
+    ],
+)
+async def test_what_cannot_be_meant_is_told_before_anybody_is_asked(options: dict[str, Any], text: str) -> None:
+    async with running("hq"):
+        with pytest.raises(TypeError, match=text):
+            async with open_session(**({"url": "memory://hq"} | options)):
+                pass
+        if options.keys() <= {"url", "via"}:  # a name is judged where the way is known
+            with pytest.raises(TypeError, match=text):
+                await trio.to_thread.run_sync(partial(connect, **({"url": "memory://hq"} | options)))

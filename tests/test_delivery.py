@@ -248,3 +248,11 @@ async def test_values_that_cannot_be_sent_fail_their_call_and_nothing_else(failu
         await lab.execute(f"class Loud:\n def __reduce__(self): raise {type(failure).__name__}('there')\nloud = Loud()")
         await trio.to_thread.run_sync(story)
         await settled(lab)
+
+
+async def test_what_is_no_session_is_delivered_nothing() -> None:
+    def story(lab: Any) -> None:
+        with pytest.raises(TypeError, match=r"deliver\(conn, value\), not to a list"):
+            gw.deliver([1], lab)
+
+    await told(story)
