@@ -152,7 +152,7 @@ class AsyncProxy(RemoteObject, Recorded):
     def __del__(self) -> None:
         where = object.__getattribute__(self, "__gw_where__")
         if where is not None and object.__getattribute__(self, "__gw_sent__") is None:
-            message = f"a remote call was recorded and never awaited: {spelling(self)}"
+            message = f"a remote call was recorded and never awaited: {''.join(map(spelling, chain(self)))}"
             warnings.warn_explicit(message, RuntimeWarning, where[0], where[1], source=self)
 
 
