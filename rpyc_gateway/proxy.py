@@ -240,18 +240,21 @@ def _call(self: Proxy, /, *args: object, **kwargs: object) -> Any:
     return held.caller.ask(held.number, ((Verb.CALL, 0, args, kwargs),))
 
 
-_FIRST_BATCH = ((Verb.OP, 0, "__iter__", ()), (Verb.TAKE, 1, BATCH), (Verb.VALUE, 0, (Result(1), Result(2))))
-
-
-def _iterate(self: Proxy) -> Iterator[Any]:
+def _iterate(self: Proxy, way: str = "__iter__") -> Iterator[Any]:
     """Iterate over a builtin container in batches: its iterators run no code of anybody."""
     held = held_by(self)
-    iterator, (items, done) = held.caller.ask(held.number, _FIRST_BATCH)
+    begin = ((Verb.OP, 0, way, ()), (Verb.TAKE, 1, BATCH), (Verb.VALUE, 0, (Result(1), Result(2))))
+    iterator, (items, done) = held.caller.ask(held.number, begin)
     yield from items
     held = held_by(iterator)
     while not done:
         items, done = held.caller.ask(held.number, ((Verb.TAKE, 0, BATCH),))
         yield from items
+
+
+def _iterate_back(self: Proxy) -> Iterator[Any]:
+    """The same for `reversed`."""
+    return _iterate(self, "__reversed__")
 
 
 def _exit(self: Proxy, _kind: object, error: BaseException | None, _traceback: object) -> Any:
@@ -271,6 +274,8 @@ _GENERATED: dict[str, Callable[..., Any]] = {
     "__exit__": _exit,
     **{name: _unsupported(name) for name in _ASYNC},
 }
+# These alone: a subclass may have a `__reversed__` that runs code, and still the iterators of a builtin container.
+_REVERSED_QUIETLY = frozenset([("builtins", "list"), ("builtins", "dict"), ("collections", "deque")])
 # Proxy itself has these for every class.
 _INHERITED = frozenset({"__repr__", "__str__", "__dir__", "__eq__", "__ne__", "__hash__", "__copy__", "__deepcopy__"})
 
@@ -305,6 +310,8 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
         body["__hash__"] = None
     if info.flags & ClassInfo.QUIET and "__iter__" in body:
         body["__iter__"] = _iterate
+    if (info.module, info.name) in _REVERSED_QUIETLY:
+        body["__reversed__"] = _iterate_back
     if info.flags & ClassInfo.IS_CLASS:
         body.update(CLASS_PROXY)
     # What it has beyond its original is for the interpreter: an attribute of that name is none.

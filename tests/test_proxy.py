@@ -207,13 +207,25 @@ async def test_a_builtin_container_is_walked_in_batches_and_a_generator_item_by_
         assert list(lab.eval("list(range(1000))")) == list(range(1000))
         assert sorted(lab.eval("{3, 1, 2}")) == [1, 2, 3]
         assert dict(lab.eval("{'a': 1}").items()) == {"a": 1}
+        assert list(reversed(lab.eval("list(range(1000))"))) == list(range(1000))[::-1]
+        assert list(reversed(lab.eval("{'a': 1, 'b': 2}"))) == ["b", "a"]
+        assert next(reversed(lab.eval("Own([1, 2])"))) == "first"
+        assert lab.eval("ran") == ()
         walk = lab.eval("(n for n in range(3))")
         assert next(walk) == 0
         assert list(walk) == [1, 2]
         with pytest.raises(StopIteration):
             next(walk)
 
-    await told(story)
+    setup = """
+        ran = ()
+        class Own(list):
+            def __reversed__(self):
+                global ran
+                yield "first"
+                ran += ("on",)
+    """
+    await told(story, setup)
 
 
 async def test_trio_things_of_an_object_are_for_trio_code() -> None:

@@ -69,6 +69,8 @@ async def test_a_list_of_a_hundred_is_two_and_the_items_of_a_dict_three(hops: in
             assert list(items) == list(range(100))
         with lab.trips(1):
             assert sum(item for item in items) == 4950
+        with lab.trips(1):
+            assert sum(item for item in reversed(items)) == 4950
         with lab.trips(3):
             assert list(table.items())[99] == (99, -99)
 
