@@ -7,12 +7,21 @@ import pickle
 from rpyc_gateway.errors import Denied, EncodeError, ProtocolError
 from rpyc_gateway.proto.rpc import Rpc
 
-__all__ = ["FEATURE", "pickle_for", "unpickle_for"]
+__all__ = ["FEATURE", "features_for", "pickle_for", "unpickle_for"]
 
 FEATURE = "pickle"
 """What a side that allows it says among the `features` of its HELLO."""
 
 _HERE = "pickle=True at connect, open_session or node.session, `pickle = true` where it serves"
+
+
+def features_for(pickle: object) -> tuple[str, ...]:
+    """What a side says that allows pickles, or does not. Raises TypeError: what says "no" in text must not be taken for a yes."""
+    if pickle is True:
+        return (FEATURE,)
+    if pickle is not False:
+        raise TypeError(f"`pickle` is True or False, not {str(pickle)[:80]!r}: a pickle can run any code")
+    return ()
 
 
 def pickle_for(rpc: Rpc, value: object) -> bytes:

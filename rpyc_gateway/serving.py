@@ -11,6 +11,7 @@ import trio
 from rpyc_gateway.admission import asker, permitted, refusal
 from rpyc_gateway.connection import StreamHandler
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, NoService, ProtocolError
+from rpyc_gateway.pickling import features_for
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import Open
 from rpyc_gateway.registry import Neighbour
@@ -32,6 +33,9 @@ class Offer:
     allow: tuple[str, ...] = ()
     pickle: bool = False
     runs: Runs = "threads"
+
+    def __post_init__(self) -> None:
+        features_for(self.pickle)
 
 
 class Serving:

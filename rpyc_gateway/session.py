@@ -21,7 +21,7 @@ from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
-from rpyc_gateway.pickling import FEATURE
+from rpyc_gateway.pickling import features_for
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.frames import Failure, Open
@@ -85,7 +85,7 @@ class Session(TrioFace):
     ) -> None:
         root = _NOTHING if root is None else root
         software = f"rpyc-gateway {__version__}"
-        features = (FEATURE,) if pickle else ()
+        features = features_for(pickle)
         info = SessionInfo(vat=vat, name=local, features=features, software=software, methods=root_methods(root))
         self.local = local
         self.token = secrets.token_bytes(16)

@@ -16,6 +16,7 @@ from rpyc_gateway.proto.messages import SessionInfo
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import Ext, Writer
 from rpyc_gateway.proxy import blocking_proxy
+from rpyc_gateway.serving import Offer
 from tests.house import HOPS, open_house
 
 
@@ -89,3 +90,13 @@ def test_it_is_a_key_of_the_configuration() -> None:
     assert config.serve[0].pickle
     with pytest.raises(gw.ConfigError, match="pickle"):
         Config.parse('[[serve]]\nservice = "classic"\nallow = []\npickle = "yes"\n')
+
+
+@pytest.mark.parametrize("word", ["no", "false", 1, None])
+async def test_only_true_allows_pickles_and_only_false_is_no(word: Any) -> None:
+    with pytest.raises(TypeError, match="`pickle` is True or False"):
+        Offer(dict, pickle=word)
+    async with open_house("hq", "lab") as nodes:
+        with pytest.raises(TypeError, match="`pickle` is True or False"):
+            async with nodes[0].session("lab", pickle=word):
+                pytest.fail("nobody said yes")
