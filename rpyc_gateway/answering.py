@@ -35,7 +35,6 @@ AFFINITIES = 1024
 RUNNING = 2048
 """Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
 
-_METHODS = (MethodType, BuiltinMethodType)
 _EMPTY = Payload(b"\x90")  # an empty program, which answers with its target
 
 logger = logging.getLogger("rpyc_gateway.session")
@@ -112,7 +111,8 @@ class Answering:
         except Exception as error:  # noqa: BLE001  # it is the answer
             outcome = RaisedAt(error, 1)
         else:
-            if type(outcome.value) not in _METHODS:
+            kind = type(outcome.value)
+            if kind is not MethodType and kind is not BuiltinMethodType:  # not `in`, which asks a metaclass
                 return called._replace(target=outcome.value, payload=_EMPTY)
         self._send(called.question, *self._outcome_draft(outcome, called.cause))
         return None
