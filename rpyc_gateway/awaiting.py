@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
-from rpyc_gateway.proto.known import members
+from rpyc_gateway.proto.known import members, mro_of
 
 __all__ = ["Later", "Recorded", "awaited", "is_async", "later"]
 
@@ -71,7 +71,7 @@ def _is_coroutine(kind: type, result: object) -> bool:
     if kind in _PLAIN:
         return False
     # Not the abstract class, which asks the class for its `__mro__`: a metaclass may answer that.
-    found = {name for base in type.__dict__["__mro__"].__get__(kind) for name in _COROUTINE if name in members(base)}
+    found = {name for base in mro_of(kind) for name in _COROUTINE if name in members(base)}
     return len(found) == len(_COROUTINE)
 
 
@@ -101,9 +101,7 @@ def is_async(function: Any) -> bool:
         elif kind is BuiltinMethodType:
             return type(function.__self__) is AsyncGeneratorType and function.__name__ == "asend"
         elif issubclass(kind, type):
-            return any(
-                not _ASYNC_METHODS.isdisjoint(members(base)) for base in type.__dict__["__mro__"].__get__(function)
-            )
+            return any(not _ASYNC_METHODS.isdisjoint(members(base)) for base in mro_of(function))
         else:
             function = _own_call(kind)
         if function is None:
@@ -113,7 +111,7 @@ def is_async(function: Any) -> bool:
 
 def _own_call(kind: type) -> object:
     """The `__call__` of a class written in Python, for an object that is called."""
-    for base in type.__dict__["__mro__"].__get__(kind):
+    for base in mro_of(kind):
         call = members(base).get("__call__")
         if call is not None:
             return call if type(call) is FunctionType else None

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from rpyc_gateway.proto.known import find_class, members
+from rpyc_gateway.proto.known import find_class, members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.weak import WeakTable
 
@@ -152,7 +152,7 @@ class _Descriptions:
 
 
 def _count_members(cls: type) -> int:
-    return sum(map(len, map(members, _mro(cls))))
+    return sum(map(len, map(members, mro_of(cls))))
 
 
 _ids: WeakTable[type, int] = WeakTable()
@@ -172,7 +172,7 @@ def _id(cls: type) -> int:
 
 def _make(named: type, kind: type, flags: int) -> _Description:
     found: dict[str, tuple[object, type]] = {}  # what a name means, and the class that says so: the first one does
-    for base in _mro(kind):
+    for base in mro_of(kind):
         for name, value in members(base).items():
             found.setdefault(name, (value, base))
     own = {name: value for name, (value, base) in found.items() if base is not object}
@@ -189,15 +189,15 @@ def _make(named: type, kind: type, flags: int) -> _Description:
         special |= {"__instancecheck__", "__subclasscheck__"}  # the interpreter judges for it
     if found.get("__iter__", (None, None))[1] in _QUIET:
         flags |= ClassInfo.QUIET
-    if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in _mro(named)):
+    if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in mro_of(named)):
         special.add("__getitem__")  # what subscribing a class asks for
     module, name = _names(named)
-    ids = tuple(map(_id, _mro(named)))
+    ids = tuple(map(_id, mro_of(named)))
     methods = tuple(sorted(name for name, value in own.items() if _is_method(name, value)))[:METHODS]
     info = ClassInfo(
         module=module,
         name=name,
-        mro=tuple(map(_names, _mro(named))),
+        mro=tuple(map(_names, mro_of(named))),
         special=tuple(sorted(special)),
         methods=methods,
         flags=flags,
@@ -245,7 +245,7 @@ def _has_buffer(value: object, kind: type) -> bool:
 
 def _exports(value: object, kind: type) -> bool:
     if sys.version_info >= (3, 12):
-        return any("__buffer__" in members(base) for base in _mro(kind))
+        return any("__buffer__" in members(base) for base in mro_of(kind))
     try:
         memoryview(value).release()  # type: ignore[arg-type]
     except Exception:  # noqa: BLE001  # a TypeError as a rule; it may be closed, or of a strange format
@@ -253,12 +253,7 @@ def _exports(value: object, kind: type) -> bool:
     return True
 
 
-# Not cls.__mro__ and so on: a metaclass could answer anything.
-
-
-def _mro(cls: type) -> tuple[type, ...]:
-    mro: tuple[type, ...] = type.__dict__["__mro__"].__get__(cls)
-    return mro
+# Not cls.__module__ and so on: a metaclass could answer anything.
 
 
 def _names(cls: type) -> tuple[str, str]:

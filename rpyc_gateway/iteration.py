@@ -8,15 +8,14 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.async_verbs import MOST
 from rpyc_gateway.held import Held, held_by
 from rpyc_gateway.proto.messages import Verb
 
-__all__ = ["Iteration"]
+__all__ = ["MOST", "Iteration"]
 
 First = tuple[tuple[Any, ...], bool, Any]
 """The first items, whether they are all, and the proxy of the walk that goes on if not."""
-
-MOST = 100_000
 
 
 class Iteration:

@@ -12,7 +12,7 @@ from typing import Any
 from rpyc_gateway.classes import BINARY, described
 from rpyc_gateway.errors import EncodeError, NotExposed
 from rpyc_gateway.proto.copies import BASE
-from rpyc_gateway.proto.known import find_class, members
+from rpyc_gateway.proto.known import find_class, members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME
 
@@ -92,7 +92,7 @@ def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
 
 def _method(kind: type, name: str) -> Any:
     """A special method of instances; not that of the class itself, as `list | None` has one."""
-    if any(name in members(base) for base in type.__dict__["__mro__"].__get__(kind)):
+    if any(name in members(base) for base in mro_of(kind)):
         return getattr(kind, name, None)
     return None
 
@@ -117,7 +117,7 @@ def _by_subclass(name: str, subject: object, other: object) -> object:
     """What the operand's class says first, if it is derived from the subject's and has its own idea of the operator."""
     kind, derived = type(subject), type(other)
     reflected = _REFLECTED.get(name)
-    if reflected is None or kind is derived or kind not in type.__dict__["__mro__"].__get__(derived):
+    if reflected is None or kind is derived or kind not in mro_of(derived):
         return NotImplemented
     method = _method(derived, reflected)
     if method is None or method is _method(kind, reflected):

@@ -32,7 +32,7 @@ STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
 
 Step = tuple[Any, ...]
-"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value · COPY flags."""
+"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value · COPY flags · ITER quiet, most · ENTER flags."""
 
 
 class Face(Enum):

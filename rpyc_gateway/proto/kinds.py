@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rpyc_gateway.errors import RemoteError
-from rpyc_gateway.proto.known import find_class, members
+from rpyc_gateway.proto.known import find_class, members, mro_of
 from rpyc_gateway.weak import WeakTable
 
 __all__ = [
@@ -50,7 +50,7 @@ class StandIn(type):
 
     def __getattr__(cls, name: str) -> Any:
         if not (name.startswith("__") and name.endswith("__")):
-            for base in _mro(cls):
+            for base in mro_of(cls):
                 originals = members(base).get(_ORIGINALS)
                 if originals:
                     return _latest(originals).get(name)
@@ -120,7 +120,7 @@ class Kinds:
 
     def write(self, kind: type[BaseException]) -> list[Any]:
         """A class and its ancestors, up to BaseException."""
-        mro = [base for base in _mro(kind) if issubclass(base, BaseException)]
+        mro = [base for base in mro_of(kind) if issubclass(base, BaseException)]
         return [self._entry(base, place, mro) for place, base in enumerate(mro)]
 
     def _entry(self, base: type[BaseException], place: int, mro: list[type[BaseException]]) -> list[Any]:
@@ -244,7 +244,7 @@ def _said(self: BaseException) -> str:
     text = BaseException.__getattribute__(self, "__dict__").get(TEXT)
     if text is not None:
         return str(text)
-    mro = _mro(type(self))
+    mro = mro_of(type(self))
     last = max(place for place, kind in enumerate(mro) if members(kind).get("__str__") is _said)
     base: Any = next(kind for kind in mro[last + 1 :] if "__str__" in members(kind))
     said: str = base.__str__(self)
@@ -279,8 +279,8 @@ def _lowest(kinds: list[Any]) -> list[Any]:
 
 def _plain(kind: type[BaseException]) -> type[Exception] | None:
     """The nearest ancestor that a subclass can be made of without running code of this process."""
-    for base in _mro(_usable(kind) or Exception):
-        if has_plain_metaclass(base) and not any("__init_subclass__" in members(one) for one in _mro(base)[:-1]):
+    for base in mro_of(_usable(kind) or Exception):
+        if has_plain_metaclass(base) and not any("__init_subclass__" in members(one) for one in mro_of(base)[:-1]):
             return base if base is not Exception else None
     return None
 
@@ -300,12 +300,7 @@ def _number(kind: type) -> int:
     return number
 
 
-# Not kind.__mro__ and so on: a metaclass could answer anything.
-
-
-def _mro(kind: type) -> tuple[type, ...]:
-    mro: tuple[type, ...] = type.__dict__["__mro__"].__get__(kind)
-    return mro
+# Not kind.__bases__ and so on: a metaclass could answer anything.
 
 
 def _bases(kind: type) -> tuple[type, ...]:

@@ -7,7 +7,7 @@ import types
 from collections.abc import Mapping
 from typing import TypeGuard
 
-__all__ = ["find_class", "members"]
+__all__ = ["find_class", "members", "mro_of"]
 
 
 def find_class(module: str, name: str) -> type | None:
@@ -45,6 +45,11 @@ def _namespace(value: object) -> Mapping[str, object]:
 def members(cls: type) -> Mapping[str, object]:
     """What a class itself defines, without a word to its metaclass."""
     return type.__dict__["__dict__"].__get__(cls)  # type: ignore[no-any-return]
+
+
+def mro_of(cls: type) -> tuple[type, ...]:
+    """A class and its ancestors, without a word to its metaclass, which could answer anything."""
+    return type.__dict__["__mro__"].__get__(cls)  # type: ignore[no-any-return]
 
 
 def _is_class(value: object) -> TypeGuard[type]:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+from rpyc_gateway.proto.known import mro_of
 from rpyc_gateway.proto.values import BY_VALUE, Result, by_value, travels
 
 __all__ = ["ATOMS", "BY_NAME", "KINDS", "NESTS", "ZONES", "base_value", "copyable", "is_key", "plain_kind"]
@@ -56,9 +57,9 @@ def copyable(value: object) -> bool:
 
 def plain_kind(kind: type) -> type | None:
     """The builtin type that a class is, or is derived from, if values of that can be copied or travel."""
-    for base in type.__dict__["__mro__"].__get__(kind):
+    for base in mro_of(kind):
         if base in KINDS or base in _BASES:
-            return base  # type: ignore[no-any-return]
+            return base
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.kinds import KIND, TEXT, Kinds, original_kind, printable
-from rpyc_gateway.proto.known import members
+from rpyc_gateway.proto.known import members, mro_of
 from rpyc_gateway.proto.rebuilt import construct, field, is_builtin, keep, own, set_field
 from rpyc_gateway.proto.values import Reader, Writer, by_value
 
@@ -168,7 +168,7 @@ def _slots(error: BaseException) -> list[tuple[str, object]]:
     """What a class keeps in slots of its own, by their descriptors: no property runs."""
     found: list[tuple[str, object]] = []
     member: Any
-    for base in type.__dict__["__mro__"].__get__(type(error)):
+    for base in mro_of(type(error)):
         if not is_builtin(base):  # a class statement made it; what builtins keep is in their args and _MEMBERS
             for name, member in members(base).items():
                 if type(member) is _Member and not name.startswith("_"):
