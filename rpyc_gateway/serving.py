@@ -64,8 +64,9 @@ class Serving:
             )
         offer = self._offers.get(request.service)
         if offer is None:
-            served = ", ".join(sorted(name for name, other in self._offers.items() if other.allow)) or "nothing"
-            raise NoService(f"{self._name} does not serve {request.service!r} (it serves: {served})", hop=self._name)
+            raise NoService(
+                f"{self._name} does not serve {request.service!r} (it serves: {self._served()})", hop=self._name
+            )
         self._check_policy(offer, request)
         if neighbour.sessions >= SESSIONS_PER_LINK:
             raise LimitExceeded(
@@ -104,7 +105,12 @@ class Serving:
             return
         allowed = ", ".join(offer.allow) or "nobody"
         text = f"{self._name} does not let {asker(request.origin)} use {request.service!r}: it is allowed to {allowed}"
+        if not offer.allow:  # as a rule whoever asked forgot to say which service he wants
+            text += f" (what is served: {self._served()})"
         raise Denied(text, hop=self._name)
+
+    def _served(self) -> str:
+        return ", ".join(sorted(name for name, offer in self._offers.items() if offer.allow)) or "nothing"
 
     def _begin(self, offer: Offer, neighbour: Neighbour, label: int, request: Open) -> tuple[Session, StreamHandler]:
         """Make the root and the session. What the service does wrong here fails this circuit only."""
