@@ -8,12 +8,12 @@ from contextvars import copy_context
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import trio
 
 from rpyc_gateway import deadlines
 from rpyc_gateway.errors import Cancelled, LimitExceeded
+from rpyc_gateway.weak import WeakTable
 from rpyc_gateway.worker import workers
 
 __all__ = ["STAYS", "Stay", "abandon"]
@@ -55,7 +55,7 @@ class Stay:
         self._token = trio.lowlevel.current_trio_token()
         nursery = trio.lowlevel.current_task().parent_nursery
         assert nursery is not None
-        threads = _threads.setdefault(nursery, set())
+        threads = _threads_of(nursery)
         if sum(task.name == _NAME for task in nursery.child_tasks) >= STAYS or len(threads) >= STAYS:
             raise LimitExceeded(f"{STAYS} context managers are entered already")
         if type(self._manager) is _Threaded:
@@ -123,8 +123,16 @@ class Stay:
 
 _NAME = "rpyc_gateway stay"
 
-_threads: WeakKeyDictionary[trio.Nursery, set[_Threaded]] = WeakKeyDictionary()
-"""The plain managers of each session that have a thread: one that is stuck has it still when its task was cancelled."""
+_threads: WeakTable[trio.Nursery, set[_Threaded]] = WeakTable()
+
+
+def _threads_of(nursery: trio.Nursery) -> set[_Threaded]:
+    """The plain managers of a session that have a thread: one that is stuck has it still when its task was cancelled."""
+    threads = _threads.fact(id(nursery))
+    if threads is None:
+        threads = set()
+        _threads.keep(id(nursery), nursery, threads)
+    return threads
 
 
 def abandon(values: Iterable[object]) -> None:

@@ -487,6 +487,6 @@ async def test_threads_that_are_stuck_in_entering_are_bounded(monkeypatch: pytes
         with trio.fail_after(10), pytest.raises(gw.LimitExceeded, match="entered already"):
             await enter_for_ever(waiting)
         await lab.namespace["free"].set()
-        await wait_until(lambda: not any(stays._threads.values()))
+        await wait_until(lambda: not any(map(stays._threads_of, stays._threads)))
         async with lab.namespace["Plain"]():
             pass

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
+from pathlib import Path
 from types import FrameType
 
 import pytest
+import trio
 
+import rpyc_gateway
 import rpyc_gateway.proxy as proxy_module
+from rpyc_gateway import stays
 from rpyc_gateway.classes import describe
 from rpyc_gateway.waiters import thread_number
 from rpyc_gateway.weak import WeakTable
@@ -125,3 +130,20 @@ def test_no_line_runs_when_a_session_dies_that_knew_calling_threads() -> None:
     thread_number(ear)
     del ear
     assert lines_run_by_a_collection() == []
+
+
+@pytest.mark.usefixtures("no_garbage")
+async def test_no_line_runs_when_a_nursery_dies_whose_tasks_were_in_context_managers() -> None:
+    async with trio.open_nursery() as nursery:
+        stays._threads_of(nursery).add(Thing())  # type: ignore[arg-type]
+    cycle = [nursery]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del nursery, cycle
+    assert lines_run_by_a_collection() == ["Nursery.__del__"]  # trio's own
+
+
+def test_the_weak_containers_of_the_standard_library_are_not_used() -> None:
+    """Their callbacks are lines of Python."""
+    package = Path(rpyc_gateway.__file__).parent
+    for module in package.rglob("*.py"):
+        assert not re.search(r"\bWeak(Key|Value)Dictionary\b|\bWeakSet\b", module.read_text()), module
