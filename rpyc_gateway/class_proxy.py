@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from rpyc_gateway.classes import described
+from rpyc_gateway.classes import described, local_class
 from rpyc_gateway.declaring import mro_entries
 from rpyc_gateway.held import held_by
 from rpyc_gateway.likeness import ancestors
-from rpyc_gateway.proto.known import find_class
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 
 __all__ = ["CLASS_PROXY"]
@@ -21,9 +20,9 @@ def _instancecheck(self: Any, instance: object) -> bool:
     """
     info = held_by(self).info
     theirs = described(instance)
-    if theirs is not None and not theirs.flags & ClassInfo.IS_CLASS and _name(info) in theirs.names():
+    if theirs is not None and not theirs.flags & ClassInfo.IS_CLASS and theirs.derives_from(info):
         return True
-    known = find_class(info.module, info.name)
+    known = local_class(info)
     if known is not None and isinstance(instance, known):
         return True
     return _asks(self, "__instancecheck__", instance)
@@ -38,9 +37,9 @@ def _subclasscheck(self: Any, cls: Any) -> bool:
         theirs = kind.info if kind is not None else None
     elif not theirs.flags & ClassInfo.IS_CLASS:
         raise TypeError("issubclass() arg 1 must be a class")
-    if theirs is not None and _name(info) in theirs.names():
+    if theirs is not None and theirs.derives_from(info):
         return True
-    known = find_class(info.module, info.name)
+    known = local_class(info)
     if known is not None and issubclass(cls, known):
         return True
     return _asks(self, "__subclasscheck__", cls)
@@ -51,10 +50,6 @@ def _asks(cls: Any, name: str, value: object) -> bool:
     if name not in held.info.special:
         return False
     return bool(held.caller.ask(held.number, ((Verb.OP, 0, name, (value,)),)))
-
-
-def _name(info: ClassInfo) -> tuple[str, str, int]:
-    return info.module, info.name, info.ids[0] if info.ids else 0
 
 
 def _bases(self: Any) -> tuple[type, ...]:

@@ -9,14 +9,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rpyc_gateway.classes import BINARY, described
+from rpyc_gateway.classes import BINARY, described, local_class
 from rpyc_gateway.errors import EncodeError, NotExposed
 from rpyc_gateway.proto.copies import BASE
-from rpyc_gateway.proto.known import find_class, members, mro_of
+from rpyc_gateway.proto.known import members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME
 
-__all__ = ["SEQUENCES", "fetch", "localised", "localised_class", "plain_base", "run_binary"]
+__all__ = ["SEQUENCES", "fetch", "localised", "localised_class", "method_of_other", "plain_base", "run_binary"]
 
 
 def plain_base(info: ClassInfo) -> type | None:
@@ -61,7 +61,7 @@ def localised_class(cls: Any) -> Any:
     info = described(cls)
     if info is None or not info.flags & ClassInfo.IS_CLASS:
         return cls
-    return find_class(info.module, info.name) or cls
+    return local_class(info) or cls
 
 
 _BUILDERS: dict[type, Callable[[Any], object]] = {kind: kind for kind in (list, deque, set, frozenset, dict)}
@@ -81,9 +81,8 @@ def run_binary(name: str, subject: Any, args: Sequence[object]) -> object:
         if result is not NotImplemented:
             return result
         result = method(subject, *args)
-        if (
-            result is NotImplemented and described(args[0]) is None
-        ):  # a float, say, that its owner cannot show an int like ours
+        if result is NotImplemented and described(args[0]) is None:
+            # A float, say, that its owner cannot show an int like ours.
             reflected = _method(type(args[0]), _OTHERS.get(name, ""))
             return result if reflected is None else reflected(args[0], subject)
         return result

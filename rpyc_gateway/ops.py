@@ -158,8 +158,7 @@ async def isinstance(proxy: Any, classes: Any) -> builtins.bool:  # noqa: A001  
 def _is_instance(info: ClassInfo, kind: Any) -> builtins.bool:
     theirs = described(kind)
     if theirs is not None:
-        wanted = (theirs.module, theirs.name, theirs.ids[0] if theirs.ids else 0)
-        return not info.flags & ClassInfo.IS_CLASS and wanted in info.names()
+        return not info.flags & ClassInfo.IS_CLASS and info.derives_from(theirs)
     found = (builtins.type,) if info.flags & ClassInfo.IS_CLASS else ancestors(info)
     return any(issubclass(ancestor, kind) for ancestor in found)
 

@@ -111,10 +111,13 @@ class ClassInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, c
     TICKET = 64
     QUIET = 128
 
-    def names(self) -> frozenset[tuple[str, str, int]]:
-        """What this class and its ancestors are called: (module, qualified name, number in their vat or 0)."""
-        ids = self.ids if len(self.ids) == len(self.mro) else (0,) * len(self.mro)
-        return frozenset((module, name, number) for (module, name), number in zip(self.mro, ids, strict=True))
+    def derives_from(self, other: ClassInfo) -> bool:
+        """Whether this is the class `other`, or inherits from it. Two classes of one name differ by their numbers in their vat."""
+        number = other.ids[0] if other.ids else 0
+        ids = self.ids or (0,) * len(self.mro)
+        return any(
+            number == each and name == (other.module, other.name) for name, each in zip(self.mro, ids, strict=False)
+        )
 
 
 class Ref(msgspec.Struct, frozen=True, array_like=True):

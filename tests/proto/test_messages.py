@@ -139,3 +139,19 @@ def test_a_message_that_would_be_too_long_is_not_written() -> None:
 def test_a_name_that_is_not_text_is_not_written() -> None:
     with pytest.raises(EncodeError):
         m.encode(m.ClassMessage(1, m.ClassInfo(module="lab", name="\ud800")))
+
+
+def test_a_class_derives_from_itself_and_its_ancestors_and_not_from_a_namesake() -> None:
+    base = m.ClassInfo(module="lab", name="Base", mro=(("lab", "Base"), ("builtins", "object")), ids=(3, 0))
+    sub = m.ClassInfo(
+        module="lab", name="Sub", mro=(("lab", "Sub"), ("lab", "Base"), ("builtins", "object")), ids=(4, 3, 0)
+    )
+    top = m.ClassInfo(module="builtins", name="object", mro=(("builtins", "object"),))
+    twin = msgspec.structs.replace(base, ids=(9, 0))
+    assert sub.derives_from(sub)
+    assert sub.derives_from(base)
+    assert sub.derives_from(top)
+    assert top.derives_from(top)
+    assert not base.derives_from(sub)
+    assert not sub.derives_from(twin)
+    assert not msgspec.structs.replace(sub, ids=(4,)).derives_from(base)  # what a peer left out is not so
