@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from typing import Any
 
 import trio
@@ -18,6 +17,9 @@ from rpyc_gateway.errors import GatewayError, SessionClosed, TimedOut
 from rpyc_gateway.session import Session
 
 __all__ = ["Background", "background"]
+
+Enter = Callable[[Way], AbstractAsyncContextManager[Session]]
+"""Opens the session that is wanted, at the end of a way."""
 
 ABANDON = 5.0
 """Seconds that the end of an abandoned attempt may take: longer than a child is given to go by itself."""
@@ -85,24 +87,13 @@ class Background:
                 undo(waiting.value)
             raise
 
-    def connect(
-        self,
-        hops: tuple[str, ...],
-        name: str | None,
-        node: str | None,
-        via: tuple[str, ...],
-        service: str,
-        *,
-        pickle: bool,
-    ) -> tuple[Session, Callable[[], None]]:
+    def connect(self, hops: tuple[str, ...], name: str | None, enter: Enter) -> tuple[Session, Callable[[], None]]:
         """Open a session, over a link that is there already if it can be; and what closes it."""
         deadline = deadlines.current()
         if deadline is not None:
             deadline.check()
         session, over = self.run(
-            partial(self._open, hops, name, node, via, service, pickle=pickle),
-            deadline=deadline,
-            undo=lambda opened: self._close(*opened),
+            self._open, hops, name, enter, deadline=deadline, undo=lambda opened: self._close(*opened)
         )
         return session, lambda: self._close(session, over)
 
@@ -119,22 +110,11 @@ class Background:
         session.close()
         await over.wait()
 
-    async def _open(
-        self,
-        hops: tuple[str, ...],
-        name: str | None,
-        node: str | None,
-        via: tuple[str, ...],
-        service: str,
-        *,
-        pickle: bool,
-    ) -> tuple[Session, trio.Event]:
+    async def _open(self, hops: tuple[str, ...], name: str | None, enter: Enter) -> tuple[Session, trio.Event]:
         over = trio.Event()
         shared = await self._way(hops, name)
         try:
-            assert shared.way is not None
-            way_in = partial(shared.way.session, node, via=via, service=service, pickle=pickle)
-            session = await self._nursery.start(self._hold_session, shared, way_in, over)
+            session = await self._nursery.start(self._hold_session, shared, enter, over)
         except BaseException:
             self._leave(shared)
             raise
@@ -143,14 +123,15 @@ class Background:
     async def _hold_session(
         self,
         shared: _Shared,
-        way_in: Callable[[], AbstractAsyncContextManager[Session]],
+        enter: Enter,
         over: trio.Event,
         *,
         task_status: trio.TaskStatus[Session],
     ) -> None:
+        assert shared.way is not None
         started = False
         try:
-            async with way_in() as session:
+            async with enter(shared.way) as session:
                 started = True
                 task_status.started(session)
                 await session.wait_closed()

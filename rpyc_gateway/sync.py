@@ -65,8 +65,11 @@ def connect(
     """
     if trio.lowlevel.in_trio_run():
         raise RuntimeError("connect() blocks, and this thread runs trio: use `async with gw.open_session(...)` here")
-    hops = hops_of(url)
-    return BlockingSession(*background().connect(hops, name, node, passed(via), service, pickle=pickle))
+    hops, nodes = hops_of(url), passed(via)
+    session, close = background().connect(
+        hops, name, lambda way: way.session(node, via=nodes, service=service, pickle=pickle)
+    )
+    return BlockingSession(session, close)
 
 
 class BlockingSession:
