@@ -187,10 +187,10 @@ def test_a_program_that_ends_with_proxies_says_nothing_and_leaves_nothing(house:
         "raises": "sys.excepthook = lambda *_: None\nraise ValueError",
         "exits": "sys.exit(0)",
         "in a cycle": "things = [*things]; things.append(things); sys.things = things; f = lambda: things",
-        "in a thread": "threading.Thread(target=lambda: (time.sleep(0.05), conn.ping(), things)).start()",
+        "in a thread": "threading.Thread(target=lambda: (threading.main_thread().join(), conn.ping(), things)).start()",
     }
     script = dedent(f"""
-        import sys, threading, time
+        import sys, threading
         import rpyc_gateway as gw
         conn = gw.connect({house.url!r}, node="lab", name="laptop")
         conn.execute({LAB!r})
