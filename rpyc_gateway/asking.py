@@ -145,9 +145,8 @@ class Asking:
             reading.waiter = ReadingWaiter(self._references.hold)
             question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
             self._waiters[question] = reading.waiter
-            reading.question = (
-                question  # the method may be called meanwhile, in another thread: then this is not read again
-            )
+            # By a name of its own till here: the method may be called meanwhile, in another thread, which writes there too.
+            reading.question = question
 
     @trio.lowlevel.enable_ki_protection
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:

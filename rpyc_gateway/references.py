@@ -121,12 +121,6 @@ class References:
         with self._desk.step():
             return tuple([make(one) if type(one) is Held else one for one in held])
 
-    def reader(self, payload: Payload, face: Face) -> Reader:
-        """A Reader for a message, with proxies of `face` for what it refers to."""
-        reader = self.open_reader(payload)
-        reader.refs = self.show(self.hold(payload.refs), face)
-        return reader
-
     def _dumps(self, value: object) -> bytes:
         return pickle_for(self._desk.rpc, value)
 

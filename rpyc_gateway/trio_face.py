@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -12,14 +13,14 @@ from rpyc_gateway.proto.messages import Verb
 __all__ = ["TrioFace"]
 
 
-class TrioFace:
+class TrioFace(ABC):
     """`modules`, `builtins`, `namespace`, `eval`, `execute` and `root` of a session; what they give is to be awaited."""
 
     held_root: Held
 
+    @abstractmethod
     def step(self) -> AbstractContextManager[None]:
         """Hold the link's turn."""
-        raise NotImplementedError
 
     @property
     def root(self) -> AsyncProxy:
