@@ -63,8 +63,7 @@ def buffer_methods(info: ClassInfo) -> dict[str, Callable[..., Any]]:
 
 
 def _bytes(proxy: object) -> Any:
-    held = held_by(proxy)
-    return held.caller.ask(held.number, ((Verb.OP, 0, "__bytes__", ()),))
+    return held_by(proxy).op("__bytes__")
 
 
 def _snapshot(proxy: object, _flags: int) -> memoryview:

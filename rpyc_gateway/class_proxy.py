@@ -8,7 +8,7 @@ from rpyc_gateway.classes import described, local_class
 from rpyc_gateway.declaring import mro_entries
 from rpyc_gateway.held import held_by
 from rpyc_gateway.likeness import ancestors
-from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.messages import ClassInfo
 
 __all__ = ["CLASS_PROXY"]
 
@@ -47,9 +47,7 @@ def _subclasscheck(self: Any, cls: Any) -> bool:
 
 def _asks(cls: Any, name: str, value: object) -> bool:
     held = held_by(cls)
-    if name not in held.info.special:
-        return False
-    return bool(held.caller.ask(held.number, ((Verb.OP, 0, name, (value,)),)))
+    return name in held.info.special and bool(held.op(name, value))
 
 
 def _bases(self: Any) -> tuple[type, ...]:

@@ -7,15 +7,13 @@ from typing import Any
 from rpyc_gateway.held import held_by
 from rpyc_gateway.operands import fetch
 from rpyc_gateway.proto.copies import DEEP, PICKLE
-from rpyc_gateway.proto.messages import Verb
 
 __all__ = ["copy_there", "deepcopy_there", "reduce_copy"]
 
 
 def copy_there(proxy: object) -> Any:
     """`copy.copy(proxy)`: what `copy.copy` makes of the original, as a proxy again."""
-    held = held_by(proxy)
-    return held.caller.ask(held.number, ((Verb.OP, 0, "__copy__", ()),))
+    return held_by(proxy).op("__copy__")
 
 
 def deepcopy_there(proxy: object, memo: dict[Any, Any]) -> Any:
@@ -25,7 +23,7 @@ def deepcopy_there(proxy: object, memo: dict[Any, Any]) -> Any:
     """
     held = held_by(proxy)
     key = (_MEMO, id(held.caller))
-    copied, memo[key] = held.caller.ask(held.number, ((Verb.OP, 0, "__deepcopy__", (memo.get(key),)),))
+    copied, memo[key] = held.op("__deepcopy__", memo.get(key))
     return copied
 
 

@@ -76,7 +76,7 @@ _declared: WeakTable[type, None] = WeakTable()
 
 def _base_of(cls: Any) -> type:
     held = held_by(cls)
-    names = held.caller.ask(held.number, ((Verb.OP, 0, "__dir__", ()),))
+    names = held.op("__dir__")
     inherited = {name: _Inherited(cls, name) for name in names if name not in _STRUCTURE}
     behind = type("Inherited", (), {"__slots__": (), **inherited})
     return _declared.keep(_key(held, held.info.ids[0]), type(held.info.name, (behind,), {"__slots__": ()}), None)

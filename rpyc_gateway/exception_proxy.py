@@ -69,7 +69,7 @@ class ExceptionProxy(Proxy):
 def _say(proxy: Any, name: str, remembered: Callable[[BaseException], str]) -> str:
     held = held_by(proxy)
     try:
-        return str(held.caller.ask(held.number, ((Verb.OP, 0, name, ()),)))
+        return str(held.op(name))
     except (GatewayError, RuntimeError) as error:  # the session is over, or this is the thread that runs trio
         if remote_path(error):
             raise

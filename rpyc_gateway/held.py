@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.program import Step
-from rpyc_gateway.proto.messages import ClassInfo
+from rpyc_gateway.proto.messages import ClassInfo, Verb
 
 __all__ = ["BATCH", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 
@@ -88,6 +88,10 @@ class Held:
         self.hidden: frozenset[str] = frozenset()  # methods that an attribute set here hides
         self.blocking_face: weakref.ref[RemoteObject] | None = None
         self.async_face: weakref.ref[RemoteObject] | None = None
+
+    def op(self, name: str, *args: object) -> Any:
+        """Let a special method of the object answer; wait for it in this thread."""
+        return self.caller.ask(self.number, ((Verb.OP, 0, name, args),))
 
     @property
     def identity(self) -> tuple[bytes, int]:

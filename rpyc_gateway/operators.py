@@ -13,7 +13,7 @@ from rpyc_gateway.classes import BINARY
 from rpyc_gateway.held import Held, held_by, is_proxy
 from rpyc_gateway.operands import SEQUENCES, localised, plain_base
 from rpyc_gateway.proto.copies import Copied
-from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.proto.plain import BY_NAME, KINDS, copyable, plain_kind
 from rpyc_gateway.proto.values import BY_VALUE
 
@@ -35,7 +35,7 @@ def extra_methods(info: ClassInfo) -> dict[str, Callable[..., Any]]:
 def operate(proxy: object, name: str, other: object, *modulo: object) -> Any:
     """Let the original's special method answer; NotImplemented is an answer."""
     held = held_by(proxy)
-    return held.caller.ask(held.number, ((Verb.OP, 0, name, (sent(held, other), *modulo)),))
+    return held.op(name, sent(held, other), *modulo)
 
 
 def sent(held: Held, other: object) -> object:

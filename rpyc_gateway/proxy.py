@@ -99,7 +99,7 @@ class Proxy(RemoteObject):
 
     def __dir__(self) -> list[str]:
         try:
-            return list(_op(self, "__dir__"))
+            return list(held_by(self).op("__dir__"))
         except NotExposed:  # a service: what was said of its class is what it exposes
             info = type(self).__gw_kind__.info
             return [*info.methods, *info.special]
@@ -118,7 +118,7 @@ class Proxy(RemoteObject):
         held = held_by(self)
         if held.hash is None:
             identity = held.info.flags & ClassInfo.IDENTITY
-            held.hash = hash(held.identity) if identity else int(_op(self, "__hash__"))
+            held.hash = hash(held.identity) if identity else int(held.op("__hash__"))
         return held.hash
 
     __copy__ = copy_there
@@ -128,14 +128,9 @@ class Proxy(RemoteObject):
         return reduce_copy(self, protocol)
 
 
-def _op(proxy: object, name: str, *args: object) -> Any:
-    held = held_by(proxy)
-    return held.caller.ask(held.number, ((Verb.OP, 0, name, args),))
-
-
 def _text(proxy: object, name: str) -> str:
     try:
-        return str(_op(proxy, name))
+        return str(held_by(proxy).op(name))
     except GatewayError as error:  # a dead session must not make logs and debuggers fail
         info = held_by(proxy).info
         return f"<proxy of a {info.module}.{info.name} object; {error}>"
@@ -229,7 +224,7 @@ _TEMPORARY = _Weighed().method()
 
 def _special(name: str) -> Callable[..., Any]:
     def method(self: Proxy, *args: object) -> Any:
-        return _op(self, name, *args)
+        return held_by(self).op(name, *args)
 
     method.__name__ = method.__qualname__ = name
     return method
@@ -258,7 +253,7 @@ def _iterate_back(self: Proxy) -> Iterator[Any]:
 
 
 def _exit(self: Proxy, _kind: object, error: BaseException | None, _traceback: object) -> Any:
-    return _op(self, "__exit__", *(() if error is None else (error,)))
+    return held_by(self).op("__exit__", *(() if error is None else (error,)))
 
 
 def _unsupported(name: str) -> Callable[..., Any]:
