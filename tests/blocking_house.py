@@ -12,12 +12,11 @@ from typing import Any
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway.config import Config, Dial, Listen, NodeSection
-from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.gateway import Node
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
 from rpyc_gateway.worker import workers
-from tests.house import CLASSIC
+from tests.house import enter_chain
 
 _numbers = itertools.count(1)
 
@@ -78,18 +77,7 @@ async def _run(hops: int, services: Mapping[str, Offer] | None, ready: SimpleQue
     names = [*(f"relay{position}" for position in range(1, hops)), "lab"]
     urls = ["tcp://127.0.0.1:0", *(f"memory://{name}-{number}" for name in names[1:])]
     async with AsyncExitStack() as stack:
-        nodes: list[Node] = []
-        for position in range(len(names) - 1, -1, -1):
-            last = position == len(names) - 1
-            config = Config(
-                node=NodeSection(name=names[position]),
-                listen=(Listen(url=urls[position]),),
-                dial=() if last else (Dial(url=urls[position + 1]),),
-                serve=CLASSIC if last else (),
-            )
-            nodes.insert(0, await stack.enter_async_context(open_node(config, services=services if last else None)))
-        if len(names) > 1:
-            await nodes[0].wait_route("lab")
+        nodes = await enter_chain(stack, dict(zip(names, urls, strict=True)), services)
         over = trio.Event()
         token = trio.lowlevel.current_trio_token()
         ready.put((House(nodes, token), lambda: token.run_sync_soon(over.set)))

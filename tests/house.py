@@ -27,19 +27,28 @@ async def open_house(
     """A chain of nodes, each dialling the next; the last serves classic and `services`, the first knows the way to it."""
     classic = (Serve(service="classic", allow=("*",), pickle=pickle),)
     async with AsyncExitStack() as stack:
-        nodes: list[Node] = []
-        for position in range(len(names) - 1, -1, -1):
-            last = position == len(names) - 1
-            config = Config(
-                node=NodeSection(name=names[position]),
-                listen=(Listen(url=f"memory://{names[position]}"),),
-                dial=() if last else (Dial(url=f"memory://{names[position + 1]}"),),
-                serve=classic if last else (),
-            )
-            nodes.insert(0, await stack.enter_async_context(open_node(config, services=services if last else None)))
-        if len(names) > 1:
-            await nodes[0].wait_route(names[-1])
-        yield nodes
+        yield await enter_chain(stack, {name: f"memory://{name}" for name in names}, services, classic)
+
+
+async def enter_chain(
+    stack: AsyncExitStack,
+    listen: Mapping[str, str],
+    services: Mapping[str, Offer] | None,
+    classic: tuple[Serve, ...] = CLASSIC,
+) -> list[Node]:
+    """The nodes of a chain, by name and URL: opened from the last one on, until the first knows the way to it."""
+    nodes: list[Node] = []
+    dial: tuple[Dial, ...] = ()
+    for name, url in reversed(listen.items()):
+        last = not nodes
+        config = Config(
+            node=NodeSection(name=name), listen=(Listen(url=url),), dial=dial, serve=classic if last else ()
+        )
+        nodes.insert(0, await stack.enter_async_context(open_node(config, services=services if last else None)))
+        dial = (Dial(url=url),)
+    if len(nodes) > 1:
+        await nodes[0].wait_route(nodes[-1].name)
+    return nodes
 
 
 @asynccontextmanager
