@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 import threading
 import types
@@ -14,7 +13,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
-from rpyc_gateway.proto.known import find_class, members, mro_of
+from rpyc_gateway.proto.known import find_class, members, mro_of, names_of, number_of
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.weak import WeakTable
 
@@ -155,21 +154,6 @@ def _count_members(cls: type) -> int:
     return sum(map(len, map(members, mro_of(cls))))
 
 
-_ids: WeakTable[type, int] = WeakTable()
-_numbers = itertools.count(1)
-
-
-def _id(cls: type) -> int:
-    """The number of a class in this vat; 0 for one that can be found by its name."""
-    if find_class(*_names(cls)) is cls:
-        return 0
-    number = _ids.fact(id(cls))
-    if number is None:
-        number = next(_numbers)
-        _ids.keep(id(cls), cls, number)
-    return number
-
-
 def _make(named: type, kind: type, flags: int) -> _Description:
     found: dict[str, tuple[object, type]] = {}  # what a name means, and the class that says so: the first one does
     for base in mro_of(kind):
@@ -191,13 +175,13 @@ def _make(named: type, kind: type, flags: int) -> _Description:
         flags |= ClassInfo.QUIET
     if flags & ClassInfo.IS_CLASS and any("__class_getitem__" in members(base) for base in mro_of(named)):
         special.add("__getitem__")  # what subscribing a class asks for
-    module, name = _names(named)
-    ids = tuple(map(_id, mro_of(named)))
+    module, name = names_of(named)
+    ids = tuple(map(number_of, mro_of(named)))
     methods = tuple(sorted(name for name, value in own.items() if _is_method(name, value)))[:METHODS]
     info = ClassInfo(
         module=module,
         name=name,
-        mro=tuple(map(_names, mro_of(named))),
+        mro=tuple(map(names_of, mro_of(named))),
         special=tuple(sorted(special)),
         methods=methods,
         flags=flags,
@@ -251,22 +235,6 @@ def _exports(value: object, kind: type) -> bool:
     except Exception:  # noqa: BLE001  # a TypeError as a rule; it may be closed, or of a strange format
         return False
     return True
-
-
-# Not cls.__module__ and so on: a metaclass could answer anything.
-
-
-def _names(cls: type) -> tuple[str, str]:
-    try:
-        module = type.__dict__["__module__"].__get__(cls)
-    except AttributeError:  # made where `__name__` was not set, or deleted
-        module = None
-    name = type.__dict__["__qualname__"].__get__(cls)
-    return _printable(module), _printable(name)
-
-
-def _printable(name: object) -> str:
-    return name.encode("utf-8", "backslashreplace").decode() if type(name) is str else "?"
 
 
 def _is_method(name: object, value: object) -> bool:

@@ -6,12 +6,11 @@ under the stand-ins of its ancestors, and lives as long as somebody uses it. Not
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 from rpyc_gateway.errors import RemoteError
-from rpyc_gateway.proto.known import find_class, members, mro_of
+from rpyc_gateway.proto.known import class_numbered, find_class, members, mro_of, names_of, number_of
 from rpyc_gateway.weak import WeakTable
 
 __all__ = [
@@ -23,7 +22,6 @@ __all__ = [
     "is_stand_in",
     "original_kind",
     "passes_for",
-    "printable",
 ]
 
 NAMES = 100
@@ -107,9 +105,6 @@ class _Name(NamedTuple):
 
 _stand_ins: WeakTable[StandIn, None] = WeakTable()
 _by_name: WeakTable[StandIn, None] = WeakTable()
-_numbers = itertools.count(1)  # never used again in the life of the process
-_numbered: WeakTable[type, int] = WeakTable()
-_by_number: WeakTable[type, None] = WeakTable()
 
 
 class Kinds:
@@ -125,11 +120,10 @@ class Kinds:
 
     def _entry(self, base: type[BaseException], place: int, mro: list[type[BaseException]]) -> list[Any]:
         known: Any = members(base).get(_KEY) if type(base) is StandIn else None
-        module, name = _names(base)
         parents = [mro.index(parent) for parent in _bases(base) if parent in mro]
-        entry: list[Any] = [printable(module), printable(name)]
+        entry: list[Any] = [*names_of(base)]
         if known is None:
-            known = ("", 0) if find_class(module, name) is base else (self._vat, _number(base))
+            known = (self._vat, number_of(base))
         numbered = type(known[1]) is int and known[1]
         if numbered or parents != [place + 1][: len(mro) - place - 1]:
             entry.append(parents)
@@ -175,7 +169,7 @@ class Kinds:
         if not name.number:
             found = find_class(name.module, name.name)
         else:
-            found = _by_number.object(name.number) if name.vat and name.vat == self._vat else None
+            found = class_numbered(name.number) if name.vat and name.vat == self._vat else None
         return found if found is not None and issubclass(found, BaseException) else None
 
 
@@ -290,29 +284,9 @@ def has_plain_metaclass(kind: type) -> bool:
     return type(kind) is type or type(kind) is StandIn
 
 
-def _number(kind: type) -> int:
-    """The number of a class that its name does not find. Never used again, in case a peer remembers it."""
-    number = _numbered.fact(id(kind))
-    if number is None:
-        number = next(_numbers)
-        _numbered.keep(id(kind), kind, number)
-        _by_number.keep(number, kind, None)
-    return number
-
-
 # Not kind.__bases__ and so on: a metaclass could answer anything.
 
 
 def _bases(kind: type) -> tuple[type, ...]:
     bases: tuple[type, ...] = type.__dict__["__bases__"].__get__(kind)
     return bases
-
-
-def _names(kind: type) -> tuple[str, str]:
-    module, name = type.__dict__["__module__"].__get__(kind), type.__dict__["__qualname__"].__get__(kind)
-    return module if type(module) is str else str(module), name
-
-
-def printable(text: object) -> str:
-    """A text without lone surrogates, which a name on the wire cannot have."""
-    return str(text).encode("utf-8", "backslashreplace").decode()

@@ -1,13 +1,16 @@
-"""Classes of this process by the names that a peer gives: looked up in what is imported already, where no code can run."""
+"""Classes of this process: by the names that a peer gives, and by what peers are told of them. No code of any class runs for it."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 import types
 from collections.abc import Mapping
 from typing import TypeGuard
 
-__all__ = ["find_class", "members", "mro_of"]
+from rpyc_gateway.weak import WeakTable
+
+__all__ = ["class_numbered", "find_class", "members", "mro_of", "names_of", "number_of", "printable"]
 
 
 def find_class(module: str, name: str) -> type | None:
@@ -54,3 +57,40 @@ def mro_of(cls: type) -> tuple[type, ...]:
 
 def _is_class(value: object) -> TypeGuard[type]:
     return issubclass(type(value), type)  # not isinstance, which asks for a `__class__` that anything may answer
+
+
+def names_of(cls: type) -> tuple[str, str]:
+    """The module and the qualified name of a class, without a word to its metaclass, as they can be sent."""
+    try:
+        module = type.__dict__["__module__"].__get__(cls)
+    except AttributeError:  # made where `__name__` was not set, or deleted
+        module = None
+    name = type.__dict__["__qualname__"].__get__(cls)
+    return printable(module) if type(module) is str else "?", printable(name)
+
+
+def printable(text: object) -> str:
+    """A text without lone surrogates, which a name on the wire cannot have."""
+    return str(text).encode("utf-8", "backslashreplace").decode()
+
+
+_numbers = itertools.count(1)  # never used again in the life of the process, in case a peer remembers one
+_numbered: WeakTable[type, int] = WeakTable()
+_by_number: WeakTable[type, None] = WeakTable()
+
+
+def number_of(cls: type) -> int:
+    """The number of a class in this vat; 0 for one that is found by its name."""
+    if find_class(*names_of(cls)) is cls:
+        return 0
+    number = _numbered.fact(id(cls))
+    if number is None:
+        number = next(_numbers)
+        _numbered.keep(id(cls), cls, number)
+        _by_number.keep(number, cls, None)
+    return number
+
+
+def class_numbered(number: int) -> type | None:
+    """The class of this vat with this number, if it lives."""
+    return _by_number.object(number)

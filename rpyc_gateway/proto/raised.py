@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rpyc_gateway.errors import ProtocolError
-from rpyc_gateway.proto.kinds import KIND, TEXT, Kinds, original_kind, printable
-from rpyc_gateway.proto.known import members, mro_of
+from rpyc_gateway.proto.kinds import KIND, TEXT, Kinds, original_kind
+from rpyc_gateway.proto.known import members, mro_of, printable
 from rpyc_gateway.proto.rebuilt import construct, field, is_builtin, keep, own, set_field
 from rpyc_gateway.proto.values import Reader, Writer, by_value
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 import types
 
 import pytest
 
-from rpyc_gateway.proto.known import find_class
+from rpyc_gateway.proto.known import class_numbered, find_class, number_of
 
 
 class Outer:
@@ -76,3 +77,18 @@ def test_nothing_is_imported_and_no_code_runs(monkeypatch: pytest.MonkeyPatch) -
     assert find_class("lazy_class", "Outer") is None
     assert find_class("email.mime.audio", "MIMEAudio") is None
     assert asked == []
+
+
+def test_a_class_has_one_number_if_its_name_does_not_find_it() -> None:
+    def twin() -> type:
+        return type("Twin", (), {})
+
+    first, second = twin(), twin()
+    assert number_of(list) == 0
+    assert 0 != number_of(first) != number_of(second) != 0
+    assert number_of(first) == number_of(first)
+    assert class_numbered(number_of(second)) is second
+    number = number_of(first)
+    del first
+    gc.collect()
+    assert class_numbered(number) is None
