@@ -213,7 +213,7 @@ class Connection:
         if self._send_nowait is None or not self._running:
             self._wake_writer()
             return False
-        data = self.mux.data_to_send(self._clock.current_time())
+        data = b"".join(self.mux.data_to_send(self._clock.current_time()))
         if data:
             try:
                 taken = self._send_nowait(data)
@@ -304,7 +304,7 @@ class Connection:
             while True:
                 with self._step as mux:
                     self._wake = trio.Event()
-                    data = b"" if self._mute else self._left or mux.data_to_send(self._clock.current_time(), CHUNK)
+                    data = b"" if self._mute else self._left or b"".join(mux.data_to_send(self._clock.current_time()))
                     self._left = b""
                     self._writing = bool(data)
                 if data:

@@ -517,7 +517,7 @@ async def test_a_caller_s_thread_may_come_too_late() -> None:
         both.near.leave(AWAY, 1.0)
 
     await trio.to_thread.run_sync(call)
-    assert both.near.mux.data_to_send(0.0) == b""
+    assert both.near.mux.data_to_send(0.0) == []
 
 
 def test_a_caller_s_thread_may_outlive_the_loop() -> None:

@@ -1,10 +1,32 @@
-"""Frame boundaries on a byte stream."""
+"""Frame boundaries on a byte stream: frames out of what arrives, and into as few buffers as one write takes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rpyc_gateway.proto.frames import HEADER, HELLO_FRAME, MAGIC, Frame, FrameType
 
+LARGE = 4096
+"""A payload as long as this goes out as it is; a shorter one is copied next to its neighbours: that is cheaper than a buffer of its own."""
+
 _unpack = HEADER.unpack_from
+
+
+def gather(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+    """The same bytes in few buffers: what is short is joined, what is long is not copied."""
+    if len(pieces) < 2:
+        return list(pieces)
+    buffers: list[bytes | memoryview] = []
+    start = 0
+    for at, piece in enumerate(pieces):
+        if len(piece) >= LARGE:
+            if at > start:
+                buffers.append(b"".join(pieces[start:at]))
+            buffers.append(piece)
+            start = at + 1
+    if start < len(pieces):
+        buffers.append(b"".join(pieces[start:]))
+    return buffers
 
 
 class Framer:

@@ -25,6 +25,7 @@ from rpyc_gateway.proto.events import (
     Stopped,
 )
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, Hello, Open, Routes
+from rpyc_gateway.proto.framing import gather
 from rpyc_gateway.proto.link import Link, State
 from rpyc_gateway.proto.streams import Streams
 
@@ -65,7 +66,7 @@ class MuxStatistics(Struct, frozen=True):
 class Mux:
     """A hop as one value. Nothing here blocks, and what the peer does never raises: it becomes events and bytes to send.
 
-    `jitter` (0 to 1) makes the idle probe earlier by up to a fifth. What `send` was given must not change until it is drained.
+    `jitter` (0 to 1) makes the idle probe earlier by up to a fifth. What `send` was given must not change any more.
     """
 
     def __init__(self, hello: Hello, *, dialler: bool, now: float, jitter: float = 0.0) -> None:
@@ -238,17 +239,19 @@ class Mux:
 
     # -- bytes out
 
-    def data_to_send(self, now: float, limit: int = 65536) -> bytes:
-        """The next frames, about `limit` bytes if there is so much; b"" if nothing may go."""
+    def data_to_send(self, now: float, limit: int = 65536) -> list[bytes | memoryview]:
+        """The next frames, about `limit` bytes if there is so much, as buffers for one write; [] if nothing may go.
+
+        Long payloads are views of what `send` was given, which must not change as long as it may have to be written.
+        """
         out: list[bytes | memoryview] = []
         out += self._link.take(now)
         if not self.down:
             self._streams.fill(out, limit - sum(map(len, out)) if out else limit)
         self._streams.labels.rest(now, self._link.rtt)
         self._settle()
-        data = b"".join(out)
-        self._bytes_out += len(data)
-        return data
+        self._bytes_out += sum(map(len, out))
+        return gather(out)
 
     # -- time
 

@@ -11,6 +11,11 @@ from rpyc_gateway.proto.mux import Mux
 START = 1000.0
 
 
+def pulled(mux: Mux, now: float = START, limit: int = 65536) -> bytes:
+    """What a machine has to send, in one piece."""
+    return b"".join(mux.data_to_send(now, limit))
+
+
 def hello(name: str, *, limits: Limits | None = None, routes: bool = True) -> Hello:
     return Hello(name=name, vat=name.encode().ljust(16, b"-"), limits=limits or Limits(), routes=routes)
 
@@ -43,7 +48,7 @@ class Pair:
 
     def pull(self, side: Side, limit: int = 65536) -> bytes:
         """Put what a side has to send on the wire."""
-        data = side.mux.data_to_send(self.now, limit)
+        data = pulled(side.mux, self.now, limit)
         self.other(side).coming += data
         return data
 

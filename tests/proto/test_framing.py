@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.proto.frames import HELLO_FRAME, MAGIC, Frame, FrameType, encode_frame
-from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.proto.framing import LARGE, Framer, gather
 
 HELLO = encode_frame(FrameType.HELLO, MAGIC, b"hello")
 payloads = st.binary(max_size=300)
@@ -86,3 +86,13 @@ def test_a_dialler_may_be_answered_with_an_error_at_once() -> None:
     framer = Framer(256, dialler=True)
     assert framer.receive(encode_frame(FrameType.ERROR, 0, b"no")) == [(FrameType.ERROR, 0, 0, b"no")]
     assert not framer.error
+
+
+@given(st.lists(st.sampled_from((0, 1, 7, LARGE - 1, LARGE, LARGE + 1))))
+def test_what_is_short_goes_together_and_what_is_long_is_not_copied(sizes: list[int]) -> None:
+    pieces = [bytes([at % 256]) * size for at, size in enumerate(sizes)]
+    buffers = gather(pieces)
+    assert b"".join(buffers) == b"".join(pieces)
+    long = [piece for piece in pieces if len(piece) >= LARGE]
+    assert all(any(buffer is piece for buffer in buffers) for piece in long)
+    assert len(buffers) <= 2 * len(long) + 1

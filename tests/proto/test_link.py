@@ -13,7 +13,7 @@ from rpyc_gateway.proto.events import Established, Greeted, Leaving, Lost, Opene
 from rpyc_gateway.proto.frames import CircuitClass, Failure, FrameType, Limits, Open, Route, Routes, encode_frame
 from rpyc_gateway.proto.framing import Framer
 from rpyc_gateway.proto.mux import Mux
-from tests.proto.pair import START, Pair, hello, pair
+from tests.proto.pair import START, Pair, hello, pair, pulled
 
 AWAY = Failure(Code.SHUTDOWN, "restarting", "far")
 
@@ -30,7 +30,7 @@ def said(mux: Mux, now: float = START) -> list[frames.Frame]:
     """The frames a machine wants to send."""
     framer = Framer(65535, dialler=True)
     framer.receive(encode_frame(FrameType.HELLO, frames.MAGIC))
-    return framer.receive(mux.data_to_send(now))
+    return framer.receive(pulled(mux, now))
 
 
 def only_failure(mux: Mux) -> Failure:
@@ -46,7 +46,7 @@ def only_failure(mux: Mux) -> Failure:
 def test_two_nodes_greet_each_other() -> None:
     both = Pair()
     both.pull(both.near)
-    assert both.far.mux.data_to_send(START) == b""  # a listener does not speak first
+    assert pulled(both.far.mux, START) == b""  # a listener does not speak first
     both.exchange()
     assert both.near.listen() == [Greeted(hello("far")), Established()]
     assert both.far.listen() == [Greeted(hello("near")), Established()]
@@ -64,35 +64,35 @@ def test_the_dialler_knows_the_round_trip_from_the_greeting() -> None:
 
 def test_the_listener_refuses_and_says_why() -> None:
     near, far = dialler(), listener()
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     assert far.events() == [Greeted(hello("near"))]
     refusal = Failure(Code.DUPLICATE, "near is here already, from 10.0.0.1", "far")
     far.refuse(refusal)
     assert far.events() == [Lost(refusal)]
-    near.receive_data(far.data_to_send(START), START)
+    near.receive_data(pulled(far, START), START)
     assert near.events() == [Lost(refusal)]
     assert far.down
     assert near.down
-    assert near.data_to_send(START) == b""
+    assert pulled(near, START) == b""
 
 
 def test_the_dialler_may_refuse_too() -> None:
     near, far = dialler(), listener()
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     far.welcome(START)
-    near.receive_data(far.data_to_send(START), START)
+    near.receive_data(pulled(far, START), START)
     near.refuse(Failure(Code.DUPLICATE, "this is myself", "near"))
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     assert far.events()[-1] == Lost(Failure(Code.DUPLICATE, "this is myself", "near"))
 
 
 def test_what_comes_before_the_decision_waits_for_it() -> None:
     near, far = dialler(), listener()
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     far.welcome(START)
     far.open(Open(service="clock"), CircuitClass.CALL)
     far.announce(Routes(withdraw=("gone",)))
-    near.receive_data(far.data_to_send(START), START)
+    near.receive_data(pulled(far, START), START)
     assert near.events() == [Greeted(hello("far"))]
     near.welcome(START)
     happened = near.events()
@@ -101,7 +101,7 @@ def test_what_comes_before_the_decision_waits_for_it() -> None:
 
 def test_what_comes_before_the_decision_is_bounded() -> None:
     near, far = dialler(), listener()
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     for _ in range(70):
         far.receive_data(encode_frame(FrameType.DATA, 1, b"x" * 16384), START)
     greeted, lost = far.events()
@@ -139,7 +139,7 @@ def test_a_second_hello_loses_the_link() -> None:
 def test_an_http_caller_is_answered_in_its_own_tongue() -> None:
     far = listener()
     far.receive_data(b"GET / HTTP/1.1\r\nHost: relay\r\n\r\n", START)
-    answer = far.data_to_send(START)
+    answer = pulled(far, START)
     head, body = answer.split(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
     assert f"Content-Length: {len(body)}".encode() in head
@@ -175,7 +175,7 @@ def test_noise_loses_the_link_or_means_nothing(*, noise: list[bytes], up: bool, 
     side = both.near if near else both.far
     for chunk in noise:
         side.mux.receive_data(chunk, START)
-        side.mux.data_to_send(START)
+        pulled(side.mux, START)
     assert [type(event) for event in side.listen()] in ([], [Lost])
 
 
@@ -195,7 +195,7 @@ def test_frames_with_any_content_lose_the_link_or_mean_something(
     wire = b"".join(encode_frame(kind, at, payload, flags=flags) for kind, flags, at, payload in content)
     for start in range(0, len(wire), cut):
         both.far.mux.receive_data(wire[start : start + cut], START)
-        both.far.mux.data_to_send(START)
+        pulled(both.far.mux, START)
     happened = both.far.listen()
     assert sum(isinstance(event, Lost) for event in happened) == both.far.mux.down
     if both.far.mux.down:
@@ -208,7 +208,7 @@ def test_frames_with_any_content_lose_the_link_or_mean_something(
 
 def test_a_dialler_that_is_not_answered_says_so_and_gives_up() -> None:
     near = dialler()
-    near.data_to_send(START)
+    pulled(near, START)
     assert near.deadline() == START + 10
     near.handle_timeout(START + 9.9)
     assert not near.down
@@ -223,7 +223,7 @@ def test_a_listener_that_hears_nothing_leaves_without_a_word() -> None:
     far.receive_data(encode_frame(FrameType.HELLO, frames.MAGIC, b"half of it")[:12], START + 9)
     assert far.deadline() == START + 10
     far.handle_timeout(START + 10)
-    assert far.data_to_send(START + 10) == b""
+    assert pulled(far, START + 10) == b""
     (lost,) = far.events()
     assert isinstance(lost, Lost)
     assert "10 s" in lost.failure.text
@@ -245,17 +245,17 @@ def test_a_decision_has_its_own_deadline() -> None:
 @pytest.mark.parametrize(("jitter", "idle"), [(0.0, 15.0), (0.5, 13.5), (1.0, 12.0)])
 def test_silence_is_answered_with_a_ping(jitter: float, idle: float) -> None:
     near, far = Mux(hello("near"), dialler=True, now=START, jitter=jitter), listener()
-    far.receive_data(near.data_to_send(START), START)
+    far.receive_data(pulled(near, START), START)
     far.welcome(START)
-    near.receive_data(far.data_to_send(START), START)
+    near.receive_data(pulled(far, START), START)
     near.welcome(START)
     assert near.deadline() == START + idle
     near.handle_timeout(START + idle)
-    ping = near.data_to_send(START + idle)
+    ping = pulled(near, START + idle)
     assert ping[0] == FrameType.PING
     assert near.deadline() == START + idle + 5
     far.receive_data(ping, START + idle)
-    near.receive_data(far.data_to_send(START + idle), START + idle + 1)
+    near.receive_data(pulled(far, START + idle), START + idle + 1)
     assert near.deadline() == START + idle + 1 + idle
     assert near.rtt == pytest.approx(1 / 8)
 
@@ -339,9 +339,9 @@ def test_a_transport_that_breaks() -> None:
     both.near.mux.fail(Failure(Code.LINK_LOST, "once more", "near"))
     both.near.mux.receive_eof(START)
     assert both.near.listen() == [Lost(Failure(Code.LINK_LOST, "connection reset by peer", "near"))]
-    assert both.near.mux.data_to_send(START) == b""
+    assert pulled(both.near.mux, START) == b""
     both.near.mux.receive_data(encode_frame(FrameType.PING, 0, bytes(8)), START)
-    assert both.near.mux.data_to_send(START) == b""
+    assert pulled(both.near.mux, START) == b""
 
 
 def test_an_error_without_text_and_with_a_code_of_the_future() -> None:
@@ -438,11 +438,11 @@ def test_routes_are_told_to_those_who_ask() -> None:
     assert both.far.listen() == [Routed(routes)]
     deaf = Mux(hello("deaf", routes=False), dialler=True, now=START)
     both.far.mux = listener()
-    both.far.mux.receive_data(deaf.data_to_send(START), START)
+    both.far.mux.receive_data(pulled(deaf, START), START)
     both.far.mux.welcome(START)
-    both.far.mux.data_to_send(START)
+    pulled(both.far.mux, START)
     both.far.mux.announce(routes)
-    assert both.far.mux.data_to_send(START) == b""
+    assert pulled(both.far.mux, START) == b""
 
 
 def test_many_routes_travel_in_frames_the_peer_can_take() -> None:

@@ -23,7 +23,7 @@ from rpyc_gateway.proto.events import (
 )
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, FrameType, Limits, Open, encode_frame, encode_offset
 from rpyc_gateway.proto.framing import Framer
-from tests.proto.pair import START, Pair, Side, pair
+from tests.proto.pair import START, Pair, Side, pair, pulled
 
 CALL, NORMAL, BULK = CircuitClass.CALL, CircuitClass.NORMAL, CircuitClass.BULK
 NO = Failure(Code.DENIED, "not today", "far")
@@ -199,7 +199,7 @@ def test_intentions_for_a_stream_that_is_over_do_nothing() -> None:
         side.mux.reject(label, NO)
         side.mux.accept(label, ())
         side.mux.consume(label, 5)
-        assert side.mux.data_to_send(START) == b""
+        assert pulled(side.mux, START) == b""
 
 
 def test_mistakes_of_this_side_are_value_errors() -> None:
@@ -221,9 +221,21 @@ def test_a_large_payload_is_cut_for_the_peer_and_never_copied_before() -> None:
     payload = bytearray(b"a" * 2500)
     both.near.mux.send(label, memoryview(payload))
     payload[:] = b"b" * 2500  # seen on the wire: nobody has copied it yet
-    data = both.near.mux.data_to_send(START)
+    data = pulled(both.near.mux, START)
     assert [len(payload) for *_, payload in cut(data)] == [1000, 1000, 500]
     assert b"a" not in data
+
+
+def test_a_long_payload_goes_out_as_the_buffer_it_is() -> None:
+    both = pair()
+    label = opened(both)
+    payload = b"x" * 16384
+    both.near.mux.send(label, b"before")
+    both.near.mux.data_to_send(START)
+    both.near.mux.send(label, payload)
+    header, body = both.near.mux.data_to_send(START)
+    assert len(header) == 8
+    assert body is payload
 
 
 def test_small_pieces_travel_together() -> None:
@@ -231,7 +243,7 @@ def test_small_pieces_travel_together() -> None:
     label = opened(both)
     for _ in range(100):
         both.near.mux.send(label, b"0123456789")
-    assert len(cut(both.near.mux.data_to_send(START))) == 1
+    assert len(cut(pulled(both.near.mux, START))) == 1
     assert both.near.listen() == [Drained(label, 1000)]
 
 
@@ -307,9 +319,9 @@ def test_credit_is_renewed_when_half_of_it_is_used_up() -> None:
     both.near.mux.send(label, b"x" * 40_000)
     both.exchange()
     both.far.mux.consume(label, 32_767)
-    assert both.far.mux.data_to_send(START) == b""
+    assert pulled(both.far.mux, START) == b""
     both.far.mux.consume(label, 1)
-    (credit,) = cut(both.far.mux.data_to_send(START))
+    (credit,) = cut(pulled(both.far.mux, START))
     assert credit == (FrameType.CREDIT, 0, label, (32_768 + 65_536).to_bytes(8, "big"))
 
 
@@ -421,7 +433,7 @@ def test_a_peer_that_opens_too_many_is_refused() -> None:
     wire = b"".join(frames.encode_map(FrameType.OPEN, label, Open(), 256) for label in (1, 3))
     both.far.mux.receive_data(wire, START)
     assert len(both.far.listen()) == 1
-    ((kind, _, label, payload),) = cut(both.far.mux.data_to_send(START))
+    ((kind, _, label, payload),) = cut(pulled(both.far.mux, START))
     assert (kind, label) == (FrameType.REFUSED, 3)
     assert frames.decode_failure(payload).code == Code.LIMIT
 
@@ -469,7 +481,7 @@ def test_each_side_allots_its_own_labels_and_upwards() -> None:
     assert [both.far.mux.open(Open(), CALL) for _ in range(3)] == [2, 4, 6]
     both.near.mux.reset(1, NO)
     both.exchange()
-    both.near.mux.data_to_send(both.now + 60)
+    pulled(both.near.mux, both.now + 60)
     assert both.near.mux.open(Open(), CALL) == 7
     assert not both.near.mux._streams.labels._resting  # nothing is kept of those that have rested
 
@@ -485,11 +497,11 @@ def test_labels_that_have_run_out_are_used_again_when_they_have_rested() -> None
         both.near.mux.open(Open(), CALL)  # the RESET is not even sent
     both.exchange()
     both.now += 0.9
-    both.near.mux.data_to_send(both.now)
+    pulled(both.near.mux, both.now)
     with pytest.raises(LimitExceeded):
         both.near.mux.open(Open(), CALL)  # it rests
     both.now += 0.1
-    both.near.mux.data_to_send(both.now)
+    pulled(both.near.mux, both.now)
     assert both.near.mux.open(Open(), CALL) == three
     both.exchange()
     assert both.far.mux.up
@@ -504,10 +516,10 @@ def test_labels_rest_for_two_round_trips() -> None:
     both.near.mux._streams.labels.last = 1
     both.near.mux.reset(both.near.mux.open(Open(), CALL), NO)
     both.exchange()
-    both.near.mux.data_to_send(both.now + 3.9)
+    pulled(both.near.mux, both.now + 3.9)
     with pytest.raises(LimitExceeded):
         both.near.mux.open(Open(), CALL)
-    both.near.mux.data_to_send(both.now + 4.0)
+    pulled(both.near.mux, both.now + 4.0)
     assert both.near.mux.open(Open(), CALL) == 1
 
 
@@ -516,7 +528,7 @@ def test_labels_rest_for_two_round_trips() -> None:
 
 def turns(both: Pair, frames_wanted: int) -> list[int]:
     """The labels whose data is sent next, frame by frame."""
-    return [cut(both.near.mux.data_to_send(START, 1))[0][2] for _ in range(frames_wanted)]
+    return [cut(pulled(both.near.mux, START, 1))[0][2] for _ in range(frames_wanted)]
 
 
 def keep_busy(both: Pair, *labels: int) -> None:
@@ -544,7 +556,7 @@ def test_a_class_goes_before_the_next_but_starves_nobody() -> None:
     assert order.count(normal) == 0
     assert [at % 16 for at, label in enumerate(order) if label == bulk] == [15, 15, 15]
     both.near.mux.reset(call, NO)
-    both.near.mux.data_to_send(START, 1)
+    pulled(both.near.mux, START, 1)
     order = turns(both, 32)
     assert order.count(normal) == 30
     assert order.count(bulk) == 2
@@ -554,11 +566,11 @@ def test_control_goes_first() -> None:
     both = pair()
     bulk = opened(both, BULK)
     keep_busy(both, bulk)
-    both.near.mux.data_to_send(START, 1)
+    pulled(both.near.mux, START, 1)
     both.near.mux.receive_data(encode_frame(FrameType.PING, 0, b"01234567"), START)
     label = both.near.mux.open(Open(), CALL)
     both.near.mux.send(label, b"now")
-    sent = cut(both.near.mux.data_to_send(START))
+    sent = cut(pulled(both.near.mux, START))
     assert [kind for kind, *_ in sent[:3]] == [FrameType.PONG, FrameType.OPEN, FrameType.DATA]
     assert [label for _, _, label, _ in sent[1:4]] == [label, label, bulk]
 
@@ -582,7 +594,7 @@ def test_every_stream_ends_once_with_the_link() -> None:
     both.exchange()
     busy = opened(both, BULK)
     keep_busy(both, busy)
-    both.near.mux.data_to_send(START)
+    pulled(both.near.mux, START)
     both.near.listen()
     both.near.mux.fail(Failure(Code.LINK_LOST, "connection reset by peer", "near"))
     events = both.near.listen()

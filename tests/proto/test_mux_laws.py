@@ -14,7 +14,7 @@ from rpyc_gateway.proto import stream as stream_module
 from rpyc_gateway.proto import streams as streams_module
 from rpyc_gateway.proto.events import Accepted, Drained, Finished, Lost, Opened, Received, Refused, Reset, Stopped
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Limits, Open
-from tests.proto.pair import Pair, Side, pair
+from tests.proto.pair import Pair, Side, pair, pulled
 
 WINDOW = 600  # small, so that credit is always an issue
 LIMITS = Limits(frame=256, streams=4, early_stream=100, early_link=250)
@@ -258,7 +258,7 @@ def test_noise_in_the_middle_of_a_story_loses_the_link_and_nothing_else(
     open_labels = set(side.mux._streams._streams)
     side.mux.receive_data(noise, world.pair.now)
     side.mux.receive_data(noise, world.pair.now)
-    side.mux.data_to_send(world.pair.now)
+    pulled(side.mux, world.pair.now)
     happened = side.listen()
     if side.mux.down:
         assert isinstance(happened[-1], Lost)
