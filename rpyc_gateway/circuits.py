@@ -20,7 +20,7 @@ class Listener(Protocol):
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
     def call_received(self, data: bytes) -> None: ...
-    def bulk_received(self, data: bytes) -> int: ...
+    def bulk_received(self, data: bytes | memoryview) -> int: ...
     def bulk_drained(self) -> None: ...
     def circuit_ended(self, failure: Failure) -> None: ...
 
@@ -61,7 +61,7 @@ class _Circuit:
     def accepted(self, path: tuple[str, ...]) -> None:
         """The far side took the stream."""
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | memoryview) -> None:
         """Bytes came."""
 
     def refused(self, failure: Failure) -> None:
@@ -95,9 +95,9 @@ class CallCircuit(_Circuit):
         """Nobody waits for the queue to drain: a message is on its way when it is queued."""
         self._connection.mux.mute(self.label)
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | memoryview) -> None:
         """Bytes of messages: taken at once, the machine's bounds hold them."""
-        self._session.call_received(data)
+        self._session.call_received(bytes(data))  # as a rule they are that already
         self._connection.mux.consume(self.label, len(data))
 
 
@@ -106,7 +106,7 @@ class BulkCircuit(_Circuit):
 
     kind = CircuitClass.BULK
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | memoryview) -> None:
         """Chunks: credit is given back for what was consumed only."""
         self._connection.mux.consume(self.label, self._session.bulk_received(data))
 

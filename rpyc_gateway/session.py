@@ -296,7 +296,7 @@ class Session(TrioFace):
             self._answering.sweep()
             self._asking.make_room()
 
-    def bulk_received(self, data: bytes) -> int:
+    def bulk_received(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; how many were consumed."""
         consumed = len(data)
         if not self.closed:

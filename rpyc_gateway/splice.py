@@ -29,7 +29,7 @@ class SplicedStream:
         with self._other.step() as mux:
             mux.reject(self._label, failure)
 
-    def received(self, data: bytes) -> None:
+    def received(self, data: bytes | memoryview) -> None:
         with self._other.step() as mux:
             mux.send(self._label, data)
 

@@ -99,7 +99,7 @@ async def test_a_reader_that_stops_bounds_what_every_node_holds(autojump_clock: 
         circuit.say(BULK * 8)
         await wait_all_tasks_blocked()
         assert len(far.data) == WINDOW
-        assert all(0 < queued <= WINDOW for queued in chain.queued())
+        assert all(0 < queued <= 4 * WINDOW for queued in chain.queued())  # what was granted, which has grown
 
         chain.lab.answer = accept_and_echo
         other = chain.user.open("lab")

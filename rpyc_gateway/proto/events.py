@@ -69,10 +69,10 @@ class Refused(StreamEvent, frozen=True):
     failure: Failure
 
 
-class Received(StreamEvent, frozen=True):
-    """Data; consume() it to give credit back."""
+class Received(StreamEvent, frozen=True, gc=False):
+    """Data, perhaps a view of what arrived; consume() it to give credit back."""
 
-    data: bytes
+    data: bytes | memoryview
 
 
 class Finished(StreamEvent, frozen=True):
@@ -91,7 +91,7 @@ class Stopped(StreamEvent, frozen=True):
     failure: Failure
 
 
-class Drained(StreamEvent, frozen=True):
+class Drained(StreamEvent, frozen=True, gc=False):
     """So many bytes given to send() have left the queue."""
 
     count: int

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from enum import IntEnum
 from struct import Struct as Layout
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import Meta, Struct, field
@@ -14,8 +14,10 @@ from msgspec import Meta, Struct, field
 from rpyc_gateway.errors import GatewayError, LimitExceeded, ProtocolError, error_for
 
 HEADER = Layout(">BBHI")
+_OFFSET_FRAME = Layout(">BBHIQ")
 MAGIC = 0x52504757  # "RPGW", the label of HELLO
 LARGEST_FRAME = 65535  # what the length field can say
+FULL_FRAME = 65528  # the most of data that one frame brings: 64 KiB with its header, like a read
 LEAST_FRAME = 256  # what every node must be able to take
 HELLO_FRAME = 4096  # what may be sent before HELLO is through
 LONGEST_TEXT = 1000
@@ -47,6 +49,10 @@ class FrameType(IntEnum):
     RESUME = 15
 
 
+DATA = int(FrameType.DATA)
+"""The type of most frames, for whom an IntEnum is too slow."""
+
+
 class CircuitClass(IntEnum):
     """Who goes first on a link; fixed when a stream is opened."""
 
@@ -57,13 +63,14 @@ class CircuitClass(IntEnum):
 
 
 # One frame as it was read: type, flags, label, payload. Nobody has looked at the payload yet, or whether the type exists.
-Frame: TypeAlias = tuple[int, int, int, bytes]
+# Only the payload of DATA may be a view. A long frame of DATA may come in pieces: see framing.py.
+Frame: TypeAlias = tuple[int, int, int, Any]
 
 
 class Limits(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the sender of a HELLO is ready to take."""
 
-    frame: Annotated[int, Meta(ge=LEAST_FRAME)] = 16384
+    frame: Annotated[int, Meta(ge=LEAST_FRAME)] = LARGEST_FRAME
     streams: Annotated[int, Meta(ge=1)] = 4096
     early_stream: Natural = 4096
     early_link: Natural = 262144
@@ -199,7 +206,7 @@ def encode_hello(hello: Hello) -> bytes:
 
 def encode_offset(kind: int, label: int, offset: int) -> bytes:
     """CREDIT or FIN."""
-    return HEADER.pack(kind, 0, 8, label) + _OFFSET.pack(offset)
+    return _OFFSET_FRAME.pack(kind, 0, 8, label, offset)
 
 
 def encode_map(kind: FrameType, label: int, value: Struct, limit: int, *, flags: int = 0) -> bytes:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rpyc_gateway.proto.frames import HEADER, HELLO_FRAME, MAGIC, Frame, FrameType
+from rpyc_gateway.proto.frames import DATA, HEADER, HELLO_FRAME, MAGIC, Frame, FrameType
+
+BEGUN = -1
+"""Instead of a type: a frame of DATA whose rest is still to come. Its flags are the length of the whole, its payload is what is here of it."""
+
+REST = -2
+"""Instead of a type: what comes next of the frame that was BEGUN."""
 
 LARGE = 4096
-"""A payload as long as this goes out as it is; a shorter one is copied next to its neighbours: that is cheaper than a buffer of its own."""
+"""Fewer bytes than this are copied: that is cheaper than a buffer of their own, and a small view would keep all that arrived with it."""
+
+PINNED = 4
+"""A view keeps at most so many times its own bytes from being freed."""
+
+Buffer = bytes | memoryview
 
 _unpack = HEADER.unpack_from
 
 
-def gather(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
+def gather(pieces: Sequence[Buffer]) -> list[Buffer]:
     """The same bytes in few buffers: what is short is joined, what is long is not copied."""
-    if len(pieces) < 2:
-        return list(pieces)
-    buffers: list[bytes | memoryview] = []
+    buffers: list[Buffer] = []
     start = 0
     for at, piece in enumerate(pieces):
         if len(piece) >= LARGE:
@@ -32,62 +41,118 @@ def gather(pieces: Sequence[bytes | memoryview]) -> list[bytes | memoryview]:
 class Framer:
     """Cuts what arrives into frames.
 
-    Frames that came before an error are still given out, so that fragmentation never changes what is seen. After an
-    error nothing more is read: `error` says what is wrong, `stranger` holds the first bytes of a peer that does not
-    begin with HELLO (or, towards a dialler, with ERROR).
+    A frame of DATA that is long is given out in pieces as it comes, at least LARGE bytes each time (or the end of it);
+    every other frame is given out whole. Frames that came before an error are still given out, so that fragmentation
+    never changes what is seen. After an error nothing more is read: `error` says what is wrong, `stranger` holds the
+    first bytes of a peer that does not begin with HELLO (or, towards a dialler, with ERROR).
     """
 
-    __slots__ = ("_dialler", "_first", "_limit", "_need", "_now_limit", "_rest", "error", "stranger")
+    __slots__ = ("_agreed", "_dialler", "_flags", "_held", "_kind", "_label", "_limit", "_missing", "error", "stranger")
 
     def __init__(self, limit: int, *, dialler: bool) -> None:
         self.error = ""
         self.stranger = b""
-        self._limit = limit
-        self._now_limit = HELLO_FRAME
+        self._agreed = limit
+        self._limit = -1  # before the first frame: every length is looked at twice
         self._dialler = dialler
-        self._first = True
-        self._rest = bytearray()
-        self._need = HEADER.size
+        self._held = bytearray()  # half a header, or what is here of a payload
+        self._missing = 0  # bytes of the frame below that have not come; 0 between frames
+        self._kind = 0
+        self._flags = 0
+        self._label = 0
 
     def receive(self, data: bytes) -> list[Frame]:
-        """The frames that `data` completes, in order."""
-        frames: list[Frame] = []
+        """The frames that `data` completes or goes on with, in order. Long payloads are views of it."""
+        arrived: list[Frame] = []
         if self.error:
-            return frames
-        if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return frames
-            data = bytes(self._rest)
-            self._rest.clear()
-        offset = 0
+            return arrived
+        offset = self._resume(data, arrived) if self._missing or self._held else 0
         size = len(data)
-        self._need = HEADER.size
         while size - offset >= 8:
             kind, flags, length, label = _unpack(data, offset)
-            if self._first and not self._begins(kind, label, data):
-                return frames
-            if length > self._now_limit:
-                self.error = f"a frame of {length} bytes exceeds the limit of {self._now_limit}"
-                return frames
-            end = offset + 8 + length
-            if end > size:
-                self._need = 8 + length
-                break
-            frames.append((kind, flags, label, data[offset + 8 : end]))
-            offset = end
-            if self._first:
-                self._first = False
-                self._now_limit = self._limit
+            if length > self._limit and not self._admits(kind, length, label, data[offset:]):
+                return arrived
+            start = offset + 8
+            offset = start + length
+            if offset > size:
+                self._begin(kind, flags, length, label, arrived)
+                self._go_on(data, start, arrived)
+                return arrived
+            payload = data[start:offset] if length < LARGE or kind != DATA else _cut(data, start, offset)
+            arrived.append((kind, flags, label, payload))
         if offset < size:
-            self._rest += memoryview(data)[offset:]
-        return frames
+            self._held += data[offset:]
+        return arrived
 
-    def _begins(self, kind: int, label: int, data: bytes) -> bool:
-        if kind == FrameType.HELLO and label == MAGIC:
-            return True
-        if kind == FrameType.ERROR and label == 0 and self._dialler:
-            return True
-        self.stranger = data
-        self.error = "the first bytes are not a HELLO"
-        return False
+    def _resume(self, data: bytes, arrived: list[Frame]) -> int:
+        """Go on with what has begun; says how far that went."""
+        offset = 0
+        if not self._missing:
+            offset = 8 - len(self._held)
+            self._held += data[:offset]
+            if len(self._held) < 8:
+                return len(data)
+            header = bytes(self._held)
+            kind, flags, length, label = _unpack(header)
+            if length > self._limit and not self._admits(kind, length, label, header + data[offset:]):
+                return len(data)
+            self._held.clear()
+            if not length:
+                arrived.append((kind, flags, label, b""))
+                return offset
+            self._begin(kind, flags, length, label, arrived)
+        return self._go_on(data, offset, arrived)
+
+    def _begin(self, kind: int, flags: int, length: int, label: int, arrived: list[Frame]) -> None:
+        """Not all of a frame is here."""
+        self._kind, self._flags, self._label, self._missing = kind, flags, label, length
+        if kind == DATA and length >= LARGE:
+            self._kind = REST
+            arrived.append((BEGUN, length, label, b""))
+
+    def _go_on(self, data: bytes, start: int, arrived: list[Frame]) -> int:
+        """Take what there is of the payload that has begun; says where that ends."""
+        there = min(self._missing, len(data) - start)
+        end = start + there
+        held = self._held
+        self._missing -= there
+        in_pieces = self._kind == REST
+        if self._missing and not (in_pieces and len(held) + there >= LARGE):
+            held += data[start:end]
+            return end
+        if not in_pieces:
+            held += data[start:end]
+            arrived.append((self._kind, self._flags, self._label, bytes(held)))
+            held.clear()
+            return end
+        if held:
+            arrived.append((REST, 0, self._label, bytes(held)))
+            held.clear()
+        if there:
+            arrived.append((REST, 0, self._label, _cut(data, start, end)))
+        return end
+
+    def _admits(self, kind: int, length: int, label: int, data: bytes) -> bool:
+        """Whether a frame with this header may come. `data` begins with it."""
+        limit = self._limit
+        if limit < 0:
+            if not (kind == FrameType.HELLO and label == MAGIC) and not (
+                kind == FrameType.ERROR and label == 0 and self._dialler
+            ):
+                self.stranger = data
+                self.error = "the first bytes are not a HELLO"
+                return False
+            limit = HELLO_FRAME
+            self._limit = self._agreed
+        if length > limit:
+            self.error = f"a frame of {length} bytes exceeds the limit of {limit}"
+            return False
+        return True
+
+
+def _cut(data: bytes, start: int, end: int) -> Buffer:
+    """Part of what arrived: a view, unless that would keep much more in memory than it shows."""
+    size = end - start
+    if size < LARGE or size * PINNED < len(data):
+        return data[start:end]
+    return data if size == len(data) else memoryview(data)[start:end]

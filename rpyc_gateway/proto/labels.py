@@ -13,7 +13,7 @@ LAST = (1 << 32) - 1
 class Labels:
     """The dialler allots odd labels, the listener even ones: upwards first, so that each rests as long as it can, then round again."""
 
-    __slots__ = ("_ended", "_highest", "_mine", "_next", "_now", "_resting", "last")
+    __slots__ = ("_ended", "_highest", "_mine", "_next", "_now", "_resting", "last", "restless")
 
     def __init__(self, *, dialler: bool) -> None:
         self.last = LAST
@@ -23,6 +23,7 @@ class Labels:
         self._ended: list[int] = []  # since the last rest()
         self._resting: dict[int, float] = {}
         self._now = 0.0
+        self.restless = False  # there are labels that must rest, or do
 
     def allot(self, in_use: Container[int]) -> int:
         """A free label of this side; `use` it. Raises LimitExceeded if there is none."""
@@ -54,12 +55,11 @@ class Labels:
         """Its stream is over; it may not be used before it has rested."""
         if label & 1 == self._mine:
             self._ended.append(label)
+            self.restless = True
 
     def rest(self, now: float, rtt: float | None) -> None:
         """What has ended is sent now: from here on these labels rest."""
         self._now = now
-        if not self._ended and not self._resting:
-            return
         if self._ended:
             until = now + max(2 * (rtt or 0.0), REST)
             for label in self._ended:
@@ -70,3 +70,4 @@ class Labels:
             if self._resting[label] > now:
                 return
             del self._resting[label]
+        self.restless = False

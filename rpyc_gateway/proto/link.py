@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
 
 from rpyc_gateway.errors import Code, LimitExceeded, ProtocolError
@@ -16,7 +15,6 @@ IDLE = 15.0  # seconds of silence before a PING
 ANSWER = 5.0  # seconds a PING may stay without any frame
 HELD = 1 << 20  # bytes a peer may send before this side has decided about it
 BACKLOG = 4 << 20  # bytes of control frames that may wait for a peer that reads nothing
-STREAM_FRAMES = frozenset(range(FrameType.OPEN, FrameType.STOP + 1))
 
 _HTTP = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE ", b"PRI ")
 _HTTP_TEXT = (
@@ -36,10 +34,13 @@ class State(Enum):
     DOWN = "down"
 
 
+UP = State.UP  # read with every frame: an attribute of an Enum takes its time
+
+
 class Link:
     """The state of one hop.
 
-    `receive_data` and `welcome` give out the frames of streams; everything else is handled here and told in `events`.
+    `receive_data` and `welcome` give out the frames of a link that is up; what is not for a stream comes back by `handle`.
     Control frames wait in `control` until somebody takes them with `take`.
     """
 
@@ -54,10 +55,12 @@ class Link:
         self.rtt: float | None = None
         self.events: list[Event] = []
         self.frame_limit = frames.HELLO_FRAME  # how long a payload the peer takes
+        self.data_limit = frames.HELLO_FRAME  # the same for data, which has no reason to be any longer than a read
+        self.hurried = True  # the deadline may be earlier than when it was last asked for
         self.frames_in = 0
         self.frames_out = 0
         self.backlog = 0
-        self._framer = Framer(hello.limits.frame, dialler=dialler)
+        self.framer = Framer(hello.limits.frame, dialler=dialler)
         self._control: list[bytes] = []
         self._held: list[Frame] = []
         self._held_bytes = 0
@@ -76,32 +79,40 @@ class Link:
 
     # -- bytes in
 
-    def receive_data(self, data: bytes, now: float) -> Iterator[Frame]:
-        """Read; gives out the frames of streams. Raises ProtocolError or LimitExceeded: the caller answers with `end`."""
-        arrived = self._framer.receive(data)
+    def receive_data(self, data: bytes, now: float) -> list[Frame]:
+        """Read. Raises ProtocolError or LimitExceeded: the caller answers with `end`."""
+        arrived = self.framer.receive(data)
         if arrived:
-            self._hear(len(arrived), now)
-        return self._sort(arrived, now)
-
-    def _sort(self, arrived: list[Frame], now: float) -> Iterator[Frame]:
+            self.frames_in += len(arrived)
+            self._heard = now
+            if self._answer_by is not None or self._probe_by is not None:
+                self._relieve()
+        if self.state is UP:
+            return arrived
         for frame in arrived:
-            if frame[0] in STREAM_FRAMES and self.state is State.UP:
-                yield frame
-            elif self.state is State.DOWN:
-                return
-            else:
-                self._handle(frame, now)
-        if self._framer.error and self.state is not State.DOWN:
+            self._take_early(frame, now)
+        return []
+
+    def _relieve(self) -> None:
+        """The sign of life that was waited for."""
+        self._answer_by = None
+        if self._probe_by is not None:
+            self._probe_by = None
+            self.events.append(Probed())
+
+    def complain(self) -> None:
+        """What is wrong with what was read, besides its frames. Raises ProtocolError, LimitExceeded."""
+        if self.framer.error and self.state is not State.DOWN:
             self._misread()
         if self.backlog > BACKLOG:
             raise LimitExceeded(f"{self.backlog} bytes of answers wait for a peer that does not read them")
 
-    def _handle(self, frame: Frame, now: float) -> None:
+    def _take_early(self, frame: Frame, now: float) -> None:
         kind, _, _, payload = frame
+        if self.state is State.DOWN:
+            return
         if kind == FrameType.ERROR:
             self.end(frames.decode_failure(payload))
-        elif self.state is State.UP:
-            self._take(kind, payload, now)
         elif self.state is State.DECIDING:
             self._hold(frame)
         else:
@@ -114,14 +125,6 @@ class Link:
             self.end(self._failure(Code.LINK_LOST, "closed by the peer before it said HELLO"))
         else:
             self.end(self._failure(Code.LINK_LOST, "closed by the peer"))
-
-    def _hear(self, count: int, now: float) -> None:
-        self.frames_in += count
-        self._heard = now
-        self._answer_by = None
-        if self._probe_by is not None:
-            self._probe_by = None
-            self.events.append(Probed())
 
     def _hold(self, frame: Frame) -> None:
         self._held.append(frame)
@@ -138,17 +141,19 @@ class Link:
             return
         self.peer = frames.decode_hello(payload)
         self.frame_limit = min(self.peer.limits.frame, frames.LARGEST_FRAME)
+        self.data_limit = min(self.frame_limit, frames.FULL_FRAME)
         self.state = State.DECIDING
         self._decide_by = now + HANDSHAKE
+        self.hurried = True
         if self.dialler:
             self.rtt = max(now - self._made, 0.0)
         self.events.append(Greeted(self.peer))
 
     def _misread(self) -> None:
         """What came is no frame. Raises ProtocolError, or has answered a peer that speaks something else altogether."""
-        start = self._framer.stranger[:24]
+        start = self.framer.stranger[:24]
         if not start:
-            raise ProtocolError(self._framer.error)
+            raise ProtocolError(self.framer.error)
         if self.dialler:
             text = f"the peer does not speak the protocol of rpyc-gateway; it began with {start!r}"
         elif start.startswith(_HTTP):
@@ -159,7 +164,8 @@ class Link:
             text = f"a caller does not speak the protocol of rpyc-gateway; it began with {start!r}"
         self.end(self._failure(Code.PROTOCOL, text), tell=True)
 
-    def _take(self, kind: int, payload: bytes, now: float) -> None:
+    def handle(self, kind: int, payload: bytes, now: float) -> None:
+        """A frame that belongs to the link, which is up. Raises ProtocolError."""
         if kind == FrameType.PING:
             self.put(frames.encode_frame(FrameType.PONG, 0, frames.decode_token(payload)))
         elif kind == FrameType.PONG:
@@ -174,6 +180,8 @@ class Link:
             raise ProtocolError("a second HELLO")
         elif kind == FrameType.RESUME:
             self.end(self._failure(Code.UNSUPPORTED, "this node does not resume circuits"), tell=True)
+        elif kind == FrameType.ERROR:
+            self.end(frames.decode_failure(payload))
         else:
             raise ProtocolError(f"unknown frame type {kind}")
 
@@ -186,17 +194,18 @@ class Link:
 
     # -- intentions
 
-    def welcome(self, now: float) -> Iterator[Frame]:
-        """Take the peer in; yields the frames of streams that came too early."""
+    def welcome(self, now: float) -> list[Frame]:
+        """Take the peer in; gives out what came too early."""
         if self.state is not State.DECIDING:
-            return
+            return []
         if not self.dialler:
             self.put(frames.encode_hello(self.hello))
-        self.state = State.UP
+        self.state = UP
         self._heard = now
+        self.hurried = True
         self.events.append(Established())
         held, self._held = self._held, []
-        yield from self._sort(held, now)
+        return held
 
     def refuse(self, failure: Failure) -> None:
         if self.state is State.DECIDING:
@@ -219,6 +228,7 @@ class Link:
         elif self.leaving is None:
             self.leaving = failure
             self._grace = grace
+            self.hurried = True
             goaway = GoAway(failure.code, failure.text, failure.hop, grace)
             self.put(frames.encode_failure(FrameType.GOAWAY, 0, goaway, self.frame_limit))
 
@@ -226,6 +236,12 @@ class Link:
         """Find out whether the peer is there: Probed follows, or Lost after `within` seconds."""
         if self.state is State.UP:
             self._probe_by = now + within
+            self.hurried = True
+            self._ping(now)
+
+    def measure(self, now: float) -> None:
+        """Find out how long a round trip takes, if nobody knows or has asked."""
+        if self.rtt is None and self._pinged is None:
             self._ping(now)
 
     def end(self, failure: Failure, *, tell: bool = False) -> None:
@@ -264,6 +280,7 @@ class Link:
     # -- time
 
     def deadline(self) -> float | None:
+        self.hurried = False
         if self.state is State.DOWN:
             return None
         if self.state is State.GREETING:

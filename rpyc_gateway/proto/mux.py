@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from msgspec import Struct
 
 from rpyc_gateway.errors import Code, LimitExceeded, ProtocolError
@@ -24,9 +22,10 @@ from rpyc_gateway.proto.events import (
     Routed,
     Stopped,
 )
-from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, Hello, Open, Routes
-from rpyc_gateway.proto.framing import gather
-from rpyc_gateway.proto.link import Link, State
+from rpyc_gateway.proto.frames import DATA, HEADER, Failure, FrameType, Hello, Routes, encode_offset
+from rpyc_gateway.proto.framing import LARGE, gather
+from rpyc_gateway.proto.link import BACKLOG, UP, Link, State
+from rpyc_gateway.proto.stream import Stream
 from rpyc_gateway.proto.streams import Streams
 
 __all__ = [
@@ -50,6 +49,12 @@ __all__ = [
 ]
 
 
+PULL = 131072
+"""Bytes that go out in one write if nobody says otherwise: two full frames, so that the next ones are chosen soon."""
+
+_header = HEADER.pack
+
+
 class MuxStatistics(Struct, frozen=True):
     """A peek at a hop."""
 
@@ -63,16 +68,15 @@ class MuxStatistics(Struct, frozen=True):
     bytes_out: int
 
 
-class Mux:
+class Mux(Streams):
     """A hop as one value. Nothing here blocks, and what the peer does never raises: it becomes events and bytes to send.
 
     `jitter` (0 to 1) makes the idle probe earlier by up to a fifth. What `send` was given must not change any more.
     """
 
     def __init__(self, hello: Hello, *, dialler: bool, now: float, jitter: float = 0.0) -> None:
+        super().__init__(Link(hello, dialler=dialler, now=now, jitter=jitter), dialler=dialler)
         self.hello = hello
-        self._link = Link(hello, dialler=dialler, now=now, jitter=jitter)
-        self._streams = Streams(self._link, dialler=dialler)
         self._bytes_in = 0
         self._bytes_out = 0
         self._told_lost = False
@@ -85,7 +89,7 @@ class Mux:
 
     @property
     def up(self) -> bool:
-        return self._link.state is State.UP
+        return self._link.state is UP
 
     @property
     def down(self) -> bool:
@@ -99,20 +103,16 @@ class Mux:
     @property
     def ready(self) -> bool:
         """Whether data_to_send would give bytes."""
-        return bool(self._link.backlog or self._streams.credits or self._streams.turns.waiting)
-
-    def queued(self, label: int) -> int:
-        """Bytes of a stream that are not yet pulled."""
-        return self._streams.queued_on(label)
+        return bool(self._link.backlog or self._thirsty or self._turns.waiting)
 
     def statistics(self) -> MuxStatistics:
         return MuxStatistics(
-            streams=len(self._streams),
-            opened=self._streams.opened,
-            queued=self._streams.queued,
-            late_frames=self._streams.late,
+            streams=len(self._table),
+            opened=self._opened,
+            queued=sum(stream.queued for stream in self._table.values()),
+            late_frames=self._late,
             frames_in=self._link.frames_in,
-            frames_out=self._link.frames_out + self._streams.frames_out,
+            frames_out=self._link.frames_out + self._data_frames,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
         )
@@ -133,19 +133,32 @@ class Mux:
 
     def over(self) -> list[int]:
         """Labels whose streams have ended since the last call; after their events nothing more is said of them."""
-        labels = self._streams.over
+        labels = self._over
         if labels:
-            self._streams.over = []
+            self._over = []
         return labels
 
     # -- bytes in
 
     def receive_data(self, data: bytes, now: float) -> None:
-        """Take what has arrived. A peer that breaks the rules gets an ERROR frame, and Lost is told."""
-        if self.down:
+        """Take what has arrived. A peer that breaks the rules gets an ERROR frame, and Lost is told.
+
+        Long data is told as views of `data`, and a frame of 4 KiB or more perhaps in several events, as it comes.
+        """
+        link = self._link
+        if self._told_lost:
             return
         self._bytes_in += len(data)
-        self._guarded(self._link.receive_data(data, now))
+        try:
+            arrived = link.receive_data(data, now)
+            if arrived:
+                self._take(arrived, now)
+            if link.framer.error or link.backlog > BACKLOG:
+                link.complain()
+        except (ProtocolError, LimitExceeded) as exc:
+            self._blame(exc)
+        if link.lost is not None or link.leaving is not None:
+            self._settle()
 
     def receive_eof(self, now: float) -> None:
         """The peer has closed: nothing can be sent, either."""
@@ -159,18 +172,19 @@ class Mux:
         self._link.drop_control()
         self._settle()
 
-    def _guarded(self, arrived: Iterable[Frame]) -> None:
-        try:
-            self._streams.take(arrived)
-        except (ProtocolError, LimitExceeded) as exc:
-            self._link.end(Failure(exc.code, str(exc), self.hello.name), tell=True)
-        self._settle()
+    def _blame(self, error: ProtocolError | LimitExceeded) -> None:
+        self._link.end(Failure(error.code, str(error), self.hello.name), tell=True)
 
-    # -- intentions: the link
+    # -- intentions
 
     def welcome(self, now: float) -> None:
         """Take the peer in. The dialler's welcome sends nothing."""
-        self._guarded(self._link.welcome(now))
+        try:
+            self._take(self._link.welcome(now), now)
+            self._link.complain()
+        except (ProtocolError, LimitExceeded) as exc:
+            self._blame(exc)
+        self._settle()
 
     def refuse(self, failure: Failure) -> None:
         self._link.refuse(failure)
@@ -189,71 +203,102 @@ class Mux:
         """Ask for a sign of life: Probed follows, or Lost after `within` seconds."""
         self._link.probe(now, within)
 
-    # -- intentions: streams
-
-    # -- intentions: streams
-
-    def open(self, request: Open, kind: CircuitClass) -> int:
-        """Open a stream and say its label; data may be sent at once.
-
-        Raises LinkLost if the link is not up or is going away, LimitExceeded if the peer takes no more streams, none so
-        large a request, or does not read.
-        """
-        return self._streams.open(request, kind)
-
-    def accept(self, label: int, path: tuple[str, ...]) -> None:
-        """Say yes to an Opened. A path too long for the peer's frames is left out."""
-        self._streams.accept(label, path)
-        self._settle()
-
-    def reject(self, label: int, failure: Failure) -> None:
-        """Say no to an Opened."""
-        self._streams.reject(label, failure)
-        self._settle()
-
-    def send(self, label: int, data: bytes | memoryview) -> None:
-        """Queue data. After the end of the stream it is dropped: the event has told. Raises ValueError after finish()."""
-        self._streams.send(label, data)
-
-    def finish(self, label: int) -> None:
-        """Send nothing more after what is queued."""
-        self._streams.finish(label)
-        self._settle()
-
-    def reset(self, label: int, failure: Failure) -> None:
-        """End the stream in both directions; what is queued is dropped. No event follows."""
-        self._streams.reset(label, failure)
-        self._settle()
-
-    def stop(self, label: int, failure: Failure) -> None:
-        """Read no more: what still comes is dropped, and the peer is asked to end its direction."""
-        self._streams.stop(label, failure)
-
-    def consume(self, label: int, count: int) -> None:
-        """Give credit back for data that was taken. Raises ValueError if so much has not arrived."""
-        self._streams.consume(label, count)
-
-    def mute(self, label: int) -> None:
-        """Tell no Drained for this stream: its owner does not count what is queued."""
-        self._streams.mute(label)
-
     # -- bytes out
 
-    def data_to_send(self, now: float, limit: int = 65536) -> list[bytes | memoryview]:
+    def data_to_send(self, now: float, limit: int = PULL) -> list[bytes | memoryview]:
         """The next frames, about `limit` bytes if there is so much, as buffers for one write; [] if nothing may go.
 
         Long payloads are views of what `send` was given, which must not change as long as it may have to be written.
         """
-        out: list[bytes | memoryview] = []
-        out += self._link.take(now)
-        if not self.down:
-            self._streams.fill(out, limit - sum(map(len, out)) if out else limit)
-        self._streams.labels.rest(now, self._link.rtt)
-        self._settle()
+        link = self._link
+        out = self._control(now) if link.backlog or self._thirsty or link.leaving is not None else []
+        turns = self._turns
+        if turns.waiting:
+            room = limit - sum(map(len, out)) if out else limit
+            while room > 0 and turns.waiting:
+                stream = turns.next()
+                size = stream.queued
+                if 0 < size < LARGE and stream.answered and size <= min(stream.allowed - stream.sent, link.data_limit):
+                    queue = stream.queue  # all that waits is one small frame
+                    data = queue.popleft() if len(queue) == 1 else b"".join(queue)
+                    queue.clear()
+                    stream.queued = 0
+                    stream.sent += size
+                    out.append(_header(DATA, 0, size, stream.label) + data)
+                    if stream.muted and not stream.finishing:
+                        self._data_frames += 1
+                    else:
+                        self._left(stream, size, out)
+                    room -= HEADER.size + size
+                else:
+                    room -= self._send_frame(stream, out)
+        if self.labels.restless:
+            self.labels.rest(now, link.rtt)
+        if link.lost is not None or link.leaving is not None:
+            self._settle()
+        if len(out) == 1:
+            self._bytes_out += len(out[0])
+            return out
         self._bytes_out += sum(map(len, out))
         return gather(out)
 
+    def _control(self, now: float) -> list[bytes | memoryview]:
+        """What goes before all data."""
+        link = self._link
+        if self._thirsty:
+            link.measure(now)
+        out: list[bytes | memoryview] = [*link.take(now)]
+        for label, stream in self._thirsty.items():
+            out.append(encode_offset(FrameType.CREDIT, label, self.credit.renew(stream, now, link.rtt)))
+        self._data_frames += len(self._thirsty)
+        self._thirsty.clear()
+        return out
+
+    def _send_frame(self, stream: Stream, out: list[bytes | memoryview]) -> int:
+        """Append the next frame of a stream's data, if it may send one; says how many bytes that are."""
+        if not stream.sendable:
+            return 0
+        room = min(self._link.data_limit, stream.allowed - stream.sent)
+        if not stream.answered:
+            room = min(room, self._early_room())
+            if room <= 0:
+                self._held_back[stream.label] = stream
+                return 0
+        at = len(out)
+        out.append(b"")
+        moved = stream.cut(room, out)
+        out[at] = _header(DATA, 0, moved, stream.label)
+        if not stream.answered:
+            self._early_sent += moved
+        self._left(stream, moved, out)
+        if stream.queued:
+            self._join(stream)
+        return HEADER.size + moved
+
+    def _left(self, stream: Stream, count: int, out: list[bytes | memoryview]) -> None:
+        """A frame with so many bytes of data has left the queue; FIN may follow."""
+        self._data_frames += 1
+        if not stream.muted:
+            events = self._link.events
+            last = events[-1] if events else None
+            if type(last) is Drained and last.label == stream.label:
+                events[-1] = Drained(stream.label, last.count + count)
+            else:
+                events.append(Drained(stream.label, count))
+        if stream.finishing and not stream.queued:
+            out.append(self._fin(stream))
+            self._data_frames += 1
+
+    def _early_room(self) -> int:
+        peer = self._link.peer
+        return peer.limits.early_link - self._early_sent if peer is not None else 0
+
     # -- time
+
+    @property
+    def hurried(self) -> bool:
+        """Whether deadline() may be earlier than when it was last asked for. As a rule it only moves away."""
+        return self._link.hurried
 
     def deadline(self) -> float | None:
         """When handle_timeout must be called; None if never."""
@@ -267,12 +312,12 @@ class Mux:
     def _settle(self) -> None:
         """What must follow: a link that leaves ends with its last stream, and with a link ends everything on it."""
         link = self._link
-        if link.leaving is not None and not self._streams and not link.backlog:
+        if link.leaving is not None and not self._table and not link.backlog:
             link.end(link.leaving)
         if link.lost is None or self._told_lost:
             return
         self._told_lost = True
         name = self.peer.name if self.peer is not None else "a peer that said no name"
         text = f"the link {link.hello.name} -> {name} was lost: {link.lost}"
-        self._streams.lose(Failure(Code.LINK_LOST, text, self.hello.name))
+        self._lose(Failure(Code.LINK_LOST, text, self.hello.name))
         link.events.append(Lost(link.lost))

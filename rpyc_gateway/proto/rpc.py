@@ -90,7 +90,7 @@ class Rpc:
         for message in self._splitter.receive_data(data):
             self._receive(message)
 
-    def receive_bulk(self, data: bytes) -> int:
+    def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
         return self._arrivals.receive_data(data)
 

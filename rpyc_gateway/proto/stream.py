@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
+from math import inf
 
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.frames import CircuitClass
 
-WINDOW = 65536  # bytes granted beyond what was consumed
+WINDOW = 65536  # bytes granted beyond what was consumed, to begin with
 
 
 class Stream:
@@ -23,15 +24,19 @@ class Stream:
         "in_line",
         "kind",
         "label",
+        "listening",
         "mine",
         "muted",
         "queue",
         "queued",
         "received",
         "received_all",
+        "renew_at",
+        "renewed",
         "sent",
         "sent_all",
         "stopped",
+        "window",
     )
 
     def __init__(self, label: int, kind: CircuitClass, *, mine: bool, allowed: int, granted: int) -> None:
@@ -51,13 +56,22 @@ class Stream:
         self.received = 0
         self.consumed = 0
         self.granted = granted  # the offset up to which may arrive
+        self.window = WINDOW  # how far that is beyond `consumed` when it is renewed
+        self.renew_at = granted - WINDOW // 2  # what must be consumed before it is
+        self.renewed = -inf  # when it was
         self.received_all = False  # FIN has come
         self.deaf = False  # this side does not read
+        self.listening = False  # data is welcome: answered, not received_all, not deaf
 
     # -- receiving
 
-    def receive(self, size: int) -> None:
-        """Count data that came. Raises ProtocolError if the peer may not send it."""
+    def answer(self) -> None:
+        """OPENED was sent or has come."""
+        self.answered = True
+        self.listening = not self.received_all and not self.deaf
+
+    def check(self, size: int) -> None:
+        """Raises ProtocolError if the peer may not send a frame with so much data."""
         if not size:
             raise ProtocolError(f"DATA without a byte on stream {self.label}")
         if self.received_all:
@@ -68,7 +82,6 @@ class Stream:
             raise ProtocolError(
                 f"{self.received + size} bytes came on stream {self.label}, {self.granted} were granted"
             )
-        self.received += size
 
     def receive_fin(self, offset: int) -> None:
         if self.received_all or (self.mine and not self.answered):
@@ -76,20 +89,13 @@ class Stream:
         if offset != self.received:
             raise ProtocolError(f"FIN after {offset} bytes on stream {self.label}, but {self.received} came")
         self.received_all = True
+        self.listening = False
 
-    def consume(self, count: int) -> bool:
-        """Count what the receiver has taken; True if the peer should hear of more credit. Raises ValueError for too much."""
-        if not 0 <= count <= self.received - self.consumed:
-            raise ValueError(
-                f"{count} bytes of stream {self.label} cannot be consumed: {self.received - self.consumed} wait"
-            )
-        self.consumed += count
-        # Before OPENED there is nothing to renew (it brings the first grant), and nobody sends to one who does not listen.
-        listening = self.answered and not self.received_all and not self.deaf
-        if not listening or self.granted - self.consumed > WINDOW // 2:
-            return False
-        self.granted = self.consumed + WINDOW
-        return True
+    def grant(self) -> int:
+        """Let the peer send a window beyond what was consumed; says up to which offset that is."""
+        self.granted = max(self.granted, self.consumed + self.window)
+        self.renew_at = self.granted - self.window // 2
+        return self.granted
 
     # -- sending
 
@@ -123,7 +129,7 @@ class Stream:
     @property
     def sendable(self) -> bool:
         """Whether the next turn could be this stream's."""
-        return bool(self.queued) and self.sent < self.allowed and (self.answered or self.mine)
+        return self.queued > 0 and self.sent < self.allowed and (self.answered or self.mine)
 
     @property
     def ended(self) -> bool:

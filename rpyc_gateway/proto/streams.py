@@ -1,101 +1,126 @@
-"""The streams of a link: credit, early data, half-close, reset."""
+"""The streams of a link: what may be done with them, what arrives for them, and how they end."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from msgspec import structs
 
 from rpyc_gateway.errors import Code, LimitExceeded, LinkLost, ProtocolError
 from rpyc_gateway.proto import frames
+from rpyc_gateway.proto.credit import Credit
 from rpyc_gateway.proto.events import Accepted, Drained, Finished, Opened, Received, Refused, Reset, Stopped
-from rpyc_gateway.proto.frames import HEADER, CircuitClass, Failure, Frame, FrameType, Open
+from rpyc_gateway.proto.frames import DATA, CircuitClass, Failure, Frame, FrameType, Open
+from rpyc_gateway.proto.framing import BEGUN, REST
 from rpyc_gateway.proto.labels import Labels
 from rpyc_gateway.proto.link import BACKLOG, Link, State
 from rpyc_gateway.proto.stream import WINDOW, Stream
 from rpyc_gateway.proto.turns import Turns
 
-DATA = int(FrameType.DATA)
-
 
 class Streams:
-    """All streams of one link, by label. Control frames go to the link, facts to its events; the mux pulls the data."""
+    """All streams of one link, by label: the lower half of a Mux.
+
+    Control frames go to the link, facts to its events; the Mux pulls the data.
+    """
 
     def __init__(self, link: Link, *, dialler: bool) -> None:
-        self.turns = Turns()
-        self.credits: dict[int, Stream] = {}  # streams whose peer must hear of more credit
         self.labels = Labels(dialler=dialler)
-        self.over: list[int] = []  # labels that have ended since somebody asked
-        self.opened = 0
-        self.late = 0
-        self.frames_out = 0
+        self.credit = Credit()
         self._link = link
-        self._streams: dict[int, Stream] = {}
+        self._table: dict[int, Stream] = {}
+        self._turns = Turns()
+        self._thirsty: dict[int, Stream] = {}  # streams whose peer must hear of more credit
+        self._owing: dict[int, Stream] = {}  # streams that have ended before all that came was consumed
+        self._over: list[int] = []  # labels that have ended since somebody asked
+        self._opened = 0
+        self._late = 0
+        self._data_frames = 0  # frames out that were no control frames of the link
         self._theirs = 0  # how many the peer has opened
         self._early_sent = 0  # on streams of ours that wait for OPENED
         self._early_received = 0  # on streams of theirs that wait for OPENED
         self._held_back: dict[int, Stream] = {}  # wait for room in the peer's early_link
+        self._arriving: Stream | None = None  # whose frame has begun and is not over
 
-    def __len__(self) -> int:
-        return len(self._streams)
-
-    @property
-    def queued(self) -> int:
-        """Bytes of all streams that wait to be sent."""
-        return sum(stream.queued for stream in self._streams.values())
-
-    def queued_on(self, label: int) -> int:
-        """Bytes of one stream that wait to be sent."""
-        stream = self._streams.get(label)
+    def queued(self, label: int) -> int:
+        """Bytes of a stream that are not yet pulled."""
+        stream = self._table.get(label)
         return stream.queued if stream is not None else 0
 
     # -- frames in
 
-    def take(self, arrived: Iterable[Frame]) -> None:
-        """Handle frames of streams. Raises ProtocolError, LimitExceeded: the link is over then."""
-        streams = self._streams
+    def _take(self, arrived: list[Frame], now: float) -> None:
+        """Handle frames on a link that is up. Raises ProtocolError, LimitExceeded: the link is over then."""
+        table = self._table
+        link = self._link
         for kind, flags, label, payload in arrived:
-            stream = streams.get(label)
+            stream = table.get(label)
             if kind == DATA and stream is not None:
-                stream.receive(len(payload))
-                if not stream.answered:
-                    self._take_early(len(payload))
-                if not stream.deaf:
-                    self._link.events.append(Received(label, payload))
+                received = stream.received + len(payload)
+                if stream.listening and stream.received < received <= stream.granted:
+                    stream.received = received
+                    link.events.append(Received(label, payload))
+                else:
+                    self._take_first(stream, len(payload), payload)
+            elif kind == REST:
+                self._take_piece(self._arriving, payload)
+                link.frames_in -= 1
+            elif kind == BEGUN and stream is not None:
+                self._arriving = stream
+                self._take_first(stream, flags, payload)
             elif kind == FrameType.OPEN:
                 self._take_open(label, flags, payload)
-            elif stream is not None:
+            elif stream is not None and kind in _TAKERS:
                 _TAKERS[kind](self, stream, payload)
-            else:
+            elif kind in _OF_STREAMS:
                 self._take_late(label, kind)
+            else:
+                link.handle(kind, payload, now)
+                if link.lost is not None:  # what comes after the last frame is nothing
+                    return
+
+    def _take_first(self, stream: Stream, length: int, payload: bytes | memoryview) -> None:
+        """A frame of data of so many bytes that needs a second look, or what is here of it."""
+        stream.check(length)
+        if not stream.answered and self._early_received + length > self._link.hello.limits.early_link:
+            raise ProtocolError(
+                f"{self._early_received + length} bytes of early data, the limit is {self._link.hello.limits.early_link}"
+            )
+        self._take_piece(stream, payload)
+
+    def _take_piece(self, stream: Stream | None, payload: bytes | memoryview) -> None:
+        """Data that its frame's header has announced. The stream may have ended since."""
+        if stream is None or not payload or self._table.get(stream.label) is not stream:
+            return
+        stream.received += len(payload)
+        if not stream.answered:
+            self._early_received += len(payload)
+        if not stream.deaf:
+            self._link.events.append(Received(stream.label, payload))
 
     def _take_late(self, label: int, kind: int) -> None:
+        self._arriving = None
         if not self.labels.used(label):
-            raise ProtocolError(f"{FrameType(kind).name} for stream {label}, which was never opened")
-        # It crossed the end of its stream on the wire; it is nobody's fault.
-        self.late += 1
-
-    def _take_early(self, size: int) -> None:
-        self._early_received += size
-        if self._early_received > self._link.hello.limits.early_link:
             raise ProtocolError(
-                f"{self._early_received} bytes of early data, the limit is {self._link.hello.limits.early_link}"
+                f"{FrameType(DATA if kind == BEGUN else kind).name} for stream {label}, which was never opened"
             )
+        # It crossed the end of its stream on the wire; it is nobody's fault.
+        self._late += 1
 
     def _take_open(self, label: int, flags: int, payload: bytes) -> None:
         self.labels.check_theirs(label)
-        if label in self._streams:
+        if label in self._table:
             raise ProtocolError(f"OPEN with label {label}, which is in use")
         request = frames.decode_open(payload)
         self.labels.use(label)
-        self.opened += 1
+        self._opened += 1
         kind = CircuitClass(flags & 3)
         stream = Stream(label, kind, mine=False, allowed=request.credit, granted=self._link.hello.limits.early_stream)
         refusal = self._refusal()
         if refusal is not None:
             self._put_failure(FrameType.REFUSED, label, refusal)
             return
-        self._streams[label] = stream
+        self._table[label] = stream
         self._theirs += 1
         self._link.events.append(Opened(label, request, kind))
 
@@ -111,7 +136,7 @@ class Streams:
             raise ProtocolError(f"OPENED out of place on stream {stream.label}")
         answer = frames.decode_opened(payload)
         self._free_early(stream)
-        stream.answered = True
+        stream.answer()
         stream.allowed = answer.credit
         self._join(stream)
         self._link.events.append(Accepted(stream.label, answer.path))
@@ -133,7 +158,7 @@ class Streams:
 
     def _take_fin(self, stream: Stream, payload: bytes) -> None:
         stream.receive_fin(frames.decode_offset(payload))
-        self.credits.pop(stream.label, None)
+        self._thirsty.pop(stream.label, None)
         self._link.events.append(Finished(stream.label))
         if stream.ended:
             self._end(stream)
@@ -168,28 +193,28 @@ class Streams:
             raise LinkLost(
                 f"{peer.name} takes no new streams: {going.text or 'the link is going away'}", hop=self._link.hello.name
             )
-        if len(self._streams) - self._theirs >= peer.limits.streams:
+        if len(self._table) - self._theirs >= peer.limits.streams:
             raise LimitExceeded(
                 f"{peer.limits.streams} streams are open, more {peer.name} does not take", hop=self._link.hello.name
             )
         if self._link.backlog > BACKLOG // 4:
             raise LimitExceeded(f"{peer.name} does not read what is sent", hop=self._link.hello.name)
-        label = self.labels.allot(self._streams)
+        label = self.labels.allot(self._table)
         request = structs.replace(request, credit=WINDOW)
         self._link.put(frames.encode_map(FrameType.OPEN, label, request, self._link.frame_limit, flags=kind))
         self.labels.use(label)
-        self._streams[label] = Stream(label, kind, mine=True, allowed=peer.limits.early_stream, granted=WINDOW)
-        self.opened += 1
+        self._table[label] = Stream(label, kind, mine=True, allowed=peer.limits.early_stream, granted=WINDOW)
+        self._opened += 1
         return label
 
     def accept(self, label: int, path: tuple[str, ...]) -> None:
         """Say yes to an Opened. A path too long for the peer's frames is left out."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is None or stream.mine or stream.answered:
             return
         self._free_early(stream)
-        stream.answered = True
-        stream.granted = max(stream.consumed + WINDOW, stream.granted)
+        stream.answer()
+        stream.grant()
         limit = self._link.frame_limit
         try:
             answer = frames.encode_map(FrameType.OPENED, label, frames.Opened(stream.granted, path), limit)
@@ -201,7 +226,7 @@ class Streams:
 
     def reject(self, label: int, failure: Failure) -> None:
         """Say no to an Opened."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is None:
             return
         self._put_failure(FrameType.RESET if stream.answered or stream.mine else FrameType.REFUSED, label, failure)
@@ -209,15 +234,18 @@ class Streams:
 
     def send(self, label: int, data: bytes | memoryview) -> None:
         """Queue data. After the end of the stream it is dropped: the event has told. Raises ValueError after finish()."""
-        stream = self._streams.get(label)
-        if stream is None or not len(data):
+        stream = self._table.get(label)
+        if stream is None:
+            return
+        if type(data) is memoryview and (data.itemsize != 1 or data.ndim != 1):
+            data = data.cast("B")
+        size = len(data)
+        if not size:
             return
         if stream.finishing:
             raise ValueError(f"stream {label} is finished")
-        if type(data) is memoryview and (data.itemsize != 1 or data.ndim != 1):
-            data = data.cast("B")
         stream.queue.append(data)
-        stream.queued += len(data)
+        stream.queued += size
         if stream.stopped:
             self._discard(stream)
         elif not stream.in_line:
@@ -225,86 +253,55 @@ class Streams:
 
     def finish(self, label: int) -> None:
         """Send nothing more after what is queued."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is not None and not stream.finishing:
             stream.finishing = True
             self._finish_when_empty(stream)
 
     def reset(self, label: int, failure: Failure) -> None:
         """End the stream in both directions; what is queued is dropped. No event follows."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is not None:
             self._put_failure(FrameType.RESET, label, failure)
             self._end(stream)
+        elif label in self._owing:
+            self.credit.free(self._owing.pop(label))
 
     def stop(self, label: int, failure: Failure) -> None:
         """Read no more: what still comes is dropped, and the peer is asked to end its direction."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is not None and not stream.deaf and not stream.received_all:
             stream.deaf = True
-            self.credits.pop(label, None)
+            stream.listening = False
+            self._thirsty.pop(label, None)
             self._put_failure(FrameType.STOP, label, failure)
 
     def consume(self, label: int, count: int) -> None:
         """Give credit back for data that was taken. Raises ValueError if so much has not arrived."""
-        stream = self._streams.get(label)
-        if stream is not None and stream.consume(count):
-            self.credits[label] = stream
+        stream = self._table.get(label)
+        if stream is None:
+            self._settle_debt(label, count)
+            return
+        consumed = stream.consumed + count
+        if not stream.consumed <= consumed <= stream.received:
+            raise ValueError(
+                f"{count} bytes of stream {label} cannot be consumed: {stream.received - stream.consumed} wait"
+            )
+        stream.consumed = consumed
+        if consumed >= stream.renew_at and stream.listening:
+            self._thirsty[label] = stream
 
     def mute(self, label: int) -> None:
         """Tell no Drained for this stream: its owner does not count what is queued."""
-        stream = self._streams.get(label)
+        stream = self._table.get(label)
         if stream is not None:
             stream.muted = True
 
     # -- frames out
 
-    def fill(self, out: list[bytes | memoryview], room: int) -> None:
-        """Append what may be sent: all credit, then data, turn by turn, up to about `room` bytes."""
-        if self.credits:
-            for label, stream in self.credits.items():
-                out.append(frames.encode_offset(FrameType.CREDIT, label, stream.granted))
-            self.frames_out += len(self.credits)
-            self.credits.clear()
-        while room > 0:
-            called = self.turns.next()
-            if called is None:
-                return
-            room -= self._send_frame(called, out)
-
-    def _send_frame(self, stream: Stream, out: list[bytes | memoryview]) -> int:
-        if not stream.sendable:
-            return 0
-        room = min(self._link.frame_limit, stream.allowed - stream.sent)
-        if not stream.answered:
-            room = min(room, self._early_room())
-            if room <= 0:
-                self._held_back[stream.label] = stream
-                return 0
-        at = len(out)
-        out.append(b"")
-        moved = stream.cut(room, out)
-        out[at] = HEADER.pack(DATA, 0, moved, stream.label)
-        self.frames_out += 1
-        if not stream.answered:
-            self._early_sent += moved
-        if not stream.muted:
-            self._link.events.append(Drained(stream.label, moved))
-        if stream.queued:
-            self._join(stream)
-        elif stream.finishing:
-            out.append(self._fin(stream))
-            self.frames_out += 1
-            moved += HEADER.size + 8
-        return HEADER.size + moved
-
-    def _early_room(self) -> int:
-        peer = self._link.peer
-        return peer.limits.early_link - self._early_sent if peer is not None else 0
-
     def _join(self, stream: Stream) -> None:
         if stream.sendable:
-            self.turns.join(stream)
+            self._turns.join(stream)
 
     def _fin(self, stream: Stream) -> bytes:
         stream.sent_all = True
@@ -318,25 +315,38 @@ class Streams:
 
     # -- ends
 
-    def lose(self, failure: Failure) -> None:
+    def _lose(self, failure: Failure) -> None:
         """The link is over: so is every stream."""
-        for stream in list(self._streams.values()):
+        for stream in list(self._table.values()):
             self._end(stream)
             self._link.events.append(Reset(stream.label, failure))
-        self.turns.clear()
+        self._turns.clear()
         self._held_back.clear()
+        self._owing.clear()
 
     def _end(self, stream: Stream) -> None:
         """Take the stream off the table; what is queued is dropped."""
         label = stream.label
-        del self._streams[label]
+        if stream.ended and stream.consumed < stream.received:
+            self._owing[label] = stream
+        else:  # all of it was taken, or will be dropped
+            self.credit.free(stream)
+        del self._table[label]
         self._free_early(stream)
         stream.drop()
-        self.credits.pop(label, None)
-        self.over.append(label)
+        self._thirsty.pop(label, None)
+        self._over.append(label)
         self.labels.ended(label)
         if not stream.mine:
             self._theirs -= 1
+
+    def _settle_debt(self, label: int, count: int) -> None:
+        """What came before the end was consumed after it: then its credit is free, too."""
+        stream = self._owing.get(label)
+        if stream is not None:
+            stream.consumed += count
+            if stream.consumed >= stream.received:
+                self.credit.free(self._owing.pop(label))
 
     def _free_early(self, stream: Stream) -> None:
         if stream.answered:
@@ -370,3 +380,4 @@ _TAKERS: dict[int, Callable[[Streams, Stream, bytes], None]] = {
     FrameType.RESET: Streams._take_reset,  # noqa: SLF001
     FrameType.STOP: Streams._take_stop,  # noqa: SLF001
 }
+_OF_STREAMS = frozenset(_TAKERS) | {DATA, BEGUN}

@@ -27,22 +27,18 @@ class Turns:
             self.waiting += 1
             self._lines[stream.kind].append(stream)
 
-    def next(self) -> Stream | None:
-        """Call up the next stream. One that has nothing to send any more has lost its turn: ask again."""
-        if not self.waiting:
-            return None
+    def next(self) -> Stream:
+        """Call up the next of those that wait. One that has nothing to send any more has lost its turn: ask again."""
+        self.waiting -= 1
         self._since_guard += 1
-        lines = self._lines
-        if self._since_guard >= GUARD:
+        if self._since_guard < GUARD:
+            control, call, normal, bulk = self._lines
+        else:
             self._since_guard = 0
-            lines = lines[::-1]
-        for line in lines:
-            if line:
-                stream = line.popleft()
-                stream.in_line = False
-                self.waiting -= 1
-                return stream
-        return None
+            bulk, normal, call, control = self._lines
+        stream = (control or call or normal or bulk).popleft()
+        stream.in_line = False
+        return stream
 
     def clear(self) -> None:
         for line in self._lines:

@@ -183,6 +183,6 @@ def test_a_failure_becomes_its_error() -> None:
 
 
 def test_defaults_are_those_of_the_page() -> None:
-    assert Limits() == Limits(frame=16384, streams=4096, early_stream=4096, early_link=262144, routes=4096)
+    assert Limits() == Limits(frame=65535, streams=4096, early_stream=4096, early_link=262144, routes=4096)
     assert [kind.name for kind in CircuitClass] == ["CONTROL", "CALL", "NORMAL", "BULK"]
     assert Route(("a",), 0, 1) == msgspec.convert([["a"], 0, 1], Route)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyc_gateway.proto.frames import HELLO_FRAME, MAGIC, Frame, FrameType, encode_frame
-from rpyc_gateway.proto.framing import LARGE, Framer, gather
+from rpyc_gateway.proto.frames import DATA, HELLO_FRAME, MAGIC, Frame, FrameType, encode_frame
+from rpyc_gateway.proto.framing import BEGUN, LARGE, PINNED, REST, Framer, gather
 
 HELLO = encode_frame(FrameType.HELLO, MAGIC, b"hello")
 payloads = st.binary(max_size=300)
@@ -32,6 +32,53 @@ def test_frames_survive_any_fragmentation(frames: list[Frame], sizes: list[int])
     heard = [frame for piece in pieces(wire, sizes) for frame in framer.receive(piece)]
     assert heard == [(FrameType.HELLO, 0, MAGIC, b"hello"), *frames]
     assert not framer.error
+
+
+def whole(heard: list[Frame]) -> list[Frame]:
+    """The frames, whether they came in pieces or not."""
+    put_together: list[Frame] = []
+    for kind, flags, label, payload in heard:
+        if kind == REST:
+            put_together[-1] = (*put_together[-1][:3], put_together[-1][3] + bytes(payload))
+        else:
+            put_together.append((DATA if kind == BEGUN else kind, 0 if kind == BEGUN else flags, label, bytes(payload)))
+    return put_together
+
+
+long_frames = st.lists(
+    st.tuples(st.sampled_from((DATA, DATA, 2)), st.integers(0, 3), st.sampled_from((0, 9, LARGE - 1, LARGE, 3 * LARGE)))
+)
+
+
+@given(frames=long_frames, sizes=st.lists(st.integers(1, 3 * LARGE), min_size=1))
+def test_long_frames_of_data_come_in_pieces_and_all_others_whole(
+    frames: list[tuple[int, int, int]], sizes: list[int]
+) -> None:
+    sent = [(kind, 0, label, bytes([at % 256]) * size) for at, (kind, label, size) in enumerate(frames)]
+    wire = b"".join(encode_frame(kind, label, payload) for kind, _, label, payload in sent)
+    framer = Framer(60_000, dialler=False)
+    framer.receive(HELLO)
+    chunks = pieces(wire, [size + 64 for size in sizes])
+    told = [framer.receive(chunk) for chunk in chunks]
+    heard = [frame for frames in told for frame in frames]
+    assert whole(heard) == sent
+    for frames, chunk in zip(told, chunks, strict=True):
+        views = [payload for *_, payload in frames if type(payload) is memoryview]
+        assert all(len(view) >= LARGE and PINNED * len(view) >= len(chunk) for view in views)
+    for kind, flags, _, payload in heard:
+        assert kind >= 0 or (kind == BEGUN and flags >= LARGE and payload == b"") or (kind == REST and payload)
+
+
+def test_a_piece_is_worth_its_while() -> None:
+    framer = Framer(60_000, dialler=False)
+    framer.receive(HELLO)
+    wire = encode_frame(DATA, 1, bytes(2 * LARGE + 1))
+    assert framer.receive(wire[:8]) == [(BEGUN, 2 * LARGE + 1, 1, b"")]
+    assert framer.receive(wire[8 : 8 + LARGE - 1]) == []
+    assert [len(payload) for *_, payload in framer.receive(wire[:2])] == [LARGE - 1, 2]
+    assert framer.receive(wire[: LARGE - 1]) == []
+    assert [len(payload) for *_, payload in framer.receive(wire[:1])] == [LARGE - 1, 1]  # the end
+    assert framer.receive(wire[:8]) == [(BEGUN, 2 * LARGE + 1, 1, b"")]
 
 
 @given(noise=st.binary(max_size=200), sizes=cuts, dialler=st.booleans(), begun=st.booleans())

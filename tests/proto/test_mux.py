@@ -23,10 +23,12 @@ from rpyc_gateway.proto.events import (
 )
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, FrameType, Limits, Open, encode_frame, encode_offset
 from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.proto.stream import Stream
 from tests.proto.pair import START, Pair, Side, pair, pulled
 
 CALL, NORMAL, BULK = CircuitClass.CALL, CircuitClass.NORMAL, CircuitClass.BULK
 NO = Failure(Code.DENIED, "not today", "far")
+SHORT = Limits(frame=4096)
 
 
 def opened(both: Pair, kind: CircuitClass = CALL) -> int:
@@ -266,6 +268,120 @@ def test_a_muted_stream_drains_in_silence() -> None:
     assert both.near.listen() == []
 
 
+# -- long frames
+
+
+def begun(both: Pair, label: int, length: int, here: int) -> None:
+    """A frame of data of this length has begun to arrive at far."""
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, bytes(length))[: 8 + here], START)
+
+
+def test_a_long_frame_is_told_as_it_comes() -> None:
+    both = pair()
+    label = opened(both)
+    data = bytes(range(256)) * 80
+    wire = encode_frame(FrameType.DATA, label, data)
+    heard = []
+    for start in range(0, len(wire), 5000):
+        both.far.mux.receive_data(wire[start : start + 5000], START)
+        heard.append([bytes(event.data) for event in both.far.listen() if isinstance(event, Received)])
+    assert [len(b"".join(pieces)) for pieces in heard] == [4992, 5000, 5000, 5000, 488]
+    assert b"".join(b"".join(pieces) for pieces in heard) == data
+    assert both.far.mux.statistics().frames_in == 1 + both.near.mux.statistics().frames_out
+
+
+def test_what_waits_for_the_rest_of_its_frame_is_told_with_it() -> None:
+    both = pair()
+    label = opened(both)
+    begun(both, label, 5000, 4095)
+    assert both.far.listen() == []
+    both.far.mux.receive_data(bytes(2), START)
+    assert len(received(both.far)) == 4097
+    short = encode_frame(FrameType.DATA, label, bytes(4095))
+    both.far.mux.receive_data(bytes(903) + short[:-1], START)
+    assert len(received(both.far)) == 903
+    both.far.mux.receive_data(bytes(1), START)
+    assert len(received(both.far)) == 4095
+
+
+def test_a_frame_is_measured_by_its_header_before_any_of_it_is_taken() -> None:
+    both = pair()
+    label = opened(both)
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, bytes(65535)), START)
+    both.far.listen()
+    begun(both, label, 5000, 0)
+    assert lost(both.far).text == "70535 bytes came on stream 1, 65536 were granted"
+
+
+def test_early_data_is_measured_by_its_header_too() -> None:
+    both = pair(far_limits=Limits(early_stream=10_000, early_link=9_000))
+    request = frames.encode_map(FrameType.OPEN, 1, Open(), 4096)
+    both.far.mux.receive_data(request + encode_frame(FrameType.DATA, 1, bytes(9_001))[:8], START)
+    assert lost(both.far).text == "9001 bytes of early data, the limit is 9000"
+
+
+def test_a_stream_may_be_accepted_in_the_middle_of_a_frame() -> None:
+    both = pair(far_limits=Limits(early_stream=10_000, early_link=10_000))
+    both.far.mux.receive_data(frames.encode_map(FrameType.OPEN, 1, Open(), 4096), START)
+    begun(both, 1, 10_000, 5_000)
+    both.far.mux.accept(1, ())
+    both.far.mux.receive_data(bytes(5_000), START)
+    assert len(received(both.far)) == 10_000
+    both.far.mux.receive_data(frames.encode_map(FrameType.OPEN, 3, Open(), 4096), START)
+    begun(both, 3, 10_000, 10_000)  # all of the early room is free again
+    assert len(received(both.far)) == 10_000
+
+
+def test_the_rest_of_a_frame_whose_stream_has_ended_is_nobody_s() -> None:
+    both = pair()
+    label = opened(both)
+    begun(both, label, 10_000, 5_000)
+    assert len(received(both.far)) == 5_000
+    both.far.mux.reset(label, NO)
+    # However unlikely: another stream has got the label before the frame is over.
+    both.far.mux.receive_data(bytes(2_000), START)
+    both.far.mux._table[label] = Stream(label, CALL, mine=False, allowed=0, granted=65536)
+    both.far.mux.receive_data(bytes(3_000), START)
+    assert both.far.listen() == []
+
+
+def test_a_long_frame_that_comes_too_late_is_counted_once() -> None:
+    both = pair()
+    label = opened(both)
+    both.far.mux.reset(label, NO)
+    wire = encode_frame(FrameType.DATA, label, bytes(10_000))
+    for start in range(0, len(wire), 4_500):
+        both.far.mux.receive_data(wire[start : start + 4_500], START)
+    assert both.far.listen() == []
+    assert both.far.mux.statistics().late_frames == 1
+
+
+def test_a_view_keeps_no_more_than_four_times_its_bytes() -> None:
+    both = pair()
+    label = opened(both)
+    short, long = bytes(8_000), bytes(20_000)
+    wire = b"".join(encode_frame(FrameType.DATA, label, data) for data in (short, long, short, short))
+    both.far.mux.receive_data(wire, START)
+    assert [type(event.data) for event in both.far.listen() if isinstance(event, Received)] == [
+        bytes,
+        memoryview,
+        bytes,
+        bytes,
+    ]
+
+
+def test_a_gateway_forwards_a_long_frame_before_it_is_through() -> None:
+    one, two = pair(), pair()
+    label, onward = opened(one), opened(two)
+    begun(one, label, 60_000, 30_000)
+    for event in one.far.listen():
+        assert isinstance(event, Received)
+        two.near.mux.send(onward, event.data)
+    two.exchange()
+    assert len(received(two.far)) == 30_000
+    assert two.near.listen() == [Drained(onward, 30_000)]
+
+
 # -- early data
 
 
@@ -321,7 +437,8 @@ def test_credit_is_renewed_when_half_of_it_is_used_up() -> None:
     both.far.mux.consume(label, 32_767)
     assert pulled(both.far.mux, START) == b""
     both.far.mux.consume(label, 1)
-    (credit,) = cut(pulled(both.far.mux, START))
+    ping, credit = cut(pulled(both.far.mux, START))
+    assert ping[0] == FrameType.PING  # a listener that is sent much wants to know how long a round trip takes
     assert credit == (FrameType.CREDIT, 0, label, (32_768 + 65_536).to_bytes(8, "big"))
 
 
@@ -483,12 +600,12 @@ def test_each_side_allots_its_own_labels_and_upwards() -> None:
     both.exchange()
     pulled(both.near.mux, both.now + 60)
     assert both.near.mux.open(Open(), CALL) == 7
-    assert not both.near.mux._streams.labels._resting  # nothing is kept of those that have rested
+    assert not both.near.mux.labels._resting  # nothing is kept of those that have rested
 
 
 def test_labels_that_have_run_out_are_used_again_when_they_have_rested() -> None:
     both = pair()
-    both.near.mux._streams.labels.last = 5
+    both.near.mux.labels.last = 5
     one, three, five = (both.near.mux.open(Open(), CALL) for _ in range(3))
     with pytest.raises(LimitExceeded, match="no label is free"):
         both.near.mux.open(Open(), CALL)
@@ -513,7 +630,7 @@ def test_labels_rest_for_two_round_trips() -> None:
     both.pull(both.near)
     both.now += 2.0
     both.exchange()
-    both.near.mux._streams.labels.last = 1
+    both.near.mux.labels.last = 1
     both.near.mux.reset(both.near.mux.open(Open(), CALL), NO)
     both.exchange()
     pulled(both.near.mux, both.now + 3.9)
@@ -535,19 +652,19 @@ def keep_busy(both: Pair, *labels: int) -> None:
     """More to send on these streams than a test will pull, and no credit that could run out."""
     for label in labels:
         both.near.mux.receive_data(encode_offset(FrameType.CREDIT, label, 1 << 40), START)
-        both.near.mux.send(label, bytes(100 * 16384))
+        both.near.mux.send(label, bytes(100 * 4096))
 
 
 def test_streams_of_a_class_take_turns() -> None:
-    both = pair()
+    both = pair(far_limits=SHORT)
     one, two, three = (opened(both) for _ in range(3))
     for label in (one, two, three):
-        both.near.mux.send(label, bytes(3 * 16384))
+        both.near.mux.send(label, bytes(3 * 4096))
     assert turns(both, 6) == [one, two, three, one, two, three]
 
 
 def test_a_class_goes_before_the_next_but_starves_nobody() -> None:
-    both = pair()
+    both = pair(far_limits=SHORT)
     call, normal, bulk = opened(both, CALL), opened(both, NORMAL), opened(both, BULK)
     keep_busy(both, call, normal, bulk)
     order = turns(both, 48)

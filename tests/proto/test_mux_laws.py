@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.errors import Code, LimitExceeded
+from rpyc_gateway.proto import credit as credit_module
+from rpyc_gateway.proto import framing as framing_module
+from rpyc_gateway.proto import mux as mux_module
 from rpyc_gateway.proto import stream as stream_module
 from rpyc_gateway.proto import streams as streams_module
 from rpyc_gateway.proto.events import Accepted, Drained, Finished, Lost, Opened, Received, Refused, Reset, Stopped
@@ -17,6 +20,9 @@ from rpyc_gateway.proto.frames import CircuitClass, Failure, Limits, Open
 from tests.proto.pair import Pair, Side, pair, pulled
 
 WINDOW = 600  # small, so that credit is always an issue
+LARGEST = 2400
+BUDGET = 5000
+LARGE = 50  # so that frames come in pieces, and leave in buffers of their own
 LIMITS = Limits(frame=256, streams=4, early_stream=100, early_link=250)
 OVER = Failure(Code.CANCELLED, "enough", "test")
 
@@ -158,7 +164,7 @@ class World:
                 twin = self.ends[other].get(label)
                 if twin is not None:
                     assert twin.sent.startswith(end.got)
-                assert len(end.got) - end.consumed <= WINDOW
+                assert len(end.got) - end.consumed <= LARGEST
                 assert end.drained + mux.queued(label) <= len(end.sent)
                 if not end.over:
                     assert end.drained + mux.queued(label) == len(end.sent)
@@ -166,7 +172,9 @@ class World:
                     assert len(end.got) <= LIMITS.early_stream
                     early += len(end.got)
             assert early <= LIMITS.early_link
-            for label, stream in mux._streams._streams.items():
+            unconsumed = [len(end.got) - end.consumed for end in self.ends[name].values() if end.intact]
+            assert sum(unconsumed) <= BUDGET + len(unconsumed) * WINDOW
+            for label, stream in mux._table.items():
                 granted = stream.granted if stream.answered or stream.mine else 0
                 assert granted >= self.grants.get((name, label), 0)
                 self.grants[name, label] = granted
@@ -224,6 +232,11 @@ def _small_window() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(stream_module, "WINDOW", WINDOW)
         patch.setattr(streams_module, "WINDOW", WINDOW)
+        patch.setattr(credit_module, "WINDOW", WINDOW)
+        patch.setattr(credit_module, "LARGEST", LARGEST)
+        patch.setattr(credit_module, "BUDGET", BUDGET)
+        patch.setattr(framing_module, "LARGE", LARGE)
+        patch.setattr(mux_module, "LARGE", LARGE)
         yield
 
 
@@ -240,7 +253,7 @@ def test_every_stream_ends_exactly_once_when_the_link_is_lost(
 ) -> None:
     world = World()
     play(world, story)
-    living = {end.label for end in world.living(broken) if end.label in world.side(broken).mux._streams._streams}
+    living = {end.label for end in world.living(broken) if end.label in world.side(broken).mux._table}
     world.side(broken).mux.fail(Failure(Code.LINK_LOST, "connection reset by peer", broken))
     *resets, lost = world.side(broken).listen()
     assert isinstance(lost, Lost)
@@ -255,7 +268,7 @@ def test_noise_in_the_middle_of_a_story_loses_the_link_and_nothing_else(
     world = World()
     play(world, story)
     side = world.side("near")
-    open_labels = set(side.mux._streams._streams)
+    open_labels = set(side.mux._table)
     side.mux.receive_data(noise, world.pair.now)
     side.mux.receive_data(noise, world.pair.now)
     pulled(side.mux, world.pair.now)

@@ -1,0 +1,163 @@
+"""Credit grows with the line, and ends with the budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from rpyc_gateway.errors import Code
+from rpyc_gateway.proto import frames
+from rpyc_gateway.proto.credit import BUDGET, LARGEST, SWIFT
+from rpyc_gateway.proto.frames import CircuitClass, Failure, FrameType, Open
+from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.proto.stream import WINDOW
+from tests.proto.pair import Pair, pair, pulled
+
+ROUND_TRIP = 0.1
+OVER = Failure(Code.CANCELLED, "enough", "near")
+
+
+def distant() -> Pair:
+    """A link with a long way between its ends, which far knows as well as near."""
+    both = pair()
+    both.near.mux._link.rtt = both.far.mux._link.rtt = ROUND_TRIP
+    return both
+
+
+def opened(both: Pair) -> int:
+    label = both.near.mux.open(Open(), CircuitClass.BULK)
+    both.exchange()
+    both.far.mux.accept(label, ())
+    both.exchange()
+    both.far.listen()
+    return label
+
+
+def granted(both: Pair, label: int) -> int:
+    """How far near may send, beyond what it has sent."""
+    stream = both.near.mux._table[label]
+    return stream.allowed - stream.sent
+
+
+def transfer(both: Pair, label: int, *, within: float, times: int = 1) -> None:
+    """Near sends what it may, far consumes half of it after so many seconds."""
+    for _ in range(times):
+        both.near.mux.send(label, bytes(granted(both, label)))
+        both.exchange()
+        both.now += within
+        window = both.far.mux._table[label].window
+        both.far.mux.consume(label, window // 2)
+        both.exchange()
+        both.far.mux.consume(label, both.far.mux._table[label].received - both.far.mux._table[label].consumed)
+        both.exchange()
+
+
+def window(both: Pair, label: int) -> int:
+    return both.far.mux._table[label].window
+
+
+def test_a_stream_that_uses_its_credit_swiftly_gets_twice_as_much_until_it_has_enough() -> None:
+    both = distant()
+    label = opened(both)
+    assert granted(both, label) == WINDOW
+    transfer(both, label, within=2 * ROUND_TRIP)  # the first half says when, the second how long
+    assert window(both, label) == 2 * WINDOW
+    assert granted(both, label) == 2 * WINDOW
+    transfer(both, label, within=2 * ROUND_TRIP, times=10)
+    assert window(both, label) == granted(both, label) == LARGEST
+
+
+def test_a_slow_line_keeps_its_small_window() -> None:
+    both = distant()
+    label = opened(both)
+    stream = both.far.mux._table[label]
+    for _ in range(20):
+        both.now += 2 * ROUND_TRIP + 0.01
+        both.near.mux.send(label, bytes(WINDOW // 2))
+        both.exchange()
+        both.far.mux.consume(label, WINDOW // 2)
+        both.exchange()
+    assert stream.window == WINDOW
+
+
+def test_a_neighbour_in_no_time_at_all_is_given_some() -> None:
+    both = pair()
+    both.near.mux._link.rtt = both.far.mux._link.rtt = 0.0
+    label = opened(both)
+    transfer(both, label, within=SWIFT)
+    assert window(both, label) == 2 * WINDOW
+
+
+def test_who_does_not_know_how_far_it_is_asks_once() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, bytes(WINDOW))
+    both.exchange()
+    framer = Framer(65535, dialler=True)
+    framer.receive(frames.encode_frame(FrameType.HELLO, frames.MAGIC))
+    both.far.mux.consume(label, WINDOW // 2)
+    said = pulled(both.far.mux, both.now)
+    assert [kind for kind, *_ in framer.receive(said)] == [FrameType.PING, FrameType.CREDIT]
+    both.far.mux.consume(label, WINDOW // 2)
+    more = pulled(both.far.mux, both.now)
+    assert [kind for kind, *_ in framer.receive(more)] == [FrameType.CREDIT]
+    both.near.mux.receive_data(said + more, both.now)
+    both.now += ROUND_TRIP
+    both.far.mux.receive_data(pulled(both.near.mux, both.now), both.now)
+    assert both.far.mux.rtt == pytest.approx(ROUND_TRIP)
+
+
+def test_the_link_s_budget_bounds_all_its_streams_and_leaves_some_for_the_next() -> None:
+    both = distant()
+    labels = [opened(both) for _ in range(12)]
+    for label in labels:
+        transfer(both, label, within=0.0, times=10)
+    windows = [window(both, label) for label in labels]
+    assert windows[:6] == [LARGEST] * 6
+    assert windows == sorted(windows, reverse=True)
+    assert sum(windows) - len(windows) * WINDOW == BUDGET - both.far.mux.credit.left
+    assert both.far.mux.credit.left > 0
+    late = opened(both)
+    transfer(both, late, within=0.0, times=10)
+    assert window(both, late) > WINDOW
+
+
+@pytest.mark.parametrize("end", ["finished", "reset", "lost"])
+def test_what_ends_gives_its_share_back(end: str) -> None:
+    both = distant()
+    label = opened(both)
+    transfer(both, label, within=0.0, times=10)
+    assert both.far.mux.credit.left < BUDGET
+    if end == "finished":
+        both.near.mux.finish(label)
+        both.far.mux.finish(label)
+    elif end == "reset":
+        both.near.mux.send(label, bytes(granted(both, label)))
+        both.exchange()
+        both.near.mux.reset(label, OVER)
+    else:
+        both.far.mux.fail(OVER)
+    both.exchange()
+    assert both.far.mux.credit.left == BUDGET
+
+
+@pytest.mark.parametrize("end", ["consumed", "reset"])
+def test_what_came_before_the_end_and_was_not_consumed_is_still_somebody_s(end: str) -> None:
+    """Else a peer could fill one stream after the other, and end each."""
+    both = distant()
+    label = opened(both)
+    transfer(both, label, within=0.0, times=10)
+    waiting = granted(both, label)
+    both.near.mux.send(label, bytes(waiting))
+    both.near.mux.finish(label)
+    both.far.mux.finish(label)
+    both.exchange()
+    assert both.far.mux.statistics().streams == 0
+    left = both.far.mux.credit.left
+    assert left == BUDGET - (LARGEST - WINDOW)
+    both.far.mux.consume(label, waiting - 1)
+    assert both.far.mux.credit.left == left
+    if end == "consumed":
+        both.far.mux.consume(label, 1)
+    else:
+        both.far.mux.reset(label, OVER)
+    assert both.far.mux.credit.left == BUDGET
