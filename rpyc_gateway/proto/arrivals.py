@@ -61,10 +61,11 @@ class Arrivals:
         self._waiting.append(_Waiting(packed, bodies, deliver))
         return self.receive_data(b"")
 
-    def receive_data(self, data: bytes) -> int:
+    def receive_data(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
         consumed = self._receiver.receive_data(data)
-        if consumed:
+        if self._receiver.ended:
+            self._receiver.ended = False
             self._deliver_complete()
         return consumed
 

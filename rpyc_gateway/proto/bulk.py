@@ -5,13 +5,18 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
+from io import BytesIO
 
 from rpyc_gateway.errors import ProtocolError
+from rpyc_gateway.proto.frames import FULL_FRAME
 
 __all__ = ["CHUNK", "Body", "BulkReceiver", "BulkSender"]
 
-CHUNK = 65536
-"""Bytes of one chunk: bodies take turns at this grain."""
+CHUNK = FULL_FRAME - 8
+"""Bytes of one chunk, so that it is one frame on a link, with its header: bodies take turns at this grain."""
+
+LONGEST = 65536
+"""What a chunk of the peer may have."""
 
 _HEADER = struct.Struct(">II")
 Buffer = bytes | memoryview
@@ -57,23 +62,24 @@ class BulkSender:
 class Body:
     """A body that is coming in. `data` is None until it is complete."""
 
-    __slots__ = ("_left", "_parts", "aborted", "data")
+    __slots__ = ("_left", "_memory", "aborted", "data")
 
     def __init__(self, size: int) -> None:
-        self._parts: list[bytes] = []
+        self._memory = BytesIO()  # grows with what comes: a size is only a claim. Its value is its memory, not a copy
         self._left = size
         self.data: bytes | None = None
         self.aborted = False
 
-    def receive(self, piece: bytes) -> None:
-        """Take the next bytes. Raises ProtocolError beyond the announced size."""
-        self._left -= len(piece)
-        if self._left < 0:
+    def receive(self, piece: Buffer) -> None:
+        """Take the next bytes; they are copied. Raises ProtocolError beyond the announced size."""
+        left = self._left - len(piece)
+        if left < 0:
             raise ProtocolError("a body is longer than its message said")
-        self._parts.append(piece)
-        if self._left == 0:
-            self.data = b"".join(self._parts)
-            self._parts.clear()
+        self._left = left
+        self._memory.write(piece)
+        if not left:
+            self.data = self._memory.getvalue()
+            self._memory = BytesIO()
 
     @property
     def done(self) -> bool:
@@ -84,65 +90,93 @@ class Body:
 class BulkReceiver:
     """Puts chunks back together. Bytes for a body that no message has named yet are left unconsumed, so that credit stops the sender."""
 
-    __slots__ = ("_bodies", "_buffer", "_current", "_missing", "_number")
+    __slots__ = ("_bodies", "_current", "_held", "_missing", "_number", "_stuck", "ended")
 
     def __init__(self) -> None:
         self._bodies: dict[int, Body] = {}
-        self._buffer = bytearray()
+        self._held = bytearray()  # what is not consumed: half a header, or chunks that wait for their message
+        self._stuck = False  # `_held` begins with the header of a body that nobody has named
         self._current: Body | None = None
         self._missing = 0  # bytes of the current chunk that are still to come
         self._number = 0
+        self.ended = False  # a body has ended since somebody looked
 
     def expect(self, number: int, size: int) -> Body:
         """A message has named a body. Raises ProtocolError if it was named before or is empty."""
         if number in self._bodies or size < 1:
             raise ProtocolError(f"body {number} of {size} bytes cannot be announced")
         body = self._bodies[number] = Body(size)
+        if self._stuck and number == self._number:
+            self._stuck = False
         return body
 
-    def receive_data(self, data: bytes) -> int:
+    def receive_data(self, data: Buffer) -> int:
         """Take bytes of the circuit; returns how many were consumed (of these and of earlier ones), for the credit. Raises ProtocolError."""
-        held = len(self._buffer)
-        if held:
-            self._buffer += data
-            data = bytes(self._buffer)
-            self._buffer.clear()
+        held = self._held
+        if self._stuck:
+            held += data
+            return 0
+        if not held:
+            return self._receive(data)
+        if len(held) < _HEADER.size:  # half a header: as much as completes it, not all that follows
+            before = len(held)
+            needed = _HEADER.size - before
+            held += data[:needed]
+            if len(held) < _HEADER.size or not self._open(held):
+                held += data[needed:]
+                return 0
+            held.clear()
+            return _HEADER.size + self._receive(data[needed:])
+        held += data
+        waited, self._held = bytes(held), bytearray()
+        return self._receive(waited)
+
+    def _receive(self, data: Buffer) -> int:
+        """Take what can be taken, and hold the rest; says how much was taken."""
+        view = memoryview(data)
+        size = len(data)
         position = 0
-        while position < len(data):
-            step = self._take(data, position)
-            if step == 0:
-                self._buffer += data[position:]
+        while position < size:
+            if self._missing:
+                piece = view[position : position + self._missing]
+                self._give(piece)
+                position += len(piece)
+            elif size - position >= _HEADER.size and self._open(view[position : position + _HEADER.size]):
+                position += _HEADER.size
+            else:
+                self._held += view[position:]
                 break
-            position += step
         return position
 
-    def _take(self, data: bytes, position: int) -> int:
-        if self._missing:
-            assert self._current is not None
-            piece = data[position : position + self._missing]
-            self._missing -= len(piece)
-            self._give(self._current, piece)
-            return len(piece)
-        if len(data) - position < _HEADER.size:
-            return 0
-        number, length = _HEADER.unpack_from(data, position)
-        if length > CHUNK:
-            raise ProtocolError(f"chunk of {length} bytes exceeds limit of {CHUNK}")
+    def _open(self, header: Buffer | bytearray) -> bool:
+        """A chunk begins; False, and everything is stuck, if nobody has named its body."""
+        number, length = _HEADER.unpack(header)
+        if length > LONGEST:
+            raise ProtocolError(f"chunk of {length} bytes exceeds limit of {LONGEST}")
+        self._number = number
         body = self._bodies.get(number)
         if body is None:
-            return 0
-        self._current, self._missing, self._number = body, length, number
-        if length == 0:
+            self._stuck = True
+            return False
+        self._current, self._missing = body, length
+        if not length:
             body.aborted = True
-            del self._bodies[number]
-        return _HEADER.size
+            self._end()
+        return True
 
-    def _give(self, body: Body, piece: bytes) -> None:
+    def _give(self, piece: memoryview) -> None:
+        body = self._current
+        assert body is not None
         body.receive(piece)
-        if body.done:
-            del self._bodies[self._number]
+        self._missing -= len(piece)
+        if body.data is not None:
+            self._end()
+
+    def _end(self) -> None:
+        del self._bodies[self._number]
+        self.ended = True
 
     @property
     def held(self) -> int:
-        """Bytes that wait for the message that names their body."""
-        return len(self._buffer)
+        """Bytes that were not consumed yet."""
+        return len(self._held)

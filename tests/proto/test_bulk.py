@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,6 +116,36 @@ def test_a_body_is_named_once_and_is_not_empty() -> None:
         receiver.expect(1, 5)
     with pytest.raises(ProtocolError):
         receiver.expect(2, 0)
+
+
+def test_a_header_may_come_in_two_parts_and_its_body_later() -> None:
+    receiver = BulkReceiver()
+    wire = chunk(1, b"first")
+    assert receiver.receive_data(wire[:3]) == 0
+    assert receiver.receive_data(wire[3:10]) == 0
+    assert receiver.receive_data(wire[10:]) == 0
+    assert receiver.held == len(wire)
+    receiver.expect(2, 1)
+    assert receiver.receive_data(b"") == 0
+    body = receiver.expect(1, 5)
+    assert receiver.receive_data(memoryview(chunk(2, b"x"))) == len(wire) + 9
+    assert body.data == b"first"
+
+
+def test_a_body_is_in_memory_once() -> None:
+    size = 1 << 23
+    piece = bytes(CHUNK)
+    receiver = BulkReceiver()
+    tracemalloc.start()
+    try:
+        body = receiver.expect(1, size)
+        for start in range(0, size, CHUNK):
+            receiver.receive_data(memoryview(chunk(1, piece[: size - start])))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert body.data == bytes(size)
+    assert peak < 1.25 * size
 
 
 @given(
