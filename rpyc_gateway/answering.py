@@ -10,6 +10,7 @@ from types import BuiltinMethodType, MethodType
 from typing import Any
 
 import trio
+from msgspec.structs import replace
 
 from rpyc_gateway.asking import Asking
 from rpyc_gateway.burial import Burial
@@ -113,7 +114,7 @@ class Answering:
         else:
             kind = type(outcome.value)
             if kind is not MethodType and kind is not BuiltinMethodType:  # not `in`, which asks a metaclass
-                return called._replace(target=outcome.value, payload=_EMPTY)
+                return replace(called, target=outcome.value, payload=_EMPTY)
         self._send(called.question, *self._outcome_draft(outcome, called.cause))
         return None
 

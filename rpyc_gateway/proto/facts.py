@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.proto.messages import ClassInfo, SessionInfo
 from rpyc_gateway.proto.values import Payload
@@ -29,7 +31,7 @@ __all__ = [
 ]
 
 
-class ExportDraft(NamedTuple):
+class ExportDraft(msgspec.Struct, frozen=True):
     """An object that will be lent to the peer, with its class and, if it is held from elsewhere, its origin."""
 
     value: object
@@ -38,13 +40,13 @@ class ExportDraft(NamedTuple):
     origin: int | None = None
 
 
-class HomeDraft(NamedTuple):
+class HomeDraft(msgspec.Struct, frozen=True):
     """One of the peer's own objects, going home."""
 
     number: int
 
 
-class Import(NamedTuple):
+class Import(msgspec.Struct, frozen=True):
     """A reference to one of the peer's objects, counted once by the message it came with."""
 
     number: int
@@ -53,13 +55,13 @@ class Import(NamedTuple):
     origin: int | None
 
 
-class Greeted(NamedTuple):
+class Greeted(msgspec.Struct, frozen=True):
     """The peer's HELLO arrived."""
 
     info: SessionInfo
 
 
-class Called(NamedTuple):
+class Called(msgspec.Struct, frozen=True):
     """The peer asks. Each item of `payload.refs` is an Import, or the object that came home."""
 
     question: int
@@ -70,21 +72,21 @@ class Called(NamedTuple):
     deadline: int
 
 
-class Rejected(NamedTuple):
+class Rejected(msgspec.Struct, frozen=True):
     """A question of the peer cannot be served; it waits for `raised`."""
 
     question: int
     error: GatewayError
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True):
     """One of our questions was answered with a value."""
 
     question: int
     payload: Payload
 
 
-class Failed(NamedTuple):
+class Failed(msgspec.Struct, frozen=True):
     """One of our questions was answered with an exception, raised by `step`."""
 
     question: int
@@ -92,42 +94,42 @@ class Failed(NamedTuple):
     step: int
 
 
-class Broken(NamedTuple):
+class Broken(msgspec.Struct, frozen=True):
     """One of our questions was answered with something that cannot be read."""
 
     question: int
     error: GatewayError
 
 
-class CancelRequested(NamedTuple):
+class CancelRequested(msgspec.Struct, frozen=True):
     """The peer lost interest in a question that is not answered."""
 
     question: int
 
 
-class Released(NamedTuple):
+class Released(msgspec.Struct, frozen=True):
     """The peer gave these objects back; they are ours to drop, where finalizers may run."""
 
     values: list[object]
 
 
-class Ended(NamedTuple):
+class Ended(msgspec.Struct, frozen=True):
     """A calling thread of the peer is gone."""
 
     affinity: int
 
 
-class BulkWanted(NamedTuple):
+class BulkWanted(msgspec.Struct, frozen=True):
     """The bulk circuit is needed, and it is for us to open it."""
 
 
-class BulkConsumed(NamedTuple):
+class BulkConsumed(msgspec.Struct, frozen=True):
     """Bytes of the bulk circuit that had waited for their message were taken: the circuit is owed credit for them."""
 
     size: int
 
 
-class Dismissed(NamedTuple):
+class Dismissed(msgspec.Struct, frozen=True):
     """The peer said goodbye."""
 
     code: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from enum import IntEnum
 from typing import Annotated
 
@@ -11,7 +12,10 @@ from rpyc_gateway.errors import EncodeError, ProtocolError
 from rpyc_gateway.proto.frames import Failure
 
 __all__ = [
+    "ANSWER",
+    "CALL",
     "MESSAGE_LIMIT",
+    "RAISE",
     "Answer",
     "Bye",
     "Call",
@@ -212,12 +216,18 @@ class Bye(msgspec.Struct, frozen=True, array_like=True, tag=10):
 
 Message = Hello | Call | Answer | Raise | Cancel | Release | ClassMessage | End | WantBulk | Finish | Bye
 
+CALL, ANSWER, RAISE = 1, 2, 3
+"""What the arrays of these messages begin with."""
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Message).decode
+_length = struct.Struct(">I")
+_pack_length = _length.pack
+_unpack_length = _length.unpack_from
 
 
-def encode(message: Message) -> bytes:
-    """A message with its length in front. Raises EncodeError if it cannot be written, or is longer than MESSAGE_LIMIT."""
+def encode(message: Message | tuple[object, ...]) -> bytes:
+    """A message, or the array that it is, with its length in front. Raises EncodeError if it cannot be written, or is longer than MESSAGE_LIMIT."""
     try:
         body = _encode(message)
     except (UnicodeEncodeError, OverflowError) as error:
@@ -226,7 +236,7 @@ def encode(message: Message) -> bytes:
         raise EncodeError(
             f"message of {len(body)} bytes exceeds limit of {MESSAGE_LIMIT}: it holds too many references"
         )
-    return len(body).to_bytes(4, "big") + body
+    return _pack_length(len(body)) + body
 
 
 class Splitter:
@@ -245,30 +255,29 @@ class Splitter:
             if len(self._buffer) < self._wanted:
                 return []
             data = bytes(self._buffer)
+            self._buffer.clear()
         messages: list[Message] = []
         position = 0
-        while len(data) - position >= 4:
-            length = int.from_bytes(data[position : position + 4], "big")
-            if length > MESSAGE_LIMIT:
-                raise ProtocolError(f"message of {length} bytes exceeds limit of {MESSAGE_LIMIT}")
-            end = position + 4 + length
-            if end > len(data):
-                break
-            messages.append(_read(data[position + 4 : end]))
-            position = end
-        self._buffer = bytearray(data[position:])
-        self._wanted = 4 + int.from_bytes(self._buffer[:4], "big") if len(self._buffer) >= 4 else 4
+        size = len(data)
+        self._wanted = 4
+        try:
+            while size - position >= 4:
+                length: int = _unpack_length(data, position)[0]
+                if length > MESSAGE_LIMIT:
+                    raise ProtocolError(f"message of {length} bytes exceeds limit of {MESSAGE_LIMIT}")
+                end = position + 4 + length
+                if end > size:
+                    self._wanted = 4 + length
+                    break
+                messages.append(_decode(data[position + 4 : end]))
+                position = end
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise ProtocolError(f"a session message cannot be read: {error}") from error
+        if position < size:
+            self._buffer += data[position:]
         return messages
 
     @property
     def pending(self) -> int:
         """Bytes of a message that is not complete."""
         return len(self._buffer)
-
-
-def _read(body: bytes) -> Message:
-    try:
-        message: Message = _decode(body)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise ProtocolError(f"a session message cannot be read: {error}") from error
-    return message

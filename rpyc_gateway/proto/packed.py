@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 __all__ = [
     "BODIES", "DEPTH", "ITEMS", "LARGE", "NESTED", "Described", "Draft", "Ext", "Payload", "Result", "Undecided",
 ]  # fmt: skip
@@ -68,7 +70,7 @@ NESTED = 4
 """Descriptions inside each other; further in there are only references."""
 
 
-class Draft(NamedTuple):
+class Draft(msgspec.Struct, frozen=True):
     """A packed value, the objects it refers to (in order of their index) and its long bytes."""
 
     packed: bytes
@@ -76,7 +78,7 @@ class Draft(NamedTuple):
     bodies: tuple[bytes | memoryview, ...] = ()
 
 
-class Payload(NamedTuple):
+class Payload(msgspec.Struct, frozen=True):
     """A packed value as it was received: `refs` are wire references, `bodies` complete."""
 
     packed: bytes

@@ -7,6 +7,8 @@ decode beyond references, and what it sends was encoded before (values.Draft): a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar
 
 from rpyc_gateway.errors import Cancelled, Code, GatewayError, LimitExceeded, ProtocolError
 from rpyc_gateway.proto import messages as m
@@ -30,7 +32,7 @@ from rpyc_gateway.proto.facts import (
 )
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.proto.lending import Lending
-from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo, SessionLimits
+from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo
 from rpyc_gateway.proto.tables import Classes, Exports, Imports
 from rpyc_gateway.proto.values import LARGE, Draft, Payload
 
@@ -40,23 +42,17 @@ _RELEASE_BATCH = 2000
 """Pairs in one RELEASE, so that it stays a short message."""
 
 
-class _Served:
-    """A question of the peer. `told`: an event has said of it; until then its bodies are under way."""
+_DROPPED, _ARRIVING = 1, 2
+"""What a question of ours may be: nobody is interested any more; its answer is here, without its bodies yet."""
+
+
+class _Coming:
+    """A question of the peer whose bodies are under way. `told`: an event has said all the same that it is over."""
 
     __slots__ = ("told",)
 
     def __init__(self) -> None:
         self.told = False
-
-
-class _Asked:
-    """A question of ours. `answered`: its answer is here, perhaps without its bodies yet."""
-
-    __slots__ = ("answered", "cancelled")
-
-    def __init__(self) -> None:
-        self.answered = False
-        self.cancelled = False
 
 
 class Rpc:
@@ -77,8 +73,9 @@ class Rpc:
         self._events: list[Event] = []
         self._out: list[bytes] = [m.encode(m.Hello(info))]
         self._bulk_asked = False
-        self._asked: dict[int, _Asked] = {}
-        self._serving: dict[int, _Served] = {}
+        self._asked: dict[int, int] = {}
+        self._serving: dict[int, _Coming | None] = {}  # None: an event has said of it
+        self._most_asked = info.limits.questions
         self._next_question = 1
         self._next_cause = 1 if opener else 2
         self._dismissed = False
@@ -88,38 +85,17 @@ class Rpc:
     def receive_data(self, data: bytes) -> None:
         """Bytes of the `call` circuit. Raises ProtocolError or LimitExceeded, which cost the session."""
         for message in self._splitter.receive_data(data):
-            self._receive(message)
+            if self.peer is None:
+                self._receive_hello(message)
+                continue
+            receive = self._RECEIVE.get(type(message))
+            if receive is None:
+                raise ProtocolError(f"unexpected {type(message).__name__} message")
+            receive(self, message)
 
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
         return self._arrivals.receive_data(data)
-
-    def _receive(self, message: m.Message) -> None:
-        if self.peer is None:
-            self._receive_hello(message)
-            return
-        match message:
-            case m.Call():
-                self._receive_call(message)
-            case m.Answer(question, value):
-                self._receive_outcome(message, value, lambda payload: Answered(question, payload))
-            case m.Raise(question, exception, step=step):
-                self._receive_outcome(message, exception, lambda payload: Failed(question, payload, step))
-            case m.Cancel(question):
-                self._receive_cancel(question)
-            case m.Release(pairs):
-                self._receive_release(pairs)
-            case m.ClassMessage(number, info):
-                self.classes.hear(number, info)
-            case m.End(affinity):
-                self._events.append(Ended(affinity))
-            case m.WantBulk() if self.opener:
-                self._want_bulk()
-            case m.Bye(failure):
-                self._dismissed = True
-                self._events.append(Dismissed(failure.code, failure.text, failure.hop))
-            case _:
-                raise ProtocolError(f"unexpected {type(message).__name__} message")
 
     def _receive_hello(self, message: m.Message) -> None:
         if not isinstance(message, m.Hello):
@@ -128,6 +104,7 @@ class Rpc:
         if info.version[0] != self.info.version[0]:
             raise ProtocolError(f"session version {info.version}, ours is {self.info.version}")
         self.peer = info
+        self._most_asked = info.limits.questions
         self.classes.limit_told(info.limits.classes)
         self._events.append(Greeted(info))
 
@@ -139,8 +116,10 @@ class Rpc:
             raise LimitExceeded(f"more than {self.info.limits.questions} questions open at once")
         if self._dismissed:
             raise ProtocolError("a CALL after BYE")
-        served = self._serving[question] = _Served()
-        refs, error = self._lending.resolve(call.refs)
+        refs: tuple[object, ...] = ()
+        error: ProtocolError | None = None
+        if call.refs:
+            refs, error = self._lending.resolve(call.refs)
         target: object = None
         try:
             if call.flags:
@@ -148,42 +127,77 @@ class Rpc:
             target = self.exports.resolve(call.number)
         except ProtocolError as reason:
             error = error or reason
-
-        def deliver(packed: bytes, bodies: tuple[bytes, ...], lost: ProtocolError | None) -> None:
-            problem = error or lost
-            if served.told or problem is not None:
-                self._return_refs(call.refs)
-            if served.told:  # it was cancelled while its bodies came
-                return
-            served.told = True
-            if problem is not None:
-                self._events.append(Rejected(question, problem))
-                return
-            payload = Payload(packed, refs, bodies)
+        if call.steps is None or call.bulk:
+            coming = self._serving[question] = _Coming()
+            self._take(call.steps, call.bulk, partial(self._called, call, target, refs, error, coming))
+        elif error is not None:
+            self._called(call, target, refs, error, _Coming(), call.steps)
+        else:  # as a rule
+            self._serving[question] = None
+            payload = Payload(call.steps, refs)
             self._events.append(Called(question, target, payload, call.cause, call.affinity, call.deadline))
 
-        self._take(call.steps, call.bulk, deliver)
-
-    def _receive_outcome(
-        self, answer: m.Answer | m.Raise, packed: bytes | None, event: Callable[[Payload], Event]
+    def _called(
+        self,
+        call: m.Call,
+        target: object,
+        refs: tuple[object, ...],
+        error: ProtocolError | None,
+        coming: _Coming,
+        packed: bytes,
+        bodies: tuple[bytes, ...] = (),
+        lost: ProtocolError | None = None,
     ) -> None:
+        """All of a call is there, or what is missing will not come."""
+        problem = error or lost
+        if coming.told or problem is not None:
+            self._return_refs(call.refs)
+        if coming.told:  # it was cancelled while its bodies came
+            return
+        self._serving[call.question] = None
+        if problem is not None:
+            self._events.append(Rejected(call.question, problem))
+            return
+        payload = Payload(packed, refs, bodies)
+        self._events.append(Called(call.question, target, payload, call.cause, call.affinity, call.deadline))
+
+    def _receive_outcome(self, answer: m.Answer | m.Raise) -> None:
         question = answer.question
-        asked = self._asked.get(question)
-        if asked is None or asked.answered:
+        packed = answer.value if type(answer) is m.Answer else answer.exception  # type: ignore[union-attr]
+        state = self._asked.get(question)
+        if state is None or state & _ARRIVING:
             raise ProtocolError(f"an answer to question {question}, which is not open")
-        asked.answered = True
-        refs, error = self._lending.resolve(answer.refs)
+        refs: tuple[object, ...] = ()
+        error: ProtocolError | None = None
+        if answer.refs:
+            refs, error = self._lending.resolve(answer.refs)
+        if packed is None or answer.bulk:
+            self._asked[question] = state | _ARRIVING
+            self._take(packed, answer.bulk, partial(self._answered, answer, refs, error))
+        else:
+            self._answered(answer, refs, error, packed)
 
-        def deliver(packed: bytes, bodies: tuple[bytes, ...], lost: ProtocolError | None) -> None:
-            del self._asked[question]
-            problem = error or lost
-            if asked.cancelled or problem is not None:
-                self._return_refs(answer.refs)  # a late answer: what it carried is nobody's
-            if asked.cancelled:
-                return
-            self._events.append(event(Payload(packed, refs, bodies)) if problem is None else Broken(question, problem))
-
-        self._take(packed, answer.bulk, deliver)
+    def _answered(
+        self,
+        answer: m.Answer | m.Raise,
+        refs: tuple[object, ...],
+        error: ProtocolError | None,
+        packed: bytes,
+        bodies: tuple[bytes, ...] = (),
+        lost: ProtocolError | None = None,
+    ) -> None:
+        """All of an outcome is there, or what is missing will not come."""
+        question = answer.question
+        problem = error or lost
+        if self._asked.pop(question) & _DROPPED:
+            self._return_refs(answer.refs)  # a late answer: what it carried is nobody's
+        elif problem is not None:
+            self._return_refs(answer.refs)
+            self._events.append(Broken(question, problem))
+        elif type(answer) is m.Answer:
+            self._events.append(Answered(question, Payload(packed, refs, bodies)))
+        else:
+            self._events.append(Failed(question, Payload(packed, refs, bodies), answer.step))  # type: ignore[union-attr]
 
     def _take(
         self,
@@ -195,17 +209,36 @@ class Rpc:
         if consumed:
             self._events.append(BulkConsumed(consumed))
 
-    def _receive_cancel(self, question: int) -> None:
-        served = self._serving.get(question)
-        if served is None:
+    def _receive_cancel(self, cancel: m.Cancel) -> None:
+        question = cancel.question
+        if question not in self._serving:
             return  # our answer crossed it; nobody's fault
-        if served.told:
+        coming = self._serving[question]
+        if coming is None:
             self._events.append(CancelRequested(question))
             return
-        served.told = True
+        coming.told = True
+        self._serving[question] = None
         self._events.append(Rejected(question, Cancelled("the call was cancelled before all of it had arrived")))
 
-    def _receive_release(self, pairs: tuple[int, ...]) -> None:
+    def _receive_class(self, message: m.ClassMessage) -> None:
+        self.classes.hear(message.number, message.info)
+
+    def _receive_end(self, end: m.End) -> None:
+        self._events.append(Ended(end.affinity))
+
+    def _receive_want_bulk(self, _wanted: m.WantBulk) -> None:
+        if not self.opener:
+            raise ProtocolError("unexpected WantBulk message")
+        self._want_bulk()
+
+    def _receive_bye(self, bye: m.Bye) -> None:
+        self._dismissed = True
+        failure = bye.failure
+        self._events.append(Dismissed(failure.code, failure.text, failure.hop))
+
+    def _receive_release(self, release: m.Release) -> None:
+        pairs = release.pairs
         if len(pairs) % 2:
             raise ProtocolError("RELEASE with half a pair")
         values: list[object] = []
@@ -221,6 +254,19 @@ class Rpc:
     def _return_refs(self, refs: tuple[Ref, ...]) -> None:
         """Give back what came with a message that nobody gets."""
         self.release([(ref.number, 1) for ref in refs if ref.kind is RefKind.EXPORT])
+
+    _RECEIVE: ClassVar[dict[type, Callable[[Rpc, Any], None]]] = {
+        m.Call: _receive_call,
+        m.Answer: _receive_outcome,
+        m.Raise: _receive_outcome,
+        m.Cancel: _receive_cancel,
+        m.Release: _receive_release,
+        m.ClassMessage: _receive_class,
+        m.End: _receive_end,
+        m.WantBulk: _receive_want_bulk,
+        m.Bye: _receive_bye,
+    }
+    """What a message does once the peer's HELLO is there; the others are out of place."""
 
     # -- facts out --------------------------------------------------------------------------------------------------
 
@@ -239,33 +285,31 @@ class Rpc:
     @property
     def room(self) -> int:
         """How many more questions the peer takes now."""
-        return self._bounds.questions - len(self._asked)
+        return self._most_asked - len(self._asked)
 
     def call(self, number: int, draft: Draft, *, cause: int, affinity: int = 0, deadline: int = 0) -> int:
         """Ask: run the steps of `draft` on the peer's object `number`; returns the question.
 
         Raises LimitExceeded, EncodeError, and changes nothing then.
         """
-        if self.room <= 0:
-            raise LimitExceeded(f"{self._bounds.questions} questions are open already")
+        if len(self._asked) >= self._most_asked:
+            raise LimitExceeded(f"{self._most_asked} questions are open already")
         self.flush_releases()
         question = self._allot()
-        self._commit(
-            draft, lambda packed, refs, bulk: m.Call(question, number, packed, refs, bulk, cause, affinity, deadline)
-        )
-        self._asked[question] = _Asked()
+        self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
+        self._asked[question] = 0
         return question
 
     def answer(self, question: int, draft: Draft) -> None:
         """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
         if question in self._serving:
-            self._commit(draft, lambda packed, refs, bulk: m.Answer(question, packed, refs, bulk))
+            self._commit((m.ANSWER, question), draft)
             del self._serving[question]
 
     def raised(self, question: int, draft: Draft, step: int = 0) -> None:
         """Answer a question of the peer with an exception; as `answer`."""
         if question in self._serving:
-            self._commit(draft, lambda packed, refs, bulk: m.Raise(question, packed, refs, bulk, min(step, 65535)))
+            self._commit((m.RAISE, question), draft, (min(step, 65535),))
             del self._serving[question]
 
     def is_serving(self, question: int) -> bool:
@@ -274,11 +318,11 @@ class Rpc:
 
     def cancel(self, question: int) -> None:
         """Lose interest in one of our questions; it stays open until its answer has come, which is dropped."""
-        asked = self._asked.get(question)
-        if asked is None or asked.cancelled:
+        state = self._asked.get(question)
+        if state is None or state & _DROPPED:
             return
-        asked.cancelled = True
-        if not asked.answered:
+        self._asked[question] = state | _DROPPED
+        if not state & _ARRIVING:
             self._send(m.Cancel(question))
 
     def release(self, pairs: list[tuple[int, int]]) -> None:
@@ -289,7 +333,9 @@ class Rpc:
 
     def flush_releases(self) -> None:
         """Queue the releases of proxies that have died."""
-        self.release(self.imports.take_dropped())
+        dropped = self.imports.take_dropped()
+        if dropped:
+            self.release(dropped)
 
     def end(self, affinity: int) -> None:
         """A thread that called with this affinity is gone."""
@@ -306,24 +352,22 @@ class Rpc:
         self._next_question = question % (2**32 - 1) + 1
         return question
 
-    @property
-    def _bounds(self) -> SessionLimits:
-        return (self.peer or self.info).limits
-
-    def _commit(
-        self, draft: Draft, message: Callable[[bytes | None, tuple[Ref, ...], tuple[int, ...]], m.Message]
-    ) -> None:
-        """Queue a message: number what its draft refers to, and queue its bodies. All or nothing."""
+    def _commit(self, head: tuple[object, ...], draft: Draft, tail: tuple[object, ...] = ()) -> None:
+        """Queue the message [*head, packed part, refs, bulk, *tail]: number what its draft refers to, and queue its bodies. All or nothing."""
         packed: bytes | None = draft.packed
         bodies = draft.bodies
         if len(draft.packed) > LARGE:
             packed, bodies = None, (draft.packed, *bodies)
+        if not bodies and not draft.refs:  # as a rule
+            self._out.append(m.encode((*head, packed, (), (), *tail)))
+            return
         size = sum(map(len, bodies))
-        if size > self._bounds.body:
-            raise LimitExceeded(f"a message with {size} bytes exceeds limit of {self._bounds.body}")
-        refs = self._lending.lend(draft.refs) if draft.refs else ()
+        limit = (self.peer or self.info).limits.body
+        if size > limit:
+            raise LimitExceeded(f"a message with {size} bytes exceeds limit of {limit}")
+        refs = self._lending.lend(draft.refs)
         try:
-            data = m.encode(message(packed, refs, self._bulk_out.announce(bodies) if bodies else ()))
+            data = m.encode((*head, packed, refs, self._bulk_out.announce(bodies) if bodies else (), *tail))
         except GatewayError:
             self._lending.take_back(refs)
             raise

@@ -33,6 +33,17 @@ def test_each_message_has_its_bytes_and_the_bytes_their_meaning(vector: dict[str
     assert m.Splitter().receive_data(bytes.fromhex(vector["hex"])) == [message]
 
 
+@pytest.mark.parametrize("message", EXAMPLES, ids=str)
+def test_the_array_that_a_message_is_has_the_same_bytes(message: m.Message) -> None:
+    array = (message.__struct_config__.tag, *msgspec.structs.astuple(message))
+    assert m.encode(array) == m.encode(message)
+
+
+def test_the_numbers_of_calls_and_their_outcomes_are_those_of_their_messages() -> None:
+    tags = tuple(kind.__struct_config__.tag for kind in (m.Call, m.Answer, m.Raise))
+    assert tags == (m.CALL, m.ANSWER, m.RAISE)
+
+
 def test_the_table_is_complete() -> None:
     rows = ["HELLO", "CALL", "ANSWER", "RAISE", "CANCEL", "RELEASE", "CLASS", "END", "WANT_BULK", "FINISH", "BYE"]
     assert list(dict.fromkeys(vector["row"] for vector in VECTORS)) == rows

@@ -185,9 +185,10 @@ def test_a_call_that_is_cancelled_while_its_bodies_come_is_never_made() -> None:
     pair.near.rpc.cancel(question)
     pair.pull(pair.near)
     pair.deliver(pair.far)
-    ((rejected_question, error),) = pair.far.listen()  # type: ignore[misc]
-    assert rejected_question == question
-    assert isinstance(error, Cancelled)
+    (rejected,) = pair.far.listen()
+    assert isinstance(rejected, facts.Rejected)
+    assert rejected.question == question
+    assert isinstance(rejected.error, Cancelled)
     pair.far.rpc.raised(question, pair.far.draft("cancelled"))
     pair.settle()
     assert pair.far.listen() == []
