@@ -20,6 +20,7 @@ from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExcee
 from rpyc_gateway.held import is_proxy
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
+from rpyc_gateway.proto.atoms import draft_atom
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Payload, Reader
@@ -300,6 +301,9 @@ class Answering:
         if type(outcome) is RaisedAt:
             return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
+        atom = draft_atom(outcome.value)
+        if atom is not None:
+            return atom, None
         writer = self._references.writer()
         writer.snapshot = True  # served code goes on while the answer is sent
         try:

@@ -16,11 +16,13 @@ from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.errors import Cancelled, GatewayError
 from rpyc_gateway.held import Held
-from rpyc_gateway.program import Face, Step, write_steps
+from rpyc_gateway.program import Face
+from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import Payload, Reader, Result
+from rpyc_gateway.proto.values import Payload, Reader, Result, read_structure
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.stack import check_room
+from rpyc_gateway.steps import Step, draft_steps
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
 from rpyc_gateway.worker import workers
 
@@ -53,8 +55,7 @@ class Asking:
         cancelled there. RecursionError, and nothing is sent, where the stack has no room for a callback that fails in order.
         """
         call = self._enter()
-        writer = self._references.writer()
-        draft = writer.finish(write_steps(steps, writer))
+        draft = draft_steps(steps, self._references.writer)
         waiter = ThreadWaiter()
         affinity = thread_number(self._threads)
         deadline = deadlines.current()
@@ -140,8 +141,7 @@ class Asking:
             reading = self._readings.popleft()()
             if reading is None or reading.known or reading.question:
                 continue
-            writer = self._references.writer()
-            draft = writer.finish(write_steps(((Verb.GET, 0, reading.name),), writer))
+            draft = draft_steps(((Verb.GET, 0, reading.name),), self._references.writer)
             reading.waiter = ReadingWaiter(self._references.hold)
             question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
             self._waiters[question] = reading.waiter
@@ -167,8 +167,7 @@ class Asking:
             raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")
         self._desk.check_process()
         await trio.lowlevel.checkpoint_if_cancelled()
-        writer = self._references.writer()
-        draft = writer.finish(write_steps(steps, writer))
+        draft = draft_steps(steps, self._references.writer)
         waiter = TaskWaiter()
         end = trio.current_effective_deadline()
         left = end - trio.current_time()
@@ -337,8 +336,12 @@ class Asking:
                 raise error
             finally:
                 del error  # the traceback holds this frame
-        assert outcome.payload is not None
-        return self._reader(outcome, outcome.payload, face).read()
+        payload = outcome.payload
+        assert payload is not None
+        if payload.refs:
+            return self._reader(outcome, payload, face).read()
+        structure = read_structure(payload.packed)
+        return structure if type(structure) in ATOMS else self._reader(outcome, payload, face).value(structure)
 
     def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
         if outcome.held is None:

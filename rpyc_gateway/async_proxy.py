@@ -21,9 +21,9 @@ from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.iteration import First, Iteration
 from rpyc_gateway.once import Once
 from rpyc_gateway.operations import HINTS
-from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.recording import build, chain, known, parent, spelling
+from rpyc_gateway.steps import Step
 
 __all__ = ["AsyncProxy", "async_proxy", "is_recorded", "iterate", "record_op", "settled"]
 

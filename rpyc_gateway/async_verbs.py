@@ -152,7 +152,7 @@ def begin_walk(subject: Any, operands: list[Any], reading: Reading) -> object:
         subject = Recorded.face(subject)
     walk = Walk(subject, quiet, most)
     batch = walk.take(MOST)
-    return Later(_first(walk, batch.coroutine)) if type(batch) is Later else (*batch, None if batch[1] else walk)  # type: ignore[arg-type, misc]
+    return Later(_first(walk, batch.coroutine)) if type(batch) is Later else (*batch, None if batch[1] else walk)  # type: ignore[arg-type]
 
 
 async def _first(walk: Walk, batch: CoroutineType[Any, Any, Any]) -> tuple[object, ...]:

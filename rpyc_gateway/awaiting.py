@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar, final
 
 from rpyc_gateway.proto.known import members, mro_of
 
@@ -15,6 +15,7 @@ __all__ = ["Later", "Recorded", "awaited", "is_async", "later"]
 _T = TypeVar("_T")
 
 
+@final
 class Later(NamedTuple):
     """A result that is there when this has been awaited, in a task of the session."""
 

@@ -13,11 +13,12 @@ from typing import Any, Protocol
 import trio
 
 from rpyc_gateway import deadlines
+from rpyc_gateway.awaiting import Later
 from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Face, Outcome, RaisedAt, Running, run
+from rpyc_gateway.program import Face, Outcome, Program, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.service import Policy
@@ -111,7 +112,7 @@ class ServedCall:
             end = time.monotonic() + called.deadline / 1000
             self._deadline = Deadline(end, f"the time that the caller gave ({called.deadline / 1000:g} s)")
         self._called: Called | None = called
-        self._program: Running | None = None
+        self._program: Program | None = None
         self._coroutine: Coroutine[Any, Any, object] | None = None
         self._garbage: list[Burial] = []
 
@@ -150,23 +151,22 @@ class ServedCall:
         # Not the thread's own: whatever interrupts this thread, it is not left serving.
         context = _context_of_thread() if self.bound else copy_context()
         context.run(self._enter)
-        try:
-            with self._closing_generators():
-                coroutine = context.run(program.send, result) if error is None else context.run(program.throw, error)
-        except StopIteration as stop:
+        with self._closing_generators():
+            outcome = context.run(program.go_on, result, error)
+        if type(outcome) is not Later:
             try:
                 # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
-                context.run(self.host.answer, self, stop.value)
+                context.run(self.host.answer, self, outcome)
             finally:
                 context.run(self._leave)
-            _pass_on_interrupt(stop.value)
+            _pass_on_interrupt(outcome)
             return
         context.run(self._leave)
         self.bound = False  # its thread is free again
-        self._coroutine = coroutine
+        coroutine = self._coroutine = outcome.coroutine
         self.host.spawn(self, lambda: self._finish_async(program, coroutine))
 
-    def _begin(self) -> Running | None:
+    def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
         self.begun = True
         burials, self._garbage = self._garbage, []
@@ -180,7 +180,7 @@ class ServedCall:
             self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
             return None
         host, inline = self.host, self.where == "trio"
-        self._program = run(
+        self._program = Program(
             payload,
             called.target,
             host.policy,
@@ -230,20 +230,18 @@ class ServedCall:
         program.close()  # no harm if it is over
         self.host.answer(self, outcome or self._given_up())
 
-    async def _run_inline(self, program: Running) -> Outcome:
+    async def _run_inline(self, program: Program) -> Outcome:
         value: object = None
         error: BaseException | None = None
         while True:
-            try:
-                with self._closing_generators():
-                    coroutine = program.send(value) if error is None else program.throw(error)
-            except StopIteration as stop:
-                outcome: Outcome = stop.value
+            with self._closing_generators():
+                outcome = program.go_on(value, error)
+            if type(outcome) is not Later:
                 return outcome
-            value, error = await _outcome_of(coroutine)
+            value, error = await _outcome_of(outcome.coroutine)
 
     @trio.lowlevel.enable_ki_protection
-    async def _finish_async(self, program: Running, coroutine: Coroutine[Any, Any, object]) -> None:
+    async def _finish_async(self, program: Program, coroutine: Coroutine[Any, Any, object]) -> None:
         """Await what an `async def` returned, in a task, then go on with the program in a thread."""
         serving.set(self)
         deadlines.inherited(self._deadline)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from rpyc_gateway.classes import RemoteObject
-from rpyc_gateway.program import Step
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.steps import Step
 
 __all__ = ["BATCH", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 

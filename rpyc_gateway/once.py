@@ -9,7 +9,7 @@ import trio
 
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Caller, Posted
-from rpyc_gateway.program import Step
+from rpyc_gateway.steps import Step
 
 __all__ = ["Once"]
 

@@ -1,4 +1,4 @@
-"""Programs of steps (docs/protocol.md, section 9): written for the peer, run for the peer.
+"""Programs of steps (docs/protocol.md, section 9), run for the peer.
 
 Running is the one choke point: every verb of a peer passes `Policy.check` here, and nowhere else touches an object for it.
 """
@@ -9,30 +9,28 @@ import copy
 import math
 import operator
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
-from types import BuiltinMethodType, CoroutineType
-from typing import Any, NamedTuple
+from types import BuiltinMethodType
+from typing import Any
+
+import msgspec
 
 from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
 from rpyc_gateway.awaiting import Later, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
-from rpyc_gateway.errors import LimitExceeded, NotExposed, ProtocolError
+from rpyc_gateway.errors import NotExposed, ProtocolError
 from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_binary
 from rpyc_gateway.operations import OPERATORS
+from rpyc_gateway.proto.atoms import ATOMS, all_atoms
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, Writer
+from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
 from rpyc_gateway.service import Policy
+from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
-__all__ = ["STEPS", "Done", "Face", "Outcome", "RaisedAt", "Step", "method_read", "run", "write_steps"]
-
-STEPS = 64
-"""Steps of one program: an expression somebody wrote, not a loop."""
-
-Step = tuple[Any, ...]
-"""(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value · COPY flags · ITER quiet, most · ENTER flags."""
+__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read"]
 
 
 class Face(Enum):
@@ -42,13 +40,13 @@ class Face(Enum):
     ASYNC = "async"
 
 
-class Done(NamedTuple):
+class Done(msgspec.Struct, frozen=True):
     """A program ran to its end."""
 
     value: object
 
 
-class RaisedAt(NamedTuple):
+class RaisedAt(msgspec.Struct, frozen=True):
     """A step of a program raised."""
 
     error: BaseException
@@ -56,122 +54,98 @@ class RaisedAt(NamedTuple):
 
 
 Outcome = Done | RaisedAt
-Running = Generator["CoroutineType[Any, Any, object]", object, Outcome]
 
 
-# -- writing ------------------------------------------------------------------------------------------------------------
+class Program:
+    """A program of the peer, run on `target`.
 
-
-def write_steps(steps: Sequence[Step], writer: Writer) -> list[Any]:
-    """The packed structure of a program. Raises EncodeError for an operand that cannot be sent, LimitExceeded beyond STEPS."""
-    if len(steps) > STEPS:
-        raise LimitExceeded(f"an expression of {len(steps)} steps exceeds limit of {STEPS}: await a part of it first")
-    return [_WRITE[step[0]](step, writer) for step in steps]
-
-
-def _write_call(step: Step, writer: Writer) -> list[Any]:
-    verb, source, args, kwargs = step
-    value = writer.value
-    return [verb, source, [value(arg) for arg in (*args, *kwargs.values())], list(kwargs)]
-
-
-def _write_op(step: Step, writer: Writer) -> list[Any]:
-    verb, source, name, args = step
-    return [verb, source, name, [writer.value(arg) for arg in args]]
-
-
-def _write_plain(step: Step, writer: Writer) -> list[Any]:
-    return list(step)
-
-
-_WRITE: dict[Verb, Callable[[Step, Writer], list[Any]]] = {
-    Verb.GET: _write_plain,
-    Verb.SET: lambda step, writer: [*step[:3], writer.value(step[3])],
-    Verb.DEL: _write_plain,
-    Verb.CALL: _write_call,
-    Verb.OP: _write_op,
-    Verb.TAKE: _write_plain,
-    Verb.VALUE: lambda step, writer: [*step[:2], writer.value(step[2])],
-    Verb.COPY: _write_plain,
-    Verb.ITER: _write_plain,
-    Verb.ENTER: _write_plain,
-}
-
-
-# -- running ------------------------------------------------------------------------------------------------------------
-
-
-def run(
-    payload: Payload,
-    target: object,
-    policy: Policy,
-    adopt: Callable[[Face], Sequence[object]],
-    open_reader: Callable[[Payload], Reader] = Reader,
-) -> Running:
-    """Run a program on `target`. Yields each coroutine that a step must wait for, to be sent its result (or thrown its exception).
-
-    `adopt` gives the objects behind the payload's references, with the face of the code that will get them. Whatever a step raises
-    is the outcome; this generator itself raises nothing.
+    `adopt` gives the objects behind the payload's references, with the face of the code that will get them. To a step it is what
+    reads the operands, and the policy that judges them.
     """
-    steps: list[Any] = []
-    results: list[object] = []
-    try:
-        reader = open_reader(payload)
-        reader.results = results
-        steps = _steps(reader)
-        for step in steps:
-            subject, verb, operands = _open(step, target, results)
-            if verb in _LAST and step is not steps[-1]:
-                raise ProtocolError(f"{verb.name} is not the last step of its program")
-            if verb is Verb.CALL:
-                args, kwargs = _arguments(subject, operands, reader, policy, adopt)
-                result = subject(*args, **kwargs)  # here: mutual recursion has each frame once for each level
-                del args, kwargs
-                result = later(result) or result if type(result) not in BY_VALUE else result
+
+    __slots__ = ("_adopt", "_open_reader", "_payload", "_reader", "_results", "_steps", "_target", "policy")
+
+    def __init__(
+        self,
+        payload: Payload,
+        target: object,
+        policy: Policy,
+        adopt: Callable[[Face], Sequence[object]],
+        open_reader: Callable[[Payload], Reader] = Reader,
+    ) -> None:
+        self.policy = policy
+        self._payload = payload
+        self._target = target
+        self._adopt = adopt
+        self._open_reader = open_reader
+        self._reader: Reader | None = None
+        self._steps: list[Any] | None = None
+        self._results: list[object] = []
+
+    def go_on(self, result: object = None, error: BaseException | None = None) -> Outcome | Later:
+        """Run up to the end, or to a step whose coroutine must be awaited: it goes on with what that returned, or raised.
+
+        Whatever a step raises is the outcome; this raises nothing. In one frame: mutual recursion has each once for each level.
+        """
+        target, policy, results, steps = self._target, self.policy, self._results, self._steps
+        try:
+            if steps is None:
+                steps = self._steps = _steps(self._payload.packed)
+            elif error is None:
+                results.append(result)
             else:
-                result = _VERBS[verb](subject, operands, _Reading(reader, policy, adopt))
-            if type(result) is Later:
-                result = yield result.coroutine
-            results.append(result)
-    except BaseException as error:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
-        return RaisedAt(error, len(results) + 1 if steps else 0)
-    return Done(results[-1] if results else target)
+                raise error
+            for step in steps[len(results) :] if results else steps:
+                try:
+                    verb, source, *operands = step
+                    if source < 0:
+                        raise ValueError("sources are counted from 0")
+                    subject: Any = results[source - 1] if source else target
+                    perform = _VERBS[verb]
+                except (TypeError, ValueError, LookupError) as problem:
+                    raise ProtocolError(f"a step cannot be read: {problem}") from problem
+                if perform is not None:
+                    if verb in _LAST and step is not steps[-1]:
+                        raise ProtocolError(f"{Verb(verb).name} is not the last step of its program")
+                    result = perform(subject, operands, self)
+                else:
+                    policy.check(subject, Verb.CALL, "")
+                    args = _plain_arguments(operands)
+                    if args is not None:
+                        result = subject(*args)
+                    else:
+                        args, kwargs = self._arguments(subject, operands)
+                        result = subject(*args, **kwargs)
+                        del kwargs
+                    del args
+                    result = later(result) or result if type(result) not in BY_VALUE else result
+                if type(result) is Later:
+                    return result
+                results.append(result)
+        except BaseException as problem:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
+            outcome: Outcome = RaisedAt(problem, len(results) + 1 if steps else 0)
+        else:
+            outcome = Done(results[-1] if results else target)
+        self.close()
+        return outcome
 
-
-_LAST = frozenset({Verb.COPY, Verb.ENTER})
-
-READING = 300
-"""Bytes of a program that may be a reading of a method: names are shorter."""
-
-
-def method_read(payload: Payload) -> str | None:
-    """The name, if a program does nothing but read one attribute of its target; else None."""
-    if payload.bodies or payload.refs or len(payload.packed) > READING:
-        return None
-    try:
-        match Reader(payload).structure():
-            case [[Verb.GET, 0, str() as name]]:
-                return name
-    except ProtocolError:  # whoever runs it says so
-        pass
-    return None
-
-
-def _steps(reader: Reader) -> list[Any]:
-    steps = reader.structure()
-    if type(steps) is not list or len(steps) > STEPS:
-        raise ProtocolError(f"a program must be an array of at most {STEPS} steps")
-    return steps
-
-
-class _Reading(NamedTuple):
-    reader: Reader
-    policy: Policy
-    adopt: Callable[[Face], Sequence[object]]
+    def close(self) -> None:
+        """Let go of what it was run on and came to."""
+        self._target = self._reader = None
+        self._results = []
+        self._steps = []
+        self._adopt = _nothing
 
     def value(self, structure: object, face: Face = Face.BLOCKING) -> Any:
-        self.reader.refs = self.adopt(face)
-        return self.reader.value(structure)
+        """An operand, for code of this face."""
+        if type(structure) in ATOMS:
+            return structure
+        reader = self._reader
+        if reader is None:
+            reader = self._reader = self._open_reader(self._payload)
+            reader.results = self._results
+        reader.refs = self._adopt(face)
+        return reader.value(structure)
 
     def exception(self, structures: list[Any], face: Face = Face.ASYNC) -> BaseException | None:
         """What `__exit__` is given: an exception, or none."""
@@ -182,31 +156,60 @@ class _Reading(NamedTuple):
             raise ProtocolError("an __exit__ with something else than an exception")
         return error  # type: ignore[no-any-return]
 
+    def _arguments(self, function: Any, operands: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+        """What a CALL hands to `function`."""
+        face = Face.ASYNC if is_async(function) else Face.BLOCKING
+        try:
+            values, names = operands
+            args = [self.value(value, face) for value in values]
+            positional = len(args) - len(names)
+            kwargs = dict(zip(map(str, names), args[positional:], strict=True))
+        except (TypeError, ValueError) as error:
+            raise ProtocolError(f"a call cannot be read: {error}") from error
+        return _thrown(function, args[:positional]), kwargs
 
-def _open(step: Any, target: object, results: list[object]) -> tuple[Any, Verb, list[Any]]:
+
+def _plain_arguments(operands: list[Any]) -> list[Any] | None:
+    """The arguments of a CALL that are atoms and have no names, as most are; None for others."""
+    if len(operands) == 2 and operands[1] == [] and type(operands[0]) is list and all_atoms(operands[0]):
+        return operands[0]
+    return None
+
+
+def _nothing(_face: Face) -> Sequence[object]:
+    return ()
+
+
+_LAST = frozenset({Verb.COPY, Verb.ENTER})
+
+READING = 300
+"""Bytes of a program that may be a reading of a method: names are shorter."""
+
+
+def method_read(payload: Payload) -> str | None:
+    """The name, if a program does nothing but read one attribute of its target; else None."""
+    packed = payload.packed
+    if payload.bodies or payload.refs or len(packed) > READING or packed[:2] == _ONE_CALL or packed[:1] in _MORE_STEPS:
+        return None
     try:
-        verb, source, *operands = step
-        if source < 0:
-            raise ValueError("sources are counted from 0")
-        return results[source - 1] if source else target, Verb(verb), operands
-    except (TypeError, ValueError, IndexError) as error:
-        raise ProtocolError(f"a step cannot be read: {error}") from error
+        match read_structure(packed):
+            case [[Verb.GET, 0, str() as name]]:
+                return name
+    except ProtocolError:  # whoever runs it says so
+        pass
+    return None
 
 
-def _arguments(
-    function: Any, operands: list[Any], reader: Reader, policy: Policy, adopt: Callable[[Face], Sequence[object]]
-) -> tuple[list[Any], dict[str, Any]]:
-    """What a CALL hands to `function`, if it may be called."""
-    policy.check(function, Verb.CALL, "")
-    reader.refs = adopt(Face.ASYNC if is_async(function) else Face.BLOCKING)
-    try:
-        values, names = operands
-        args = [reader.value(value) for value in values]
-        positional = len(args) - len(names)
-        kwargs = dict(zip(map(str, names), args[positional:], strict=True))
-    except (TypeError, ValueError) as error:
-        raise ProtocolError(f"a call cannot be read: {error}") from error
-    return _thrown(function, args[:positional]), kwargs
+# What most programs begin with that are no such reading, as MessagePack writes it. (It may be written in other ways too.)
+_ONE_CALL = b"\x91\x94"  # an array of one step, which has four items
+_MORE_STEPS = frozenset(bytes([0x90 + steps]) for steps in range(2, 16))
+
+
+def _steps(packed: bytes) -> list[Any]:
+    steps = read_structure(packed)
+    if type(steps) is not list or len(steps) > STEPS:
+        raise ProtocolError(f"a program must be an array of at most {STEPS} steps")
+    return steps
 
 
 def _thrown(function: Any, args: list[Any]) -> list[Any]:
@@ -220,13 +223,13 @@ THROWN = 3
 """Arguments of `throw(type, value, traceback)`."""
 
 
-def _get(subject: Any, operands: list[Any], reading: _Reading) -> object:
+def _get(subject: Any, operands: list[Any], reading: Program) -> object:
     name = _name(operands)
     reading.policy.check(subject, Verb.GET, name)
     return getattr(subject, name)
 
 
-def _set(subject: Any, operands: list[Any], reading: _Reading) -> None:
+def _set(subject: Any, operands: list[Any], reading: Program) -> None:
     name = _name(operands)
     reading.policy.check(subject, Verb.SET, name)
     if len(operands) < 2:
@@ -234,13 +237,13 @@ def _set(subject: Any, operands: list[Any], reading: _Reading) -> None:
     setattr(subject, name, reading.value(operands[1]))
 
 
-def _del(subject: Any, operands: list[Any], reading: _Reading) -> None:
+def _del(subject: Any, operands: list[Any], reading: Program) -> None:
     name = _name(operands)
     reading.policy.check(subject, Verb.DEL, name)
     delattr(subject, name)
 
 
-def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
+def _op(subject: Any, operands: list[Any], reading: Program) -> object:
     name = _name(operands)
     if len(operands) < 2 or type(operands[1]) is not list:
         raise ProtocolError("an OP step without arguments")
@@ -264,7 +267,7 @@ def _op(subject: Any, operands: list[Any], reading: _Reading) -> object:
     return special_method(subject, name)(subject, *args)
 
 
-def _operate(subject: Any, name: str, args: list[Any], reading: _Reading) -> object:
+def _operate(subject: Any, name: str, args: list[Any], reading: Program) -> object:
     """What the operator itself does: both operands are asked, and NotImplemented is a TypeError."""
     operate, special = OPERATORS[name]
     reading.policy.check(subject, Verb.OP, special)
@@ -282,7 +285,7 @@ def _check_others(others: list[object], name: str, policy: Policy) -> None:
             policy.check(other, Verb.OP, name)
 
 
-def _take(subject: Any, operands: list[Any], reading: _Reading) -> object:
+def _take(subject: Any, operands: list[Any], reading: Program) -> object:
     if type(subject) is Walk:
         return subject.take(count_of(operands, 0))
     reading.policy.check(subject, Verb.TAKE, "")
@@ -297,12 +300,12 @@ def _take(subject: Any, operands: list[Any], reading: _Reading) -> object:
     return tuple(items), False
 
 
-def _value(subject: object, operands: list[Any], reading: _Reading) -> object:
+def _value(subject: object, operands: list[Any], reading: Program) -> object:
     reading.policy.check(subject, Verb.VALUE, "")
     return reading.value(operands[0]) if operands else None
 
 
-def _copy(subject: object, operands: list[Any], reading: _Reading) -> object:
+def _copy(subject: object, operands: list[Any], reading: Program) -> object:
     """A copy is made when the result is written. What this process holds of another is fetched from there."""
     if not operands or type(operands[0]) is not int:
         raise ProtocolError("a COPY step without flags")
@@ -377,10 +380,11 @@ _BUILTINS: dict[str, Callable[..., object]] = {
     "__copy__": copy.copy,
     "__deepcopy__": _deepcopy,
 }
-_VERBS: dict[Verb, Callable[[Any, list[Any], _Reading], object]] = {
+_VERBS: dict[Any, Callable[[Any, list[Any], Program], object] | None] = {
     Verb.GET: _get,
     Verb.SET: _set,
     Verb.DEL: _del,
+    Verb.CALL: None,  # is done in the frame of the program
     Verb.OP: _op,
     Verb.TAKE: _take,
     Verb.VALUE: _value,

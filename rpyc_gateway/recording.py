@@ -7,9 +7,9 @@ from typing import Any
 from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.errors import LimitExceeded
 from rpyc_gateway.held import Held, held_by
-from rpyc_gateway.program import STEPS, Step
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Result
+from rpyc_gateway.steps import STEPS, Step
 
 __all__ = ["build", "chain", "known", "parent", "spelling"]
 

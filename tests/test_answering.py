@@ -11,10 +11,11 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.answering import AFFINITIES
 from rpyc_gateway.held import held_by
-from rpyc_gateway.program import Face, write_steps
+from rpyc_gateway.program import Face
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
+from rpyc_gateway.steps import write_steps
 from rpyc_gateway.waiters import TaskWaiter
 from tests.counting import Counted, told
 from tests.house import Greeter, open_house, open_lab, wait_until

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
+import gc
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpyc_gateway.awaiting import Later
 from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import Denied, LimitExceeded, NotExposed, ProtocolError
 from rpyc_gateway.operations import OPERATORS
-from rpyc_gateway.program import STEPS, Done, Face, RaisedAt, Step, run, write_steps
+from rpyc_gateway.program import Done, Face, Program, RaisedAt, method_read
 from rpyc_gateway.proto.copies import BASE, DEEP, Copied
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Result, Writer
-from rpyc_gateway.service import Policy, Service, policy_for
+from rpyc_gateway.service import ClassicService, Policy, Service, policy_for
+from rpyc_gateway.steps import STEPS, Step, write_steps
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text())["programs"]
 
@@ -79,7 +81,7 @@ class Desk:
             self.faces.append(face)
             return refs
 
-        return run(Payload(packed), self.target, self.policy, adopt)
+        return Program(Payload(packed), self.target, self.policy, adopt)
 
     def run(self, *steps: Step) -> Any:
         """The value of a program that needs no coroutine, or the RaisedAt."""
@@ -92,9 +94,7 @@ class Desk:
 
     @staticmethod
     def finish(program: Any) -> Any:
-        with pytest.raises(StopIteration) as stop:
-            next(program)
-        outcome = stop.value.value
+        outcome = program.go_on()
         return outcome.value if isinstance(outcome, Done) else outcome
 
 
@@ -113,7 +113,7 @@ def test_each_program_of_the_table_has_its_bytes_and_the_bytes_their_result(vect
     desk = lab()
     program = desk.begin(bytes.fromhex(vector["hex"]))
     if vector["result"] is None:  # it is to be awaited
-        next(program).close()
+        program.go_on().coroutine.close()
     else:
         assert desk.finish(program) == eval(vector["result"], {"Copied": Copied})
 
@@ -155,30 +155,25 @@ def test_a_coroutine_is_handed_out_and_its_result_goes_on() -> None:
     )
     desk = lab()
     program = desk.begin(draft.packed)
-    coroutine = next(program)
-    assert desk.faces == [Face.ASYNC]
-    coroutine.close()
-    with pytest.raises(StopIteration) as stop:
-        program.send(42)
-    assert stop.value.value == Done(42)
+    program.go_on().coroutine.close()
+    assert program.go_on(42) == Done(42)
 
 
 def test_what_a_coroutine_raised_is_raised_by_its_step() -> None:
     writer = Writer(lambda thing: thing)
     draft = writer.finish(write_steps([(Verb.GET, 0, "measure"), (Verb.CALL, 1, (3,), {})], writer))
     program = lab().begin(draft.packed)
-    next(program).close()
-    with pytest.raises(StopIteration) as stop:
-        program.throw(KeyError("k"))
-    assert isinstance(stop.value.value.error, KeyError)
-    assert stop.value.value.step == 2
+    program.go_on().coroutine.close()
+    outcome = program.go_on(error=KeyError("k"))
+    assert isinstance(outcome.error, KeyError)
+    assert outcome.step == 2
 
 
 def test_a_program_whose_coroutine_was_cancelled_can_be_closed() -> None:
     writer = Writer(lambda thing: thing)
     draft = writer.finish(write_steps([(Verb.GET, 0, "measure"), (Verb.CALL, 1, (3,), {})], writer))
     program = lab().begin(draft.packed)
-    next(program).close()
+    program.go_on().coroutine.close()
     program.close()
 
 
@@ -210,8 +205,9 @@ def test_proxies_suit_the_code_that_gets_them(function: Callable[..., object], f
     writer = Writer(lambda thing: thing)
     draft = writer.finish(write_steps([(Verb.CALL, 0, ([],), {})], writer))
     program = desk.begin(draft.packed, draft.refs)
-    with suppress(StopIteration):
-        next(program).close()
+    outcome = program.go_on()
+    if isinstance(outcome, Later):
+        outcome.coroutine.close()
     assert desk.faces == [face]
 
 
@@ -350,8 +346,64 @@ structures = st.recursive(scalars, lambda inner: st.lists(inner, max_size=5), ma
 @given(structures | st.lists(st.tuples(st.integers(0, 8), st.integers(0, 2), structures, structures), max_size=4))
 def test_any_structure_comes_to_an_outcome(structure: object) -> None:
     program = lab().begin(msgspec.msgpack.encode(structure))
-    with pytest.raises(StopIteration):
-        next(program)
+    outcome = program.go_on()
+    if isinstance(outcome, Later):
+        outcome.coroutine.close()
+    assert isinstance(outcome, Done | RaisedAt | Later)
+
+
+@given(
+    st.lists(scalars | st.booleans() | st.floats(allow_nan=False) | st.sampled_from([2**70, "\ud800", (1, (2,))])),
+    st.lists(st.sampled_from("abc"), unique=True),
+)
+def test_arguments_arrive_as_they_were_written(values: list[object], names: list[str]) -> None:
+    desk = Desk(lambda *args, **kwargs: (args, kwargs))
+    kwargs = dict.fromkeys(names, 0)
+    assert desk.run((Verb.CALL, 0, tuple(values), kwargs)) == (tuple(values), kwargs)
+
+
+def test_what_is_called_is_judged_before_its_arguments_are_looked_at() -> None:
+    desk = Desk(lambda *_args: None, Recorder(Verb.CALL))
+    outcome = desk.run((Verb.CALL, 0, (1,), {}))
+    assert isinstance(outcome.error, Denied)
+    assert desk.faces == []
+
+
+def test_a_program_that_is_over_holds_nothing() -> None:
+    class Made:
+        def touch(self) -> None: ...
+
+    desk = Desk(Made, policy_for(ClassicService()))
+    writer = Writer(lambda thing: thing)
+    steps = [(Verb.CALL, 0, (), {}), (Verb.GET, 1, "touch"), (Verb.CALL, 2, (), {})]
+    program = desk.begin(writer.finish(write_steps(steps, writer)).packed)
+    assert program.go_on() == Done(None)
+    assert [thing for thing in gc.get_objects() if type(thing) is Made] == []
+
+
+@pytest.mark.parametrize(
+    ("structure", "name"),
+    [
+        ([[0, 0, "name"]], "name"),
+        ([[0, 1, "name"]], None),
+        ([[0, 0, "name", 1]], None),
+        ([[0, 0, b"name"]], None),
+        ([[0, 0, "name"], [0, 1, "name"]], None),
+        ([[3, 0, [], []]], None),
+        ([], None),
+        (7, None),
+    ],
+    ids=str,
+)
+def test_a_reading_of_one_attribute_is_known_before_it_is_run(structure: object, name: str | None) -> None:
+    assert method_read(Payload(msgspec.msgpack.encode(structure))) == name
+
+
+@pytest.mark.parametrize("head", ["dc0001", "dd00000001"])
+def test_a_reading_may_be_packed_at_greater_length(head: str) -> None:
+    packed = bytes.fromhex(head + "930000a474657874")
+    assert method_read(Payload(packed)) == "text"
+    assert method_read(Payload(packed[:-1])) is None
 
 
 def test_a_copy_ends_a_program() -> None:

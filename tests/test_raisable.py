@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from rpyc_gateway.errors import ProtocolError, SessionClosed
 from rpyc_gateway.held import Held, held_by, is_proxy
-from rpyc_gateway.program import Face, Step
+from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft
 from rpyc_gateway.proto.kinds import StandIn
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.proto.raised import Way, way_home
 from rpyc_gateway.proto.values import Described, Payload, Reader, Undecided, Writer
 from rpyc_gateway.raisable import Raisables, is_raisable
+from rpyc_gateway.steps import Step
 
 MRO = (("far", "Away"), ("builtins", "ValueError"), ("builtins", "Exception"), ("builtins", "object"))
 PLAIN = [

@@ -10,8 +10,8 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway.program import STEPS
 from rpyc_gateway.proxy import blocking_proxy
+from rpyc_gateway.steps import STEPS
 from tests.house import messages_sent, open_house, open_lab
 
 

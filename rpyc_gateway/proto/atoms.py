@@ -1,0 +1,53 @@
+"""Values without parts, packed as they are: the fast path of most messages.
+
+A structure of nothing but atoms needs no Writer, and no Reader. What MessagePack cannot say of them (integers beyond 64 bits, lone
+surrogates) or should not (long bytes) is found when it is packed, or left to those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from rpyc_gateway.proto.packed import LARGE, Draft
+
+__all__ = ["ATOMS", "all_atoms", "all_flat", "draft_atom", "pack_atoms"]
+
+_pack = msgspec.msgpack.Encoder().encode
+
+_FLAT = frozenset({type(None), bool, int, float, str})
+
+ATOMS = _FLAT | {bytes}
+"""Types of which a structure that was unpacked holds the values themselves."""
+
+_are_flat = _FLAT.issuperset
+_are_atoms = ATOMS.issuperset
+
+
+def all_atoms(values: Iterable[object]) -> bool:
+    """Whether these are atoms, by their exact types: a bool is one, an IntEnum is none."""
+    return _are_atoms(map(type, values))
+
+
+def all_flat(values: Iterable[object]) -> bool:
+    """Whether these are atoms that need no look before they are packed: not bytes, which may be long."""
+    return _are_flat(map(type, values))
+
+
+def pack_atoms(structure: Any) -> bytes | None:
+    """A structure of atoms; None if one of them cannot be packed as it is."""
+    try:
+        return _pack(structure)
+    except (OverflowError, UnicodeEncodeError):
+        return None
+
+
+def draft_atom(value: object) -> Draft | None:
+    """The draft of a value if it is an atom that is packed as it is; None for others."""
+    kind = type(value)
+    if kind not in _FLAT and (kind is not bytes or len(value) > LARGE):  # type: ignore[arg-type]
+        return None
+    packed = pack_atoms(value)
+    return None if packed is None else Draft(packed)
