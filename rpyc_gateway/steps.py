@@ -44,7 +44,7 @@ def _pack_plainly(steps: Sequence[Step]) -> bytes | None:
             if not all_flat(args):
                 return None
             written.append((_CALL, source, args, tuple(kwargs)))
-        elif (verb in _NESTED and not all_flat(step[3])) or (verb in _SINGLE and not all_flat(step[2:])):
+        elif (verb is Verb.OP and not all_flat(step[3])) or (verb in _SINGLE and not all_flat(step[2:])):
             return None
         else:
             written.append(step)
@@ -52,7 +52,6 @@ def _pack_plainly(steps: Sequence[Step]) -> bytes | None:
 
 
 _GET, _CALL = int(Verb.GET), int(Verb.CALL)  # an enum takes longer to be packed
-_NESTED = frozenset({Verb.OP})
 _SINGLE = frozenset({Verb.SET, Verb.VALUE})
 
 

@@ -6,14 +6,15 @@ surrogates) or should not (long bytes) is found when it is packed, or left to th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
-from rpyc_gateway.proto.packed import LARGE, Draft
+from rpyc_gateway.proto.packed import ITEMS, LARGE, Draft
 
-__all__ = ["ATOMS", "all_atoms", "all_flat", "draft_atom", "pack_atoms"]
+__all__ = ["ATOMS", "MANY", "all_atoms", "all_flat", "are_rows", "draft_atom", "items_in", "pack_atoms", "pack_many"]
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -42,6 +43,32 @@ def pack_atoms(structure: Any) -> bytes | None:
         return _pack(structure)
     except (OverflowError, UnicodeEncodeError):
         return None
+
+
+def are_rows(items: Sequence[Any], kind: type, atoms: frozenset[type] = ATOMS, most: int = ITEMS) -> bool:
+    """Whether these are at least MANY containers of exactly this kind with nothing in them but atoms, `most` in all."""
+    return (
+        len(items) >= MANY
+        and {kind}.issuperset(map(type, items))
+        and items_in(items) <= most
+        and atoms.issuperset(map(type, chain.from_iterable(items)))
+    )
+
+
+MANY = 8
+"""Items from which on it is quicker to look at all of them first."""
+
+
+def items_in(rows: Sequence[Any]) -> int:
+    """How many items these containers have in all."""
+    return sum(map(len, rows))
+
+
+def pack_many(items: tuple[Any, ...], most: int) -> bytes | None:
+    """A tuple of many atoms, or of rows of them that have at most `most` in all; None for any other, or if it cannot be packed as it is."""
+    if len(items) >= MANY and (all_flat(items) or are_rows(items, tuple, _FLAT, most)):
+        return pack_atoms(items)
+    return None
 
 
 def draft_atom(value: object) -> Draft | None:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from rpyc_gateway.errors import Denied, EncodeError, ProtocolError
+from rpyc_gateway.proto.atoms import ATOMS, all_atoms, are_rows, items_in, pack_many
 from rpyc_gateway.proto.packed import (
     BODIES,
     DEPTH,
@@ -175,13 +176,18 @@ def _write_singleton(_writer: Writer, value: object, _depth: int) -> Any:
     return _Packed(Ext.SINGLETON, _SINGLETONS[value])
 
 
-def _write_items(writer: Writer, items: Iterable[object], depth: int) -> list[Any]:
+def _write_items(writer: Writer, items: Iterable[object], depth: int) -> Any:
     if depth >= DEPTH:
         raise EncodeError(
             f"value nested deeper than {DEPTH} levels; send a list or dict (they go by reference) instead"
         )
     known = tuple(items)
     writer.count(len(known))
+    packed = pack_many(known, ITEMS if depth + 1 < DEPTH else -1)
+    if packed is not None:
+        if type(known[0]) is tuple:
+            writer.count(items_in(known))
+        return msgspec.Raw(packed)
     return [writer.value(item, depth + 1) for item in known]
 
 
@@ -277,7 +283,7 @@ class Reader:
     def value(self, item: Any, depth: int = 0) -> Any:
         """The value of one item of the structure. Raises ProtocolError."""
         kind = type(item)
-        if kind in _ATOMS:
+        if kind in ATOMS:
             return item
         if kind is list:
             return _read_items(self, item, depth)
@@ -290,9 +296,6 @@ class Reader:
             return read(self, bytes(item.data), depth)
         except (ValueError, TypeError, IndexError, KeyError, ArithmeticError, struct.error) as error:
             raise ProtocolError(f"extension {item.code} is malformed: {error}") from error
-
-
-_ATOMS = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def read_structure(packed: bytes) -> Any:
@@ -309,7 +312,12 @@ def _read_items(reader: Reader, items: Any, depth: int, count: int | None = None
     if depth >= DEPTH:
         raise ProtocolError(f"value nested deeper than {DEPTH} levels")
     reader.count(len(items))
+    if all_atoms(items):
+        return tuple(items)
     below = depth + 1
+    if below < DEPTH and are_rows(items, list):
+        reader.count(items_in(items))
+        return tuple(map(tuple, items))
     return tuple([reader.value(item, below) for item in items])
 
 

@@ -17,11 +17,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rpyc_gateway.errors import EncodeError, NoCodec, ProtocolError
+from rpyc_gateway.proto.atoms import MANY
 from rpyc_gateway.proto.values import BODIES, DEPTH, LARGE, Draft, Ext, Payload, Reader, Result, Writer, by_value
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/values.json").read_text())["values"]
 
 UNHASHABLE_SLICES = sys.version_info < (3, 12)
+
+
+class Level(IntEnum):
+    """An int to isinstance, with a class of its own."""
+
+    LOW = 1
 
 
 class Thing:
@@ -208,6 +215,31 @@ def test_a_message_has_a_bounded_number_of_bodies() -> None:
     assert there((long,) * (BODIES + 5)) == (long,) * (BODIES + 5)
 
 
+@given(
+    st.lists(atoms, min_size=MANY, max_size=20)
+    | st.lists(st.lists(atoms, max_size=3).map(tuple), min_size=MANY, max_size=20)
+)
+def test_many_items_arrive_as_what_they_were(items: list[object]) -> None:
+    assert alike(there(tuple(items)), tuple(items))
+
+
+@pytest.mark.parametrize(
+    "odd", [Level.LOW, Thing(0), [1], 2**64, "\ud800", b"x" * (LARGE + 1), ((1,),)], ids=lambda odd: repr(odd)[:20]
+)
+@pytest.mark.parametrize("row", [False, True])
+def test_one_odd_item_among_many_arrives_as_what_it_was(odd: object, row: bool) -> None:  # noqa: FBT001
+    items = tuple((n, odd) if row and n == MANY else (n,) if row else odd if n == MANY else n for n in range(2 * MANY))
+    assert alike(there(items), items)
+    assert len(write(items).bodies) == (type(odd) is bytes)
+    assert write(items).refs == ((odd,) if isinstance(odd, Level | Thing | list) else ())
+
+
+@pytest.mark.parametrize("many", [(7,) * MANY, ((1, 2),) * MANY, ("a",) * MANY], ids=str)
+def test_many_items_are_packed_like_few(many: tuple[object, ...]) -> None:
+    assert write(many).packed == msgspec.msgpack.encode(many)
+    assert write((many, None)).packed == msgspec.msgpack.encode((many, None))
+
+
 # -- bounds -------------------------------------------------------------------------------------------------------------
 
 
@@ -235,6 +267,29 @@ def test_a_peer_may_not_nest_deeper_either() -> None:
     for _ in range(DEPTH + 1):
         packed = msgspec.msgpack.encode([msgspec.msgpack.Ext(Ext.FROZENSET, packed)])
     with pytest.raises(ProtocolError):
+        read(packed)
+
+
+@pytest.mark.parametrize("many", [(7,) * MANY, ((1, 2),) * MANY, ((),) * MANY], ids=str)
+def test_many_items_may_be_as_deep_as_few(many: tuple[object, ...]) -> None:
+    inside = 2 if type(many[0]) is tuple else 1
+    deepest = nested(DEPTH - inside, many)
+    assert there(deepest) == deepest
+    with pytest.raises(EncodeError, match="nested deeper"):
+        write((deepest,))
+    with pytest.raises(ProtocolError, match="nested deeper"):
+        read(msgspec.msgpack.encode((deepest,)))
+
+
+def test_rows_count_with_what_is_in_them() -> None:
+    """One row that occurs many times costs nothing here, and all of it over there."""
+    row = (7,) * 100_000
+    with pytest.raises(EncodeError, match="more than"):
+        write((row,) * 100_000)
+    with pytest.raises(EncodeError, match="more than"):
+        write(((row,) * 8, (row,) * 8))
+    packed = msgspec.msgpack.encode(((row,) * 8, (row,) * 8))
+    with pytest.raises(ProtocolError, match="more than"):
         read(packed)
 
 
