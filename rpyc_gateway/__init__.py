@@ -29,6 +29,7 @@ from rpyc_gateway.errors import (
     Unreachable,
 )
 from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.iteration import buffiter
 from rpyc_gateway.proto.raised import remote_path, remote_traceback
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.sync import BlockingSession, connect, serve
@@ -58,6 +59,7 @@ __all__ = [
     "TimedOut",
     "Unreachable",
     "__version__",
+    "buffiter",
     "checkpoint",
     "codecs",
     "connect",

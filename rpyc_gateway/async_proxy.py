@@ -17,8 +17,8 @@ from rpyc_gateway.async_verbs import HERE
 from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.classes import SLOTS, is_probe
 from rpyc_gateway.errors import Cancelled
-from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
-from rpyc_gateway.iteration import First, Iteration
+from rpyc_gateway.held import Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.iteration import FIRST, LARGEST, First, Iteration
 from rpyc_gateway.once import Once
 from rpyc_gateway.operations import HINTS
 from rpyc_gateway.proto.messages import Verb
@@ -257,14 +257,14 @@ async def _send(proxy: AsyncProxy) -> Any:
 
 def iterate(proxy: object, prefetch: int) -> Iteration:
     """Iterate over a remote value, fetching up to `prefetch` items ahead where that could be seen."""
-    return Iteration(partial(_begin_walk, _awaitable(proxy), prefetch))
+    return Iteration(partial(_begin_walk, _awaitable(proxy), prefetch), max(FIRST, prefetch))
 
 
 async def _begin_walk(proxy: AsyncProxy, prefetch: int) -> First:
     subject = settled(proxy)
     if type(subject) is not AsyncProxy:  # it came by value, or home
         return tuple(subject), True, None
-    first: First = await _record(subject, Verb.ITER, max(BATCH, prefetch), prefetch)
+    first: First = await _record(subject, Verb.ITER, max(LARGEST, prefetch), prefetch, max(FIRST, prefetch))
     return first
 
 

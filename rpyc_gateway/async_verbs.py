@@ -146,12 +146,13 @@ def enter(subject: Any, operands: list[Any], reading: Reading) -> object:
 def begin_walk(subject: Any, operands: list[Any], reading: Reading) -> object:
     """ITER: the first items, whether they were all, and the walk that goes on if not."""
     quiet, most = (count_of(operands, place) for place in (0, 1))
+    first = count_of(operands, 2) if len(operands) > 2 else MOST
     if type(subject) not in BY_VALUE:  # what is in a value goes wherever it goes
         reading.policy.check(subject, Verb.OP, Walk.beginning(subject))
     if _is_elsewhere(subject, "__aiter__"):
         subject = Recorded.face(subject)
     walk = Walk(subject, quiet, most)
-    batch = walk.take(MOST)
+    batch = walk.take(first)
     return Later(_first(walk, batch.coroutine)) if type(batch) is Later else (*batch, None if batch[1] else walk)  # type: ignore[arg-type]
 
 

@@ -10,10 +10,7 @@ from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.steps import Step
 
-__all__ = ["BATCH", "Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
-
-BATCH = 256
-"""Items fetched at once from an iterator over a builtin container."""
+__all__ = ["Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 
 
 class Caller(Protocol):

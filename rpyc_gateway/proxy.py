@@ -14,11 +14,11 @@ from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
 from rpyc_gateway.copying import copy_there, deepcopy_there, reduce_copy
 from rpyc_gateway.declaring import declared_bases
 from rpyc_gateway.errors import GatewayError, NotExposed
-from rpyc_gateway.held import BATCH, Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.held import Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.iteration import walk_quietly
 from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.operators import binary_methods, extra_methods, operate
 from rpyc_gateway.proto.messages import ClassInfo, Verb
-from rpyc_gateway.proto.values import Result
 from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Proxy", "blocking_proxy", "make_class"]
@@ -235,21 +235,14 @@ def _call(self: Proxy, /, *args: object, **kwargs: object) -> Any:
     return held.caller.ask(held.number, ((Verb.CALL, 0, args, kwargs),))
 
 
-def _iterate(self: Proxy, way: str = "__iter__") -> Iterator[Any]:
+def _iterate(self: Proxy) -> Iterator[Any]:
     """Iterate over a builtin container in batches: its iterators run no code of anybody."""
-    held = held_by(self)
-    begin = ((Verb.OP, 0, way, ()), (Verb.TAKE, 1, BATCH), (Verb.VALUE, 0, (Result(1), Result(2))))
-    iterator, (items, done) = held.caller.ask(held.number, begin)
-    yield from items
-    held = held_by(iterator)
-    while not done:
-        items, done = held.caller.ask(held.number, ((Verb.TAKE, 0, BATCH),))
-        yield from items
+    return walk_quietly(self)
 
 
 def _iterate_back(self: Proxy) -> Iterator[Any]:
     """The same for `reversed`."""
-    return _iterate(self, "__reversed__")
+    return walk_quietly(self, (Verb.OP, 0, "__reversed__", ()))
 
 
 def _exit(self: Proxy, _kind: object, error: BaseException | None, _traceback: object) -> Any:

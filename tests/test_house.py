@@ -42,7 +42,7 @@ PUBLIC = """
     connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback timeout
     thread
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
-    NoCodec obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError
+    NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError
 """
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator
+import itertools
+import math
+from collections.abc import AsyncIterator, Callable
 from textwrap import dedent
 from typing import Any
 
@@ -12,6 +14,9 @@ import trio
 import trio.testing
 
 import rpyc_gateway as gw
+from rpyc_gateway.held import held_by
+from rpyc_gateway.iteration import MOST
+from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
@@ -292,6 +297,144 @@ async def test_the_client_going_away_in_the_middle_closes_the_producer() -> None
         assert closed == ["closed"]
         with pytest.raises(gw.SessionClosed):
             await anext(iteration)
+
+
+# -- blocking code ------------------------------------------------------------------------------------------------------
+
+
+async def in_thread(story: Callable[[Any], None]) -> None:
+    """Tell a story of blocking code, with the root of a lab."""
+    async with far() as lab:
+        await trio.to_thread.run_sync(story, blocking_proxy(lab.held_root))
+
+
+async def test_batches_of_any_iterable_are_its_items_in_order() -> None:
+    def story(lab: Any) -> None:
+        for text, items in (
+            ("numbers(1000)", list(range(1000))),
+            ("Indexed()", ["a", "b", "c"]),
+            ("rows", list(range(100))),
+            ("{'a': 1}.items()", [("a", 1)]),
+            ("ticks(30)", list(range(30))),
+            ("Channel()", [1, 2, 3]),
+            ("iter(())", []),
+        ):
+            assert list(gw.buffiter(lab.eval(text))) == items
+            assert list(gw.buffiter(lab.eval(text), chunk=1, max_chunk=1, factor=1)) == items
+        assert list(gw.buffiter(lab.eval("(1, 2)"))) == [1, 2]
+        assert list(gw.buffiter(n * n for n in range(3))) == [0, 1, 4]
+
+    await in_thread(story)
+
+
+async def test_a_generator_is_ahead_of_the_loop_by_a_batch_that_grows() -> None:
+    def story(lab: Any) -> None:
+        counter = lab.namespace["counter"]
+        items = gw.buffiter(counter, chunk=2, max_chunk=5, factor=2)
+        seen = [(n, counter.n) for n in itertools.islice(items, 12)]
+        assert seen == [(1, 2), (2, 2), *((n, 6) for n in range(3, 7)), *((n, 11) for n in range(7, 12)), (12, 16)]
+
+    await in_thread(story)
+
+
+async def test_what_a_generator_raises_comes_behind_the_items_before_it() -> None:
+    def story(lab: Any) -> None:
+        for producer in ("broken", "broken_async"):
+            items = gw.buffiter(lab.namespace[producer]())
+            assert [next(items), next(items)] == [1, 2]
+            with pytest.raises(ValueError, match="third"):
+                next(items)
+            assert list(items) == []
+        with pytest.raises(TypeError, match="not iterable"):
+            next(gw.buffiter(lab.eval("object()")))
+
+    await in_thread(story)
+
+
+async def test_closing_the_batches_closes_the_generator_now() -> None:
+    def story(lab: Any) -> None:
+        items = gw.buffiter(lab.namespace["numbers"](1000))
+        assert next(items) == 0
+        items.close()
+        assert list(lab.namespace["log"]) == ["closed"]
+        assert list(items) == []
+        items.close()
+
+    await in_thread(story)
+
+
+async def test_a_loop_over_batches_that_is_left_closes_the_generator() -> None:
+    def story(lab: Any) -> None:
+        for n in gw.buffiter(lab.namespace["numbers"](1000)):
+            if n == 15:
+                break
+        lab.eval("0")  # with the next message
+        assert "closed" in tuple(lab.namespace["log"])
+
+    await in_thread(story)
+
+
+async def test_a_generator_that_is_held_goes_on_behind_the_batch() -> None:
+    def story(lab: Any) -> None:
+        held = lab.namespace["numbers"](100)
+        items = gw.buffiter(held, chunk=3)
+        assert next(items) == 0
+        items.close()
+        assert next(held) == 3
+
+    await in_thread(story)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "most", "factor"), [(0, 1, 1), (1, 0, 1), (1, MOST + 1, 1), (1, 1, 0.5), (1, 1, math.nan)]
+)
+def test_sizes_that_make_no_batches_are_refused(chunk: int, most: int, factor: float) -> None:
+    with pytest.raises(ValueError, match="batches"):
+        gw.buffiter([], chunk, most, factor)
+
+
+async def test_a_value_of_trio_code_is_not_for_blocking_batches() -> None:
+    async with far() as lab:
+        with pytest.raises(TypeError, match="async for"):
+            gw.buffiter(await lab.namespace["rows"])
+
+
+async def test_a_list_that_is_changed_meanwhile_is_seen_late_by_no_more_than_a_batch() -> None:
+    def story(lab: Any) -> None:
+        lab.execute("many = list(range(10_000))")
+        many = lab.namespace["many"]
+        items = iter(many)
+        assert next(items) == 0
+        lab.execute("many[256] = 'new'; del many[1000:]")
+        assert list(items) == [*range(1, 256), "new", *range(257, 1000)]
+
+    await in_thread(story)
+
+
+async def test_a_list_of_long_texts_comes_in_smaller_batches() -> None:
+    def story(lab: Any) -> None:
+        lab.execute("texts = ['x' * 100_000] * 1000")
+        lengths = list(map(len, lab.namespace["texts"]))
+        assert lengths == [100_000] * 1000
+
+    await in_thread(story)
+
+
+async def test_a_list_of_a_third_node_is_walked_in_batches_too() -> None:
+    """What the middle holds of it goes on in batches of its own."""
+    mine = list(range(1000))
+    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as owner, nodes[0].session("lab") as lab:
+        sys = await owner.modules.sys
+        await gw.ops.setattr(sys, "_shelf", mine)
+        try:
+            passed = blocking_proxy(held_by(await lab.modules.sys._shelf))
+            assert passed is not mine
+            sent, relayed = messages_sent(lab), messages_sent(owner)
+            assert await trio.to_thread.run_sync(sum, passed) == sum(mine)
+            assert len(sent) == 2
+            assert len(relayed) <= 3
+        finally:
+            await gw.ops.delattr(sys, "_shelf")
 
 
 async def _ticks(closed: list[str]) -> AsyncIterator[int]:

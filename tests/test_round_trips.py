@@ -6,6 +6,7 @@ import gc
 
 import pytest
 
+import rpyc_gateway as gw
 from rpyc_gateway.proto.messages import Release
 from tests.counting import Counted, counted, told
 from tests.house import HOPS
@@ -75,6 +76,28 @@ async def test_a_list_of_a_hundred_is_two_and_the_items_of_a_dict_three(hops: in
             assert list(table.items())[99] == (99, -99)
 
     await told(hops, story)
+
+
+@HOPS
+async def test_a_list_of_ten_thousand_is_four_and_a_generator_in_batches_sixteen(hops: int) -> None:
+    def story(lab: Counted) -> None:
+        items = lab.root.eval("list(range(10_000))")
+        for way in (iter, reversed):
+            with lab.trips(4):
+                assert sum(way(items)) == 49_995_000
+        numbers = lab.root.eval("(n for n in range(10_000))")
+        with lab.trips(16):
+            assert sum(gw.buffiter(numbers)) == 49_995_000
+
+    await told(hops, story)
+
+
+@HOPS
+async def test_a_list_of_ten_thousand_is_four_in_trio_too(hops: int) -> None:
+    async with counted(hops) as lab:
+        items = await lab.session.eval("list(range(10_000))")
+        with lab.trips(4):
+            assert sum([item async for item in items]) == 49_995_000
 
 
 @HOPS

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.awaiting import Later
-from rpyc_gateway.walks import Walk
+from rpyc_gateway.walks import LOOK, WEIGHT, Walk, weigh
 
 
 def numbers(count: int, error: Exception | None) -> Iterator[int]:
@@ -89,6 +89,41 @@ def test_what_runs_no_code_comes_in_larger_batches() -> None:
             return iter((7, 8))
 
     assert Walk(Own(), 2, 1).take(100) == ((7,), False)
+
+
+def test_a_batch_of_long_items_is_full_sooner() -> None:
+    lines = ["x" * 1024] * 10_000
+    walk = Walk(lines, 8192, 1)
+    items, done = drive(walk.take(8192))
+    assert not done
+    assert WEIGHT // 1100 <= len(items) <= WEIGHT // 1024 + LOOK
+    for long in ([b"x" * WEIGHT] * 1000, [("x" * WEIGHT, 1)] * 1000, [object() for _ in range(1000)]):
+        assert len(Walk(long, 8192, 1).take(8192)[0]) == LOOK  # type: ignore[index]
+        assert len(Walk(iter(long), 8192, 8192).take(8192)[0]) == LOOK  # type: ignore[index]
+
+
+def test_no_item_is_asked_for_its_size() -> None:
+    class Shy:
+        def __sizeof__(self) -> int:
+            raise AssertionError("asked")
+
+    assert weigh([Shy(), (Shy(), 1), 2**100, [Shy()]]) > 0
+    assert len(Walk([Shy(), Shy()], 8192, 1).take(8192)[0]) == 2  # type: ignore[index]
+
+
+def test_what_changes_meanwhile_is_told_behind_the_items_before_it() -> None:
+    table = dict.fromkeys(range(1000))
+    walk = Walk(table, 8192, 1)
+    assert drive(walk.take(300)) == (tuple(range(300)), False)
+    table["new"] = None
+    with pytest.raises(RuntimeError, match="changed size"):
+        walk.take(300)
+    items = list(range(10))
+    walk = Walk(items, 8192, 1)
+    items.extend(range(10, 20))
+    assert drive(walk.take(15)) == (tuple(range(15)), False)
+    del items[:]
+    assert drive(walk.take(15)) == ((), True)
 
 
 def test_a_batch_at_a_time() -> None:
