@@ -16,6 +16,7 @@ import trio.testing
 import rpyc_gateway as gw
 from rpyc_gateway.held import held_by
 from rpyc_gateway.iteration import MOST
+from rpyc_gateway.proto.messages import Release, Splitter
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
@@ -352,15 +353,23 @@ async def test_what_a_generator_raises_comes_behind_the_items_before_it() -> Non
 
 
 async def test_closing_the_batches_closes_the_generator_now() -> None:
-    def story(lab: Any) -> None:
-        items = gw.buffiter(lab.namespace["numbers"](1000))
-        assert next(items) == 0
-        items.close()
-        assert list(lab.namespace["log"]) == ["closed"]
-        assert list(items) == []
-        items.close()
+    async with far() as session:
+        sent = messages_sent(session)
 
-    await in_thread(story)
+        def story(lab: Any) -> None:
+            log = lab.namespace["log"]
+            items = gw.buffiter(lab.namespace["numbers"](1000))
+            assert next(items) == 0
+            lab.eval("0")  # takes along what has died already
+            sent.clear()
+            items.close()
+            (message,) = Splitter().receive_data(b"".join(sent))
+            assert isinstance(message, Release)
+            assert list(log) == ["closed"]
+            assert list(items) == []
+            items.close()
+
+        await trio.to_thread.run_sync(story, blocking_proxy(session.held_root))
 
 
 async def test_a_loop_over_batches_that_is_left_closes_the_generator() -> None:
