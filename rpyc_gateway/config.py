@@ -1,7 +1,7 @@
 """The configuration of a node: the TOML schema, and every mistake in a file at once.
 
 `Config.load` and `Config.parse` raise ConfigError with one line `file:line:column: key: what is wrong` per mistake. A Config
-built in Python (`Config(node={"name": "hq"})`) raises pydantic's ValidationError, which is a ValueError, for the same mistakes.
+built in Python (`Config(node={"name": "hq"})`) raises it for the same mistakes, without the place.
 """
 
 from __future__ import annotations
@@ -10,29 +10,33 @@ import logging
 import os
 import re
 import socket
-import tomllib
-from collections.abc import Collection, Iterator, Mapping
-from difflib import get_close_matches
-from typing import Annotated, Any, Self
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StrictBool,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Self
 
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import valid_name
-from rpyc_gateway.toml_positions import Path, Place, find_positions
+from rpyc_gateway.sections import (
+    Problem,
+    Section,
+    array,
+    choice,
+    flag,
+    hint,
+    key,
+    optional,
+    shown,
+    spelled,
+    table,
+    tables,
+    text,
+)
 from rpyc_gateway.transport import find_transport
+
+if TYPE_CHECKING:
+    import tomllib
+
+    from rpyc_gateway.toml_positions import Path, Place
 
 __all__ = [
     "SERVICES",
@@ -43,7 +47,6 @@ __all__ = [
     "Relay",
     "Serve",
     "default_name",
-    "explain",
     "process_name",
     "unknown_service",
 ]
@@ -71,14 +74,14 @@ def process_name() -> str:
 def _node_name(name: str) -> str:
     if not valid_name(name):
         raise ValueError(
-            f"{_shown(name)} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit"
+            f"{shown(name)} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit"
         )
     return name
 
 
 def _identity(entry: str) -> str:
     if not _IDENTITY.fullmatch(entry):
-        raise ValueError(f"{_shown(entry)} is not an identity: write '*' (anyone), 'parent' or 'uid:N'")
+        raise ValueError(f"{shown(entry)} is not an identity: write '*' (anyone), 'parent' or 'uid:N'")
     return entry
 
 
@@ -90,6 +93,18 @@ def _url(url: str) -> str:
     return url
 
 
+def _whereto(url: str) -> str:
+    if not url.partition(":")[2].strip():
+        raise ValueError(f"{shown(url)} does not say where to")
+    return url
+
+
+def _some(name: str) -> str:
+    if not name:
+        raise ValueError("must not be empty")
+    return name
+
+
 def _local_url(url: str) -> str:
     try:
         return _url(url)
@@ -97,72 +112,65 @@ def _local_url(url: str) -> str:
         raise ValueError(str(exc)) from exc
 
 
-Name = Annotated[str, AfterValidator(_node_name)]
-Allow = tuple[Annotated[str, AfterValidator(_identity)], ...]
-
-
-class Section(BaseModel):
-    """A table of the file: read only, and no key that is not in the schema."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_ALLOW = array(text(_identity))
 
 
 class NodeSection(Section):
     """`[node]`: who this is."""
 
-    name: Name = Field(default_factory=default_name)
+    name: str = key(text(_node_name), default_factory=default_name)
 
 
 class Listen(Section):
     """`[[listen]]`: where links are taken."""
 
-    url: Annotated[str, AfterValidator(_local_url)]
-    insecure: StrictBool = False
+    url: str = key(text(_local_url))
+    insecure: bool = key(flag, default=False)
 
 
 class Dial(Section):
     """`[[dial]]`: a link that is kept up; with `via` it is that node which dials."""
 
-    via: Name | None = None
-    url: str
+    via: str | None = key(optional(text(_node_name)), default=None)
+    url: str = key(text(_whereto))
 
-    @field_validator("url")
     @classmethod
-    def _dialable(cls, url: str, info: ValidationInfo) -> str:
-        if not url.partition(":")[2].strip():
-            raise ValueError(f"{_shown(url)} does not say where to")
+    def _disagreements(cls, given: Mapping[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
         try:
-            return _url(url)
+            if "url" in values:
+                _url(values["url"])
         except ConfigError as exc:
-            if info.data.get("via") is None:
-                raise ValueError(str(exc)) from exc
-            log.warning("%s; %s will need it", exc, info.data["via"])
-            return url
+            if given.get("via") is None or "via" not in values:
+                yield ("url",), str(exc)
+            else:
+                log.warning("%s; %s will need it", exc, values["via"])
+        except ValueError as exc:
+            yield ("url",), str(exc)
 
 
 class Serve(Section):
     """`[[serve]]`: a service, and to whom."""
 
-    service: Annotated[str, Field(min_length=1)]
-    allow: Allow = ()
-    pickle: StrictBool = False
-    runs: Runs = "threads"
+    service: str = key(text(_some))
+    allow: tuple[str, ...] = key(_ALLOW, default=())
+    pickle: bool = key(flag, default=False)
+    runs: Runs = key(choice(Runs), default="threads")
 
 
 class Relay(Section):
     """`[relay]`: for whom circuits to other nodes are spliced."""
 
-    allow: Allow = ("*",)
+    allow: tuple[str, ...] = key(_ALLOW, default=("*",))
 
 
 class Config(Section):
     """The whole configuration of one node."""
 
-    node: NodeSection = Field(default_factory=NodeSection)
-    listen: tuple[Listen, ...] = ()
-    dial: tuple[Dial, ...] = ()
-    serve: tuple[Serve, ...] = ()
-    relay: Relay = Relay()
+    node: NodeSection = key(table(NodeSection), default_factory=NodeSection)
+    listen: tuple[Listen, ...] = key(array(table(Listen)), default=())
+    dial: tuple[Dial, ...] = key(array(table(Dial)), default=())
+    serve: tuple[Serve, ...] = key(array(table(Serve)), default=())
+    relay: Relay = key(table(Relay), default_factory=Relay)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], *, services: Collection[str] = SERVICES) -> Self:
@@ -187,6 +195,10 @@ class Config(Section):
     @classmethod
     def parse(cls, text: str, filename: str = "config.toml", *, services: Collection[str] = SERVICES) -> Self:
         """Read TOML text; `filename` is for messages. Raises ConfigError with everything that is wrong in it."""
+        import tomllib  # most processes read no file
+
+        from rpyc_gateway.toml_positions import find_positions
+
         try:
             document = tomllib.loads(text)
             places = find_positions(text)
@@ -194,24 +206,20 @@ class Config(Section):
             raise ConfigError([_syntax_problem(exc, text, filename)]) from exc
         except RecursionError as exc:
             raise ConfigError([f"{filename}:1:1: TOML: arrays or tables are nested too deeply"]) from exc
-        problems = [*_conflicts(document), *_unknown_services(document, services)]
-        config = None
-        try:
-            config = cls.model_validate(document)
-        except ValidationError as exc:
-            problems += [(error["loc"], explain(error)) for error in exc.errors() if error["type"] != "conflicts"]
+        config, problems = cls.read(document)
+        problems += _unknown_services(document, services)
         if config is None or problems:
-            lines = sorted((_place(places, path), _spelled(path), what) for path, what in problems)
+            lines = sorted((_place(places, path), spelled(path), what) for path, what in problems)
             raise ConfigError([f"{filename}:{at[0]}:{at[1]}: {key}: {what}" for at, key, what in lines])
         return config
 
-    @model_validator(mode="after")
-    def _hang_together(self) -> Self:
-        conflicts = [f"{_spelled(path)}: {what}" for path, what in _conflicts(self.model_dump())]
-        if conflicts:
-            raise PydanticCustomError("conflicts", "{text}", {"text": "; ".join(conflicts)})
+    @classmethod
+    def _disagreements(cls, given: Mapping[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
+        yield from _conflicts(given)
+
+    def _take(self, values: Mapping[str, Any], given: Iterable[str]) -> None:
+        super()._take(values, given)
         self._warn()
-        return self
 
     def warn_if_idle(self) -> None:
         """Log that this node will have no links, where nothing else gives it one (a parent does, for `rpyc-gw stdio`)."""
@@ -220,7 +228,7 @@ class Config(Section):
 
     def _warn(self) -> None:
         for number, serve in enumerate(self.serve):
-            if "allow" not in serve.model_fields_set:
+            if "allow" not in serve.given:
                 log.warning(
                     "serve[%d].allow: is missing: `%s` is served to nobody; say to whom, or `allow = []` if you mean it",
                     number,
@@ -238,17 +246,17 @@ class Config(Section):
 
 def unknown_service(name: str, known: Collection[str] = SERVICES) -> str:
     """What to say of a service that is not served."""
-    return f"unknown service {_shown(name)}{_hint(name, known)} (known: {', '.join(known)})"
+    return f"unknown service {shown(name)}{hint(name, known)} (known: {', '.join(known)})"
 
 
 # ---- what is wrong between sections; on the bare document, since it is told together with what is wrong inside them
 
 
-def _conflicts(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+def _conflicts(document: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _repeated(document, "listen", ("url",))
     yield from _repeated(document, "dial", ("url", "via"))
     yield from _repeated(document, "serve", ("service",))
-    for number, listen in _tables(document, "listen"):
+    for number, listen in tables(document, "listen"):
         url = listen.get("url")
         if listen.get("insecure", False) is False and isinstance(url, str) and _is_exposed(url):
             what = (
@@ -256,14 +264,18 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             )
             yield ("listen", number, "url"), what
     node = document.get("node")
-    own = node.get("name", default_name()) if isinstance(node, Mapping) else default_name()
-    for number, dial in _tables(document, "dial"):
+    own = vars(node).get("name") if isinstance(node, Section) else _name_in(node)
+    for number, dial in tables(document, "dial"):
         if dial.get("via") == own:
-            yield ("dial", number, "via"), f"{_shown(own)} is this node itself; leave `via` out to dial from here"
+            yield ("dial", number, "via"), f"{shown(own)} is this node itself; leave `via` out to dial from here"
 
 
-def _unknown_services(document: Mapping[str, Any], known: Collection[str]) -> Iterator[tuple[Path, str]]:
-    for number, serve in _tables(document, "serve"):
+def _name_in(node: object) -> object:
+    return node["name"] if isinstance(node, Mapping) and "name" in node else default_name()
+
+
+def _unknown_services(document: Mapping[str, Any], known: Collection[str]) -> Iterator[Problem]:
+    for number, serve in tables(document, "serve"):
         name = serve.get("service")
         if isinstance(name, str) and name not in known:
             yield ("serve", number, "service"), unknown_service(name, known)
@@ -277,78 +289,15 @@ def _is_exposed(url: str) -> bool:
         return False
 
 
-def _repeated(document: Mapping[str, Any], section: str, keys: tuple[str, ...]) -> Iterator[tuple[Path, str]]:
+def _repeated(document: Mapping[str, Any], section: str, keys: tuple[str, ...]) -> Iterator[Problem]:
     seen: dict[tuple[str | None, ...], int] = {}
-    for number, table in _tables(document, section):
-        mark = tuple(value if isinstance(value := table.get(key), str) else None for key in keys)
+    for number, entry in tables(document, section):
+        mark = tuple(value if isinstance(value := entry.get(name), str) else None for name in keys)
         if mark[0] is None:
             continue
         first = seen.setdefault(mark, number)
         if first != number:
-            yield (section, number, keys[0]), f"{_shown(mark[0])} is already in {section}[{first}]"
-
-
-def _tables(document: Mapping[str, Any], section: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    tables = document.get(section)
-    for number, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
-        if isinstance(table, Mapping):
-            yield number, table
-
-
-# ---- telling it
-
-
-_SECTIONS: dict[str, type[Section]] = {
-    "node": NodeSection,
-    "listen": Listen,
-    "dial": Dial,
-    "serve": Serve,
-    "relay": Relay,
-}
-
-
-def explain(error: ErrorDetails) -> str:
-    """One of pydantic's findings, in the words of the file's author."""
-    path, given = error["loc"], error["input"]
-    match error["type"]:
-        case "extra_forbidden":
-            known = (_SECTIONS[str(path[0])] if len(path) > 1 else Config).model_fields
-            return f"unknown key{_hint(str(path[-1]), known)} (known: {', '.join(known)})"
-        case "missing":
-            return "is required"
-        case "value_error":
-            return str(error["ctx"]["error"])
-        case "tuple_type" if isinstance(given, dict):
-            return f"is an array of tables: write [[{path[-1]}]]"
-        case "literal_error":
-            return f"must be {error['ctx']['expected']}, not {_shown(given)}"
-        case "string_type":
-            return f"must be a string, not {_shown(given)}"
-        case "bool_type":
-            return f"must be true or false, not {_shown(given)}"
-        case "tuple_type":
-            return f"must be an array, not {_shown(given)}"
-        case "model_type":
-            return f"must be a table, not {_shown(given)}"
-        case _:
-            return error["msg"]
-
-
-def _hint(word: str, known: Any) -> str:
-    close = get_close_matches(word.lower(), list(known), n=1)
-    return f", did you mean `{close[0]}`?" if close else ""
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _spelled(path: Path) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
-    return text
+            yield (section, number, keys[0]), f"{shown(mark[0])} is already in {section}[{first}]"
 
 
 def _place(places: Mapping[Path, Place], path: Path) -> Place:

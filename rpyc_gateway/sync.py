@@ -8,7 +8,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import trio
-from pydantic import ValidationError
 
 from rpyc_gateway.admission import passed
 from rpyc_gateway.background import background
@@ -16,11 +15,7 @@ from rpyc_gateway.client import hops_of
 from rpyc_gateway.config import (
     SERVICES,
     Config,
-    Listen,
-    NodeSection,
-    Serve,
     default_name,
-    explain,
     unknown_service,
 )
 from rpyc_gateway.errors import ConfigError
@@ -185,14 +180,16 @@ def serve(
     you must). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
     """
     label = _label(service)
-    try:
-        config = Config(
-            node=NodeSection(name=name or default_name()),
-            listen=(Listen(url=url),),
-            serve=(Serve(service=service, allow=("*",), pickle=pickle, runs=runs),) if isinstance(service, str) else (),
-        )
-    except ValidationError as error:
-        raise ConfigError([f"{url}: {explain(problem)}" for problem in error.errors()]) from error
+    served = {"service": service, "allow": ("*",), "pickle": pickle, "runs": runs}
+    config, problems = Config.read(
+        {
+            "node": {"name": name or default_name()},
+            "listen": ({"url": url},),
+            "serve": (served,) if isinstance(service, str) else (),
+        }
+    )
+    if config is None:
+        raise ConfigError([f"{url}: {what}" for _, what in problems])
     services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",), pickle, runs)}
 
     async def main(told: trio.Event) -> None:

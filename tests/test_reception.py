@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rpyc_gateway.config import Config, Listen, NodeSection, Relay
+from rpyc_gateway.config import Config, Listen, NodeSection
 from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.proto.frames import FrameType, decode_failure
@@ -20,8 +20,8 @@ from tests.raw_peer import RawPeer
 
 
 async def test_a_listener_that_other_machines_can_reach_is_refused(autojump_clock: MockClock) -> None:
-    listen = Listen.model_construct(url="tcp://0.0.0.0:0", insecure=False)
-    config = Config.model_construct(node=NodeSection(name="hq"), listen=(listen,), dial=(), serve=(), relay=Relay())
+    listen = Listen(url="tcp://0.0.0.0:0")
+    config = Config(node=NodeSection(name="hq")).but(listen=(listen,))
     with pytest.raises(ConfigError, match=r"0\.0\.0\.0.*insecure = true"):
         async with open_node(config):
             pytest.fail("it listens")

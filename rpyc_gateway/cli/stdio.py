@@ -41,16 +41,13 @@ def stdio(ctx: click.Context, name: str | None, serve: tuple[str, ...], config: 
 
 def _configure(name: str | None, serve: tuple[str, ...], file: str | None) -> Config:
     """The configuration of the file, if there is one, with what the command line adds to it."""
-    from pydantic import ValidationError
-
-    from rpyc_gateway.config import SERVICES, Config, Listen, NodeSection, Serve, explain, process_name, unknown_service
+    from rpyc_gateway.config import SERVICES, Config, Listen, NodeSection, Serve, process_name, unknown_service
 
     # Two people may each start a relay on one bastion: without a configuration the names must differ.
     given = Config.load(file) if file is not None else Config(node=NodeSection(name=process_name()))
-    try:
-        node = given.node if name is None else NodeSection(name=name)
-    except ValidationError as exc:
-        raise click.UsageError("; ".join(explain(error) for error in exc.errors())) from exc
+    node, problems = (given.node, []) if name is None else NodeSection.read({"name": name})
+    if problems:
+        raise click.UsageError("; ".join(what for _, what in problems))
     for service in serve:
         if service not in SERVICES:
             raise click.UsageError(unknown_service(service))
@@ -59,7 +56,7 @@ def _configure(name: str | None, serve: tuple[str, ...], file: str | None) -> Co
     if all(listener.url != _OWN_STREAMS for listener in listen):
         listen = (*listen, Listen(url=_OWN_STREAMS))
     kept = tuple(section for section in given.serve if section.service not in serve)
-    return given.model_copy(update={"node": node, "listen": listen, "serve": (*kept, *added)})
+    return given.but(node=node, listen=listen, serve=(*kept, *added))
 
 
 async def _streams_closed(node: Node) -> None:
