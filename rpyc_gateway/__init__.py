@@ -1,39 +1,46 @@
 """Python objects of another process, used as if they were local, across any chain of gateways."""
 
-from rpyc_gateway import codecs, ops
-from rpyc_gateway.affinity import thread
-from rpyc_gateway.calls import checkpoint
-from rpyc_gateway.client import open_session
-from rpyc_gateway.codecs import register_codec
-from rpyc_gateway.config import Config
-from rpyc_gateway.deadlines import timeout
-from rpyc_gateway.delivery import deliver, obtain
-from rpyc_gateway.errors import (
-    Cancelled,
-    ConfigError,
-    Denied,
-    DialFailed,
-    DuplicateNode,
-    EncodeError,
-    GatewayError,
-    LimitExceeded,
-    LinkLost,
-    NoCodec,
-    NoService,
-    NotExposed,
-    ProtocolError,
-    Refused,
-    RemoteError,
-    SessionClosed,
-    TimedOut,
-    Unreachable,
-)
-from rpyc_gateway.gateway import Node, open_node
-from rpyc_gateway.iteration import buffiter
-from rpyc_gateway.proto.raised import remote_path, remote_traceback
-from rpyc_gateway.service import Service, expose
-from rpyc_gateway.sync import BlockingSession, connect, serve
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from rpyc_gateway.version import __version__
+
+if TYPE_CHECKING:
+    from rpyc_gateway import codecs, ops
+    from rpyc_gateway.affinity import thread
+    from rpyc_gateway.calls import checkpoint
+    from rpyc_gateway.client import open_session
+    from rpyc_gateway.codecs import register_codec
+    from rpyc_gateway.config import Config
+    from rpyc_gateway.deadlines import timeout
+    from rpyc_gateway.delivery import deliver, obtain
+    from rpyc_gateway.errors import (
+        Cancelled,
+        ConfigError,
+        Denied,
+        DialFailed,
+        DuplicateNode,
+        EncodeError,
+        GatewayError,
+        LimitExceeded,
+        LinkLost,
+        NoCodec,
+        NoService,
+        NotExposed,
+        ProtocolError,
+        Refused,
+        RemoteError,
+        SessionClosed,
+        TimedOut,
+        Unreachable,
+    )
+    from rpyc_gateway.gateway import Node, open_node
+    from rpyc_gateway.iteration import buffiter
+    from rpyc_gateway.proto.raised import remote_path, remote_traceback
+    from rpyc_gateway.service import Service, expose
+    from rpyc_gateway.sync import BlockingSession, connect, serve
 
 __all__ = [
     "BlockingSession",
@@ -76,3 +83,38 @@ __all__ = [
     "thread",
     "timeout",
 ]
+
+# Where each name is at home. It is loaded when somebody wants it: a program that connects late, or the command line, does not wait for all
+# of it at its start. (A test compares this with what type checkers are told above.)
+_HOMES = {
+    "affinity": "thread",
+    "calls": "checkpoint",
+    "client": "open_session",
+    "codecs": "register_codec",
+    "config": "Config",
+    "deadlines": "timeout",
+    "delivery": "deliver obtain",
+    "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
+    " NotExposed ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
+    "gateway": "Node open_node",
+    "iteration": "buffiter",
+    "proto.raised": "remote_path remote_traceback",
+    "service": "Service expose",
+    "sync": "BlockingSession connect serve",
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # or no misspelt name would be noticed
+
+    def __getattr__(name: str) -> object:
+        if name in ("codecs", "ops"):
+            return import_module(f"{__name__}.{name}")
+        home = _HOME_OF.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "import_module", "annotations"})

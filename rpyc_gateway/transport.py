@@ -11,13 +11,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
 from rpyc_gateway.errors import ConfigError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint, EntryPoints
 
 __all__ = ["Handler", "Pipe", "Transport", "find_transport", "handle"]
 
@@ -78,24 +79,40 @@ class Transport(Protocol):
         ...
 
 
+_found: dict[str, Transport] = {}  # by scheme; a search reads the metadata of every installed package
+
+
 def find_transport(url: str) -> Transport:
     """The transport for the scheme of `url`.
 
     Raises ConfigError: no such transport (the installed ones are named), two packages claim the scheme, or a plug-in is broken.
     """
     scheme, colon, _ = url.partition(":")
-    claims = {entry.value: entry for entry in entry_points(group=GROUP, name=scheme.lower())} if colon else {}
+    found = _found.get(scheme.lower()) if colon else None
+    if found is not None:
+        return found
+    claims = {entry.value: entry for entry in entry_points().select(name=scheme.lower())} if colon else {}
     if not claims:
         raise ConfigError([f"{url}: {_unknown(url, scheme if colon else '')}"])
     if len(claims) > 1:
         names = " and ".join(sorted(map(_describe, claims.values())))
         raise ConfigError([f"{url}: more than one package claims {scheme}: {names}; uninstall one of them"])
     (entry,) = claims.values()
-    return _load(entry, url)
+    transport = _found[scheme.lower()] = _load(entry, url)
+    return transport
+
+
+def entry_points() -> EntryPoints:
+    """What is installed under the name of our group."""
+    from importlib import metadata  # slow to load, and seldom needed again
+
+    return metadata.entry_points(group=GROUP)
 
 
 def _unknown(url: str, scheme: str) -> str:
-    names = sorted({entry.name for entry in entry_points(group=GROUP)})
+    from difflib import get_close_matches
+
+    names = sorted({entry.name for entry in entry_points()})
     installed = ", ".join(f"{name}:" for name in names) or "none"
     what = f"no transport {scheme!r} is installed" if scheme else "a URL starts with the name of a transport"
     _, _, port = url.rpartition(":")

@@ -26,7 +26,8 @@ class Broken:
 
 def installed(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     entries = EntryPoints(EntryPoint(name.rstrip("_"), value, transport.GROUP) for name, value in values.items())
-    monkeypatch.setattr(transport, "entry_points", entries.select)
+    monkeypatch.setattr(transport, "entry_points", lambda: entries)
+    monkeypatch.setattr(transport, "_found", {})
 
 
 @pytest.mark.parametrize("scheme", ["tcp", "unix", "stdio", "memory"])
@@ -34,6 +35,23 @@ def test_the_built_in_transports_come_through_the_same_door_as_others(scheme: st
     found = find_transport(f"{scheme}:whatever")
     assert isinstance(found, Transport)
     assert found.reliable
+
+
+def test_a_transport_is_sought_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches = []
+    entries = transport.entry_points()
+    monkeypatch.setattr(transport, "entry_points", lambda: searches.append(1) or entries)
+    monkeypatch.setattr(transport, "_found", {})
+    assert find_transport("tcp://relay:1") is find_transport("TCP://hq:2")
+    assert len(searches) == 1
+
+
+def test_what_was_not_found_is_sought_again_it_may_be_installed_by_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed(monkeypatch)
+    with pytest.raises(ConfigError, match="no transport 'tcp' is installed"):
+        find_transport("tcp://relay:1")
+    installed(monkeypatch, tcp="rpyc_transports.tcp:TcpTransport")
+    assert isinstance(find_transport("tcp://relay:1"), TcpTransport)
 
 
 def test_the_scheme_may_be_in_capitals() -> None:

@@ -6,9 +6,6 @@ broke the protocol, 77 refused, 78 the configuration is wrong, 130 interrupted.
 
 from __future__ import annotations
 
-import platform
-from importlib.metadata import entry_points, version
-
 import click
 
 from rpyc_gateway.cli.check import check
@@ -35,6 +32,9 @@ class _Commands(click.Group):
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: object) -> None:
     if wanted:
+        import platform
+        from importlib.metadata import entry_points, version
+
         transports = ", ".join(sorted(entry_points(group="rpyc_gateway.transports").names))
         click.echo(f"rpyc-gw {version('rpyc-gateway')}")
         click.echo(f"Python {platform.python_version()}, trio {version('trio')}, transports: {transports}")
