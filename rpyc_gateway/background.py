@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -55,92 +55,81 @@ class Background:
             self._ready.set()
             await trio.sleep_forever()
 
-    def run(
-        self,
-        function: Callable[..., Any],
-        *args: object,
-        deadline: Deadline | None = None,
-        undo: Callable[[Any], object] | None = None,
-    ) -> Any:
-        """Run an async function in the thread, and wait, no longer than to `deadline`.
+    def run(self, function: Callable[..., Any], *args: object, deadline: Deadline | None = None) -> Any:
+        """Run an async function in the thread, and wait, no longer than to `deadline`. Interrupted or late, it is cancelled before this returns."""
 
-        Interrupted or late, it is cancelled before this returns; what it came to all the same is given to `undo`.
-        """
-        if threading.current_thread() is self._thread:
-            raise RuntimeError("a blocking call in the thread that runs trio")
-        scope = trio.CancelScope()
+        async def tell(result: _Result) -> None:
+            result.tell(await function(*args))
 
-        async def scoped() -> Any:
-            with scope:
-                return await function(*args)
-            return None
-
-        waiting = _Result()
-        self._token.run_sync_soon(lambda: self._nursery.start_soon(waiting.fill, scoped))
-        try:
-            return waiting.wait(deadline)
-        except BaseException:
-            if not waiting.done.is_set():  # KeyboardInterrupt, or it is too late
-                self._token.run_sync_soon(scope.cancel)
-                waiting.done.wait()
-            if undo is not None and waiting.value is not None:
-                undo(waiting.value)
-            raise
+        return self._run(tell, deadline)
 
     def connect(self, hops: tuple[str, ...], name: str | None, enter: Enter) -> tuple[Session, Callable[[], None]]:
         """Open a session, over a link that is there already if it can be; and what closes it."""
         deadline = deadlines.current()
         if deadline is not None:
             deadline.check()
-        session, over = self.run(
-            self._open, hops, name, enter, deadline=deadline, undo=lambda opened: self._close(*opened)
-        )
-        return session, lambda: self._close(session, over)
+        over = threading.Event()
 
-    def _close(self, session: Session, over: trio.Event) -> None:
+        async def hold(result: _Result) -> None:
+            await self._hold_session(hops, name, enter, over, result)
+
+        def close() -> None:
+            self._close(session, over)
+
+        session: Session = self._run(hold, deadline, lambda opened: self._close(opened, over))
+        return session, close
+
+    def _run(
+        self,
+        task: Callable[[_Result], Awaitable[None]],
+        deadline: Deadline | None,
+        undo: Callable[[Any], object] | None = None,
+    ) -> Any:
+        """Start a task in the thread, and wait for the result that it tells; it may go on after that.
+
+        Interrupted or late, the task is cancelled before this returns; what it came to all the same is given to `undo`.
+        """
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("a blocking call in the thread that runs trio")
+        result = _Result()
+        self._token.run_sync_soon(self._nursery.start_soon, result.run, task)
+        try:
+            return result.wait(deadline)
+        except BaseException:
+            if not result.told.is_set():  # KeyboardInterrupt, or it is too late
+                self._token.run_sync_soon(result.scope.cancel)
+                result.told.wait()
+            if undo is not None and result.value is not None:
+                undo(result.value)
+            raise
+
+    def _close(self, session: Session, over: threading.Event) -> None:
         if self.pid != os.getpid():
             return  # the session belongs to the process that forked this one
         if threading.current_thread() is self._thread:
             session.close()
             return
-        self.run(self._close_async, session, over)
-
-    @staticmethod
-    async def _close_async(session: Session, over: trio.Event) -> None:
-        session.close()
-        await over.wait()
-
-    async def _open(self, hops: tuple[str, ...], name: str | None, enter: Enter) -> tuple[Session, trio.Event]:
-        over = trio.Event()
-        shared = await self._way(hops, name)
-        try:
-            session = await self._nursery.start(self._hold_session, shared, enter, over)
-        except BaseException:
-            self._leave(shared)
-            raise
-        return session, over
+        if not over.is_set():
+            self._token.run_sync_soon(session.close)
+            over.wait()
 
     async def _hold_session(
-        self,
-        shared: _Shared,
-        enter: Enter,
-        over: trio.Event,
-        *,
-        task_status: trio.TaskStatus[Session],
+        self, hops: tuple[str, ...], name: str | None, enter: Enter, over: threading.Event, result: _Result
     ) -> None:
-        assert shared.way is not None
-        started = False
+        """Open a session, tell it, and keep it to its end."""
         try:
-            async with enter(shared.way) as session:
-                started = True
-                task_status.started(session)
-                await session.wait_closed()
+            shared = await self._way(hops, name)
+            try:
+                assert shared.way is not None
+                async with enter(shared.way) as session:
+                    result.tell(session)
+                    await session.wait_closed()
+            finally:
+                self._leave(shared)
         except GatewayError:
-            if not started:
+            if not result.told.is_set():
                 raise
         finally:
-            if started:
-                self._leave(shared)
             over.set()
 
     async def _way(self, hops: tuple[str, ...], name: str | None) -> _Shared:
@@ -190,26 +179,37 @@ class Background:
 
 
 class _Result:
-    """One result, from the trio thread to a thread that waits."""
+    """One result, told by a task of the trio thread to a thread that waits."""
 
     def __init__(self) -> None:
-        self.done = threading.Event()
+        self.told = threading.Event()
+        self.scope = trio.CancelScope()
         self.value: Any = None
         self._error: BaseException | None = None
 
-    async def fill(self, function: Callable[[], Any]) -> None:
+    def tell(self, value: object) -> None:
+        """Wake the thread. The task may go on."""
+        self.value = value
+        self.told.set()
+
+    async def run(self, task: Callable[[_Result], Awaitable[None]]) -> None:
+        """Run the task; what it raises before it has told anything is raised in the thread that waits."""
         try:
-            self.value = await function()
+            with self.scope:
+                await task(self)
         except trio.Cancelled:
             self._error = SessionClosed("the background thread is ending")
             raise
-        except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
+        except Exception as error:
+            if self.told.is_set():
+                raise
             self._error = error
         finally:
-            self.done.set()
+            self.told.set()
 
     def wait(self, deadline: Deadline | None) -> Any:
-        while not self.done.wait(None if deadline is None else deadline.wait):
+        """What was told, or raise what went wrong."""
+        while not self.told.wait(None if deadline is None else deadline.wait):
             if deadline is not None and deadline.left <= 0:
                 raise TimedOut(f"{deadline.patience} is over, and nothing has come of it: what was begun is undone")
         if self._error is not None:

@@ -246,7 +246,8 @@ class Node:
         self._reception.decided(neighbour)
         self._table.neighbour_up(neighbour.key, wants_routes=neighbour.peer.routes)
         self._up[neighbour.key] = neighbour
-        neighbour.established.set()
+        neighbour.established = True
+        neighbour.settled.set()
         self._routes_changed()
         logger.log(self._level, "%s: linked with %s at %s", self.name, neighbour.peer.name, neighbour.address)
 
@@ -272,9 +273,10 @@ class Node:
         neighbour = self._neighbours.pop(connection)
         self._reception.decided(neighbour)
         neighbour.failure = failure
+        neighbour.settled.set()
         neighbour.over.set()
         self._lose(neighbour)
-        what = "lost the link with" if neighbour.established.is_set() else "no link with"
+        what = "lost the link with" if neighbour.established else "no link with"
         name = neighbour.peer.name if neighbour.peer else "a stranger"
         logger.log(
             self._level, "%s: %s %s at %s: %s", self.name, what, name, neighbour.address, failure.text or failure.code

@@ -22,7 +22,8 @@ class Neighbour:
     number: int
     peer: Hello | None = None
     since: float = field(default_factory=trio.current_time)
-    established: trio.Event = field(default_factory=trio.Event)
+    established: bool = False
+    settled: trio.Event = field(default_factory=trio.Event)  # it is established, or over without having been
     over: trio.Event = field(default_factory=trio.Event)
     failure: Failure | None = None
     leaving: bool = False
@@ -44,22 +45,15 @@ class Neighbour:
         Raises what the peer or this node had against it (DuplicateNode, ProtocolError, Denied ...), or DialFailed if
         there was no answer.
         """
-        async with trio.open_nursery() as nursery:
-
-            async def leave_after(event: trio.Event) -> None:
-                await event.wait()
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(leave_after, self.established)
-            nursery.start_soon(leave_after, self.over)
-        if not self.established.is_set():
+        await self.settled.wait()
+        if not self.established:
             raise self.reason()
 
     def reason(self) -> GatewayError:
         """Why the link is over, as an exception."""
         failure = self.failure or Failure(code=Code.LINK_LOST, text=f"the link to {self.address} is over")
         error = failure.error()
-        if self.established.is_set() or failure.code not in _UNPLACED:
+        if self.established or failure.code not in _UNPLACED:
             return error
         kind = ProtocolError if isinstance(error, ProtocolError) else DialFailed
         return kind(f"{self.address} did not become a link: {error}", hop=failure.hop)

@@ -17,7 +17,7 @@ import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports.tcp import TcpTransport
+from rpyc_transports.tcp import TcpTransport, _family
 
 tcp = TcpTransport()
 
@@ -189,6 +189,22 @@ async def test_a_refused_connection_says_so() -> None:
 
 
 @needs_ipv6
+async def test_an_address_in_numbers_is_dialled_without_looking_it_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def look_up(*_: object) -> None:
+        pytest.fail("it was looked up")
+
+    async with listening("tcp://127.0.0.1:0", echo) as (url,):
+        monkeypatch.setattr(trio, "open_tcp_stream", look_up)
+        async with tcp.connect(url) as pipe:
+            await pipe.stream.send_all(b"hello")
+            assert await pipe.stream.receive_some() == b"hello"
+
+
+@pytest.mark.parametrize("host", ["name\0", "0x7f.1", "127.1", "fe80::1%lo", "\udcff"])
+def test_what_is_no_plain_address_is_looked_up(host: str) -> None:
+    assert _family(host) is None
+
+
 async def test_several_addresses_that_fail_alike_give_one_sentence() -> None:
     trio.socket.set_custom_hostname_resolver(Names("relay", "::1", "127.0.0.1"))
     url = f"tcp://relay:{free_port()}"
@@ -235,7 +251,7 @@ async def test_a_connection_that_meets_itself_is_a_refused_one(monkeypatch: pyte
         raw.connect(raw.getsockname())
         return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
-    monkeypatch.setattr(trio, "open_tcp_stream", simultaneous_open)
+    monkeypatch.setattr("rpyc_transports.tcp._open", simultaneous_open)
     with pytest.raises(DialFailed, match="connection refused"):
         async with tcp.connect("tcp://127.0.0.1:40000"):
             pass

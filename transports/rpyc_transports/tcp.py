@@ -128,7 +128,7 @@ async def _dial(url: str, problem: str | None) -> trio.SocketStream:
         raise DialFailed(f"{url}: port 0 is for listening; a node that listens there says which port it got")
     try:
         with trio.fail_after(DIAL_TIMEOUT):
-            stream = await trio.open_tcp_stream(address.host, address.port)
+            stream = await _open(address)
     except trio.TooSlowError:
         raise DialFailed(
             f"{url}: no answer within {DIAL_TIMEOUT:g} s: is the machine up, and does a firewall let this port through?"
@@ -136,6 +136,37 @@ async def _dial(url: str, problem: str | None) -> trio.SocketStream:
     except (OSError, UnicodeError) as exc:
         raise DialFailed(f"{url}: {'; '.join(dict.fromkeys(map(_why_not, _leaves(exc))))}") from exc
     return _refuse_itself(url, stream)
+
+
+async def _open(address: Address) -> trio.SocketStream:
+    """Connect to the first address of a host that answers, or to the one that is given in numbers, where there is nothing to choose."""
+    family = _family(address.host)
+    if family is None:
+        return await trio.open_tcp_stream(address.host, address.port)
+    raw = socket.socket(family, socket.SOCK_STREAM)
+    with ExitStack() as undo:
+        undo.callback(raw.close)
+        raw.settimeout(0)
+        try:
+            raw.connect((address.host, address.port))
+        except BlockingIOError:
+            await trio.lowlevel.wait_writable(raw)
+            error = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if error:
+                raise OSError(error, os.strerror(error)) from None
+        undo.pop_all()
+    return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
+
+
+def _family(host: str) -> socket.AddressFamily | None:
+    """Which kind of numeric address a host is; None for a name, and for an address that means something on one interface only."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except (OSError, ValueError):  # ValueError: a NUL or a surrogate in it
+            continue
+        return family
+    return None
 
 
 def _refuse_itself(url: str, stream: trio.SocketStream) -> trio.SocketStream:
