@@ -105,7 +105,7 @@ def run(clients: Sequence[Client], workloads: Sequence[Workload], *, rounds: int
                 continue
             for client in rotated(clients, number):
                 pair = workload.name, client.row.name
-                if pair in unable or workload.face not in (None, client.row.face):
+                if pair in unable or not client.row.takes_part(workload):
                     continue
                 measurement = _measure(client, workload, number, slot)
                 if measurement.value is None:

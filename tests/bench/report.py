@@ -69,7 +69,7 @@ def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload],
                 f"| {workload.name} | {row}{star} | {_short(median(found))} {workload.unit} | {_short(min(found))} .. {_short(max(found))} "
                 f"| {f'{_short(near)} + {_short(far)}' if workload.timed else ''} | {told} |"
             )
-        unable = [row for row in rows if row not in able and workload.face in (None, ROWS[row].face)]
+        unable = [row for row in rows if row not in able and ROWS[row].takes_part(workload)]
         if unable:
             yield f"| {workload.name} | {', '.join(unable)} | - | | | | | |"
 

@@ -67,8 +67,17 @@ WORKLOADS = (
     ),
     Workload(
         "inflight100",
-        "small calls, 100 in flight",
+        "small calls, 100 kept in flight",
         "inflight",
+        "calls/s",
+        (Target("ours-trio", "rpyc", 15),),
+        full=5_000,
+        least=1_000,
+    ),
+    Workload(
+        "burst100",
+        "100 small calls at once, all awaited, again and again",
+        "burst",
         "calls/s",
         (Target("ours-trio", "rpyc", 15),),
         step=100,

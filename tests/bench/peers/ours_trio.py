@@ -55,6 +55,10 @@ class Client:
             for _ in range(100):
                 nursery.start_soon(self.call, n // 100)
 
+    async def burst(self, n: int) -> None:
+        for _ in range(n // 100):
+            await self.inflight(100)
+
     async def chain(self, n: int) -> None:
         session = self._session
         for _ in range(n):

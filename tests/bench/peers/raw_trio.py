@@ -96,6 +96,10 @@ class Client:
                 await self._echo.send_all(SMALL * more)
                 asked += more
 
+    async def burst(self, n: int) -> None:
+        for _ in range(n // 100):
+            await self.inflight(100)
+
     async def send(self, data: bytes) -> None:
         await self._sink.send_all(LENGTH.pack(len(data)))
         await self._sink.send_all(data)

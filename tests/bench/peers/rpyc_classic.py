@@ -66,6 +66,10 @@ class Client:
             waiting.append(add(1, 2))
         assert all(result.value == 3 for result in waiting)
 
+    def burst(self, n: int) -> None:
+        for _ in range(n // 100):
+            self.inflight(100)
+
     def threads(self, n: int) -> None:
         threads = [Thread(target=self.call, args=(n // 8,)) for _ in range(8)]
         for thread in threads:
