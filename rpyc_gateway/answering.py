@@ -63,7 +63,7 @@ class Answering:
         self._garbage: list[object] = []
         self._burials: list[Burial] = []
 
-    # -- in the trio thread, with the turn held ---------------------------------------------------------------------
+    # -- with the turn held -------------------------------------------------------------------------------------------
 
     def start(self, nursery: trio.Nursery) -> None:
         """`async def` functions run in this nursery from now on."""
@@ -91,7 +91,7 @@ class Answering:
         self._running.add(call)
         try:
             if call.where == "trio":
-                self._spawn(call, call.serve_inline)
+                self._desk.in_trio(self._spawn, call, call.serve_inline)
             else:
                 self.submit(call, call.serve)
         except RuntimeError as error:
@@ -219,8 +219,8 @@ class Answering:
         """A Reader for a message of the session."""
         return self._references.open_reader(payload)
 
-    def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
-        """Run `task` where `call` belongs; from the trio thread."""
+    def submit(self, call: ServedCall, task: Callable[[], object]) -> None:
+        """Run `task` where `call` belongs; from any thread."""
         with self._desk.step():  # so that no waiter leaves between being found and being given the task
             waiter = self.asking.waiting_for(call.cause)
             if waiter is not None:
@@ -250,6 +250,15 @@ class Answering:
         else:
             call.drop()
 
+    def in_trio(self, call: Callable[..., object], *args: object) -> None:
+        """Call it in the session's trio thread: now if this is it, else soon."""
+        self._desk.in_trio(call, *args)
+
+    @property
+    def resting_place(self) -> object | None:
+        """Where a thread that has served a call may wait for the next one."""
+        return self._desk.resting_place
+
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""
         self._running.discard(call)
@@ -274,6 +283,8 @@ class Answering:
         self._running.discard(call)
         draft, step = self._outcome_draft(outcome, call.cause)
         with self._desk.step():
+            if not call.affinity:
+                self._desk.say_later()
             self.asking.send_readings()
             self._served.pop(call.question, None)
             is_sent = self._send(call.question, draft, step) and step is None

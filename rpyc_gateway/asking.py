@@ -16,6 +16,7 @@ from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.errors import Cancelled, GatewayError
 from rpyc_gateway.held import Held
+from rpyc_gateway.leading import LEAD
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
@@ -23,6 +24,7 @@ from rpyc_gateway.proto.values import Payload, Reader, Result, read_structure
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.stack import check_room
 from rpyc_gateway.steps import Step, draft_steps
+from rpyc_gateway.turn import deferral
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
 from rpyc_gateway.worker import workers
 
@@ -62,25 +64,32 @@ class Asking:
         left = deadline.milliseconds() if deadline is not None else 0
         question = 0
         outcome: Outcome | None = None
+        desk = self._desk
+        deferred = deferral.begin()
         try:
-            with self._desk.step():
-                self._desk.check_open()
-                self.send_readings()
-                waiter.cause = self._cause_of(call)
-                question = self._desk.rpc.call(number, draft, cause=waiter.cause, affinity=affinity, deadline=left)
+            with desk.step():
+                desk.check_open()
+                if self._readings:
+                    self.send_readings()
+                cause = waiter.cause = self._cause_of(call) if call is not None else desk.rpc.new_cause()
+                question = desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
                 self._waiters[question] = waiter
-                self._by_cause.setdefault(waiter.cause, []).append(waiter)
+                self._by_cause.setdefault(cause, []).append(waiter)
             # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
             if call is None:
-                outcome = waiter.wait(deadline)
+                outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
             else:
                 call.wait_with(waiter)
                 try:
-                    outcome = waiter.wait(deadline)
+                    outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
                 finally:
                     call.waiters.remove(waiter)
         finally:
-            self._forget(question, waiter, outcome)
+            try:
+                self._forget(question, waiter, outcome)
+            finally:
+                if deferred:
+                    deferral.end()
         return self._value(outcome, Face.BLOCKING)
 
     def _enter(self) -> ServedCall | None:
@@ -167,6 +176,7 @@ class Asking:
             raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")
         self._desk.check_process()
         await trio.lowlevel.checkpoint_if_cancelled()
+        self._desk.read_for_trio()
         draft = draft_steps(steps, self._references.writer)
         waiter = TaskWaiter()
         end = trio.current_effective_deadline()
@@ -182,10 +192,13 @@ class Asking:
         try:
             with self._desk.step():
                 self._desk.check_open()
-                self.send_readings()
+                if self._readings:
+                    self.send_readings()
                 cause = waiter.cause = self._cause_of(serving.get())
                 affinity = task_affinity(self)
                 question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=deadline)
+                if self._waiters:  # other tasks wait, and more may ask in this round
+                    self._desk.put_together()
                 self._waiters[question] = waiter
         except BaseException:
             self.abandon(question, waiter)
@@ -198,6 +211,7 @@ class Asking:
         if self._waiters.get(question) is waiter:
             with self._desk.step():
                 self._abandon(question, waiter)
+        waiter.abandoned = True
         self._give_back(waiter.leftover())
 
     def value_async(self, outcome: Outcome) -> Any:
@@ -232,18 +246,35 @@ class Asking:
         if self._queue:
             self._queue.popleft().set()
 
-    # -- in the trio thread, with the turn held ---------------------------------------------------------------------
+    # -- with the turn held -------------------------------------------------------------------------------------------
 
     def complete(self, question: int, outcome: Outcome) -> None:
         """A question is closed: wake who waits for it, if anybody still does."""
         waiter = self._waiters.pop(question, None)
-        if waiter is not None:
-            self._leave_cause(waiter)
+        if waiter is None:
+            return
+        self._leave_cause(waiter)
+        self._complete(waiter, outcome)
+
+    def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
+        if type(waiter) is TaskWaiter and not self._desk.here:
+            self._desk.in_trio(self._complete_task, waiter, outcome)
+        else:
+            waiter.complete(outcome)
+
+    def _complete_task(self, waiter: TaskWaiter, outcome: Outcome) -> None:
+        if waiter.abandoned:
+            self._give_back(outcome)
+        else:
             waiter.complete(outcome)
 
     def make_room(self) -> None:
         """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
-        for _ in range(min(self._desk.rpc.room, len(self._queue)) if self._queue else 0):
+        if self._queue:
+            self._desk.in_trio(self._call_next_ones)
+
+    def _call_next_ones(self) -> None:
+        for _ in range(min(self._desk.rpc.room, len(self._queue))):
             self._call_next()
 
     def fail(self, error: Callable[[], GatewayError]) -> None:
@@ -251,7 +282,7 @@ class Asking:
         waiters, self._waiters = self._waiters, {}
         self._by_cause.clear()
         for waiter in waiters.values():
-            waiter.complete(Outcome(error=error()))
+            self._complete(waiter, Outcome(error=error()))
         while self._queue:
             self._call_next()
 
@@ -276,25 +307,33 @@ class Asking:
             call = call.outer
         return self._desk.rpc.new_cause()
 
-    @staticmethod
-    def _wait(waiter: ThreadWaiter, call: ServedCall | None) -> Outcome:
-        deadline = deadlines.current()
-        if call is None:
-            return waiter.wait(deadline)
-        call.wait_with(waiter)
+    def _wait(self, waiter: ThreadWaiter, call: ServedCall | None) -> Outcome:
+        deadline, lead = deadlines.current(), self._desk.lead
+        if call is not None:
+            call.wait_with(waiter)
+        deferred = deferral.begin()
         try:
-            return waiter.wait(deadline)
+            return waiter.wait(deadline, lead, deferred=deferred)
         finally:
-            call.waiters.remove(waiter)
+            if call is not None:
+                call.waiters.remove(waiter)
+            if deferred:
+                deferral.end()
 
     def _forget(self, question: int, waiter: ThreadWaiter, outcome: Outcome | None) -> None:
         """A thread waits no more. As a rule its question is closed, and it has taken all that was handed to it."""
         if outcome is None or outcome.error is not None:
             with self._desk.step():  # so that no answer is on its way from the one table into the other
                 self._abandon(question, waiter)
+        if waiter.inbox.empty():
+            return
         for item in waiter.leftovers():
             if type(item) is Outcome:
                 self._give_back(item)
+                continue
+            if item is LEAD:
+                if self._desk.lead is not None:
+                    self._desk.lead.hand_on()
                 continue
             try:
                 workers.submit(item)  # type: ignore[arg-type]

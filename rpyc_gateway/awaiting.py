@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ClassVar, NamedTuple, TypeVar, final
@@ -56,11 +57,18 @@ async def _empty() -> AsyncGenerator[None, None]:
 
 def _kinds_of_steps() -> frozenset[type]:
     """The classes of what `asend` and `athrow` of an async generator return; they have no names."""
-    generator = _empty()
-    steps = (generator.asend(None), generator.athrow(GeneratorExit))
-    for step in steps:
-        step.close()
-    return frozenset(map(type, steps))
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(
+        None, None
+    )  # this may be loaded in the middle of a trio run, which would miss the end of this one
+    try:
+        generator = _empty()
+        steps = (generator.asend(None), generator.athrow(GeneratorExit))
+        for step in steps:
+            step.close()
+        return frozenset(map(type, steps))
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 _STEPS = _kinds_of_steps()

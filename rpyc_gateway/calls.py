@@ -72,6 +72,15 @@ class Host(Protocol):
         """Run `function`, a part of `call`, as a task of the session; drop the call if that is over. From any thread."""
         ...
 
+    def in_trio(self, call: Callable[..., object], *args: object) -> None:
+        """Call it in the session's trio thread: now if this is it, else soon."""
+        ...
+
+    @property
+    def resting_place(self) -> object | None:
+        """Where a thread that has served a call may wait for the next one (a worker's Place)."""
+        ...
+
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""
         ...
@@ -80,7 +89,7 @@ class Host(Protocol):
         """An async generator that peers have iterated is about to die unfinished: close it in a task; from any thread."""
         ...
 
-    def submit(self, call: ServedCall, task: Callable[[], None]) -> None:
+    def submit(self, call: ServedCall, task: Callable[[], object]) -> None:
         """Run `task` in a thread that may serve `call`; from the trio thread."""
         ...
 
@@ -143,28 +152,37 @@ class ServedCall:
 
     # -- in a thread ------------------------------------------------------------------------------------------------
 
-    def serve(self, result: object = None, error: BaseException | None = None) -> None:
-        """Run the program in this thread, up to its end or its next coroutine; `result` and `error` are what the last one came to."""
+    def serve(self, result: object = None, error: BaseException | None = None) -> object | None:
+        """Run the program in this thread, up to its end or its next coroutine; `result` and `error` are what the last one came to.
+
+        Returns where this thread may wait for its next task, if it has no better place.
+        """
         program = self._program or self._begin()
         if program is None:
-            return
+            return None
         # Not the thread's own: whatever interrupts this thread, it is not left serving.
         context = _context_of_thread() if self.bound else copy_context()
         context.run(self._enter)
-        with self._closing_generators():
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, self.host.close_generator)
+        try:
             outcome = context.run(program.go_on, result, error)
+        finally:
+            sys.set_asyncgen_hooks(*hooks)
         if type(outcome) is not Later:
             try:
                 # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
                 context.run(self.host.answer, self, outcome)
             finally:
                 context.run(self._leave)
-            _pass_on_interrupt(outcome)
-            return
+            if type(outcome) is RaisedAt:
+                _pass_on_interrupt(outcome)
+            return self.host.resting_place
         context.run(self._leave)
         self.bound = False  # its thread is free again
         coroutine = self._coroutine = outcome.coroutine
         self.host.spawn(self, lambda: self._finish_async(program, coroutine))
+        return self.host.resting_place
 
     def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
@@ -289,10 +307,10 @@ class ServedCall:
     # -- from outside -----------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
-        """The caller has lost interest. In the trio thread."""
+        """The caller has lost interest. From any thread, with the turn held."""
         self.cancelled = True
         if self._scope is not None:
-            self._scope.cancel()
+            self.host.in_trio(self._scope.cancel)
         calls = [self]
         for call in calls:
             for waiter in list(call.waiters):

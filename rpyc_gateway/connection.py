@@ -9,30 +9,39 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import trio
 from trio import TaskStatus
 
 from rpyc_gateway.errors import Code
+from rpyc_gateway.leading import Leadership, can_lead
 from rpyc_gateway.proto import events
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.mux import Mux, MuxStatistics
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_gateway.turn import Turn
 
 log = logging.getLogger(__name__)
 
 CHUNK = 65536
+WRITE = 262_144  # bytes of one write: enough for the cost of a call to the system to vanish
+BURST = 4  # chunks that trio's reader takes before others have their turn
 LAST_WORDS = 2.0  # seconds for the peer to take what explains the end
 
 
+_Errand: TypeAlias = "tuple[Connection, Callable[[Mux, int, Any], object], int, object]"
+
+
 class StreamHandler(Protocol):
-    """Who is told of a stream. Called in the trio thread with the link's turn held; must not block or run user code."""
+    """Who is told of a stream, with the link's turn held; must not block or run user code.
+
+    `received` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
+    """
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
     def refused(self, failure: Failure) -> None: ...
-    def received(self, data: bytes | memoryview) -> None: ...  # a view of what arrived where that is long
+    def received(self, data: Buffer) -> None: ...  # a view of what arrived where that is long
     def finished(self) -> None: ...
     def reset(self, failure: Failure) -> None: ...
     def stopped(self, failure: Failure) -> None: ...
@@ -40,7 +49,7 @@ class StreamHandler(Protocol):
 
 
 class Owner(Protocol):
-    """Who is told of the link; the same rules. `lost` comes once and last."""
+    """Who is told of the link, in the trio thread; the same rules. `lost` comes once and last."""
 
     def greeted(self, connection: Connection, peer: Hello) -> None: ...
     def established(self, connection: Connection) -> None: ...
@@ -54,7 +63,8 @@ class Owner(Protocol):
 class Connection:
     """One link. Make it in a trio task, `run` it in one; step it from any thread.
 
-    A caller's thread may hold one turn only and handles no events: what its step causes is told in the trio thread.
+    Other threads than trio's may hold one turn only. In whichever thread it steps, data is told at once; what else has happened is told in
+    the trio thread, in order. `lead` says who reads, where threads can; None where only trio does.
     """
 
     def __init__(self, pipe: Pipe, hello: Hello, owner: Owner, *, dialler: bool) -> None:
@@ -67,11 +77,19 @@ class Connection:
         self.mux = Mux(hello, dialler=dialler, now=self._clock.current_time(), jitter=random.random())
         self.owner = owner
         self._handlers: dict[int, StreamHandler] = {}
+        self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
+        self.errands: list[_Errand] = []  # see `afterwards`
         self._step = _Step(self)
         self._send_nowait = pipe.send_nowait
+        self._receive_nowait = pipe.receive_nowait
+        self.lead: Leadership | None = None
+        if pipe.receive_nowait is not None and can_lead(pipe.fileno):
+            self.lead = Leadership(pipe.fileno, self.read, self._resume_reader)
         self._running = False
         self._writing = False  # the writer is in send_all, or about to be
-        self._left = b""  # what send_nowait did not take
+        self._left: list[Buffer] = []  # what send_nowait did not take
+        self._kept_back = False  # the end of this step sends nothing
+        self._reading = trio.Event()  # for trio's reader: it is to read
         self._wake = trio.Event()  # for the writer
         self._moved = trio.Event()  # for the timer: the deadline is earlier than it was
         self._armed = inf
@@ -143,39 +161,103 @@ class Connection:
         with self._step as mux:
             return mux.statistics()
 
+    @property
+    def here(self) -> bool:
+        """Whether this is the thread that runs trio."""
+        return threading.get_ident() == self._thread
+
+    def in_trio(self, call: Callable[..., object], *args: object) -> None:
+        """Call it in the trio thread: now if this is it, else soon. Not at all if its run is over, and the link with it."""
+        if threading.get_ident() == self._thread:
+            call(*args)
+            return
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(call, *args)
+
+    def keep_back(self) -> None:
+        """Within a step: nothing need be sent at its end, somebody will flush. With the turn held."""
+        self._kept_back = True
+
+    def put_together(self) -> None:
+        """Within a step of a trio task: the writer sends at the end of this round of tasks what all of them have said."""
+        self._kept_back = True
+        self._wake.set()
+
+    def afterwards(self, other: Connection, act: Callable[[Mux, int, Any], object], label: int, value: object) -> None:
+        """When the turn of this link has been given back, `act(mux, label, value)` on the machine of another link. With the turn held."""
+        self.errands.append((other, act, label, value))
+
     def settle(self) -> None:
         """The end of an outer step: tell what has happened, send what may go, until nothing moves. The turn is held."""
-        here = threading.get_ident() == self._thread
-        if here:
-            self._tell()
-        while self._send():
-            if here:
+        self._tell()
+        if self._kept_back:
+            self._kept_back = False
+        else:
+            while self._send():
                 self._tell()
-        if not here and self.mux.eventful:
-            self._wake_writer()
         self._rearm()
+
+    def run_errands(self, errands: list[_Errand]) -> None:
+        """What `afterwards` was told, one turn for each link. No turn is held, unless this is the trio thread."""
+        position = 0
+        while position < len(errands):
+            other = errands[position][0]
+            with other.step() as mux:
+                while position < len(errands) and errands[position][0] is other:
+                    _, act, label, value = errands[position]
+                    position += 1
+                    try:
+                        act(mux, label, value)
+                    except Exception:
+                        log.exception("a stream to %s is reset: what it was to pass on failed", other.peer_name)
+                        mux.reset(label, Failure(Code.INTERNAL, "what this stream passes on failed", mux.hello.name))
 
     # -- telling
 
     def _tell(self) -> None:
-        while happened := self.mux.events():
+        mux = self.mux
+        if self._untold:
+            if not self.here:
+                return  # in order: the trio thread will come to it
+            happened, self._untold = self._untold, []
             for event in happened:
-                if type(event) is events.Received:  # the hot one
-                    handler = self._handlers.get(event.label)
-                    if handler is not None:
-                        self._guard(event.label, handler.received, event.data)
-                else:
+                _TELL[type(event)](self, event)
+        while happened := mux.events():
+            for index, event in enumerate(happened):
+                if type(event) is events.Received or type(event) is events.Drained:
+                    self.tell_data(event)
+                elif self.here:
                     _TELL[type(event)](self, event)
-        for label in self.mux.over():
+                else:
+                    self._untold = happened[index:] + mux.events()
+                    self.in_trio(self.flush)
+                    return
+        for label in mux.over():
             self._handlers.pop(label, None)
 
+    def tell_data(self, event: events.Received | events.Drained) -> None:
+        """Tell the handler of a stream of what any thread may tell."""
+        handler = self._handlers.get(event.label)
+        if handler is None:
+            return
+        try:
+            if type(event) is events.Received:
+                handler.received(event.data)
+            else:
+                handler.drained(event.count)  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001  # logged there
+            self._disown(event.label)
+
     def _guard(self, label: int, tell: Callable[..., None], *facts: object) -> None:
-        """A handler that fails loses its stream, nobody else's."""
         try:
             tell(*facts)
-        except Exception:
-            log.exception("a stream from %s is reset: its handler failed", self.peer_name)
-            self.mux.reset(label, Failure(Code.INTERNAL, "the handler of this stream failed", self.mux.hello.name))
+        except Exception:  # noqa: BLE001  # logged there
+            self._disown(label)
+
+    def _disown(self, label: int) -> None:
+        """A handler that fails loses its stream, nobody else's."""
+        log.exception("a stream from %s is reset: its handler failed", self.peer_name)  # noqa: LOG004  # in the `except` of both
+        self.mux.reset(label, Failure(Code.INTERNAL, "the handler of this stream failed", self.mux.hello.name))
 
     def tell_opened(self, event: events.Opened) -> None:
         """Let the owner answer a request."""
@@ -213,17 +295,24 @@ class Connection:
         if self._send_nowait is None or not self._running:
             self._wake_writer()
             return False
-        data = b"".join(self.mux.data_to_send(self._clock.current_time()))
-        if data:
-            try:
-                taken = self._send_nowait(data)
-            except OSError as exc:
-                self._fail_to_send(exc)
-            else:
-                if taken < len(data):
-                    self._left = data[taken:]
-                    self._wake_writer()
-        return bool(data)
+        buffers = self.mux.data_to_send(self._clock.current_time(), WRITE)
+        if buffers:
+            self._put(buffers)
+        return bool(buffers)
+
+    def _put(self, buffers: list[Buffer]) -> None:
+        assert self._send_nowait is not None
+        try:
+            taken = self._send_nowait(*buffers)
+        except OSError as exc:
+            self._fail_to_send(exc)
+            return
+        for index, buffer in enumerate(buffers):
+            if taken < len(buffer):
+                self._left = [memoryview(buffer)[taken:], *buffers[index + 1 :]]
+                self._wake_writer()
+                return
+            taken -= len(buffer)
 
     def _fail_to_send(self, exc: BaseException) -> None:
         """The pipe takes nothing more. Who is sent away unheard has been told why: the reader has a moment for it."""
@@ -238,6 +327,8 @@ class Connection:
             self._in_trio(self._set_wake)
 
     def _rearm(self) -> None:
+        if not self.mux.hurried:
+            return
         deadline = self.mux.deadline()
         if deadline is not None and deadline < self._armed and not self._moved.is_set():
             self._in_trio(self._set_moved)
@@ -255,6 +346,41 @@ class Connection:
         with suppress(trio.RunFinishedError):  # the loop that ran this link is over, and the link with it
             self._token.run_sync_soon(call, idempotent=True)
 
+    # -- receiving
+
+    def read(self) -> bool:
+        """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
+        data: bytes | None = None
+        with self._step as mux:
+            try:
+                if self._receive_nowait is not None and not mux.down:
+                    data = self._receive_nowait(CHUNK)
+            except OSError as exc:
+                mux.fail(self._broken(exc))
+            if data:
+                mux.receive_data(data, self._clock.current_time())
+            elif data is not None:
+                mux.receive_eof(self._clock.current_time())
+            if mux.down and self.lead is not None:
+                self.lead.over = True
+        return data is not None and len(data) == CHUNK
+
+    def read_for_threads(self) -> None:
+        """What comes is for threads or for other links: where threads can, they read it, and trio's tasks no longer do."""
+        if self.lead is not None:
+            self.lead.for_trio = False
+
+    def read_for_trio(self) -> None:
+        """What comes is for trio's tasks: they read it. In the trio thread."""
+        if self.lead is not None and not self.lead.for_trio:
+            self.lead.read_for_trio()
+
+    def _resume_reader(self) -> None:
+        self._in_trio(self._set_reading)
+
+    def _set_reading(self) -> None:
+        self._reading.set()
+
     # -- tasks
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -266,7 +392,7 @@ class Connection:
             async with trio.open_nursery() as nursery:
                 with self._step:
                     self._running = True
-                nursery.start_soon(self._read)
+                nursery.start_soon(self._read if self.lead is None else self._read_readable)
                 nursery.start_soon(self._watch)
                 task_status.started()
                 await self._write()
@@ -276,7 +402,11 @@ class Connection:
             try:
                 with self._step as mux:
                     mux.fail(self._mute or Failure(Code.SHUTDOWN, "the link was closed on this side", mux.hello.name))
-                    self._send_nowait = None  # the descriptor may be another file's by the next moment
+                    self._send_nowait = self._receive_nowait = (
+                        None  # the descriptor may be another file's by the next moment
+                    )
+                if self.lead is not None:
+                    self.lead.end()
             finally:
                 with suppress(trio.BrokenResourceError, OSError):
                     await trio.aclose_forcefully(self.pipe.stream)
@@ -298,14 +428,37 @@ class Connection:
                     mux.receive_eof(now)
 
     @trio.lowlevel.enable_ki_protection
+    async def _read_readable(self) -> None:
+        """The same where threads can read too: this task does while the link is for trio."""
+        lead = self.lead
+        assert lead is not None
+        while not self.mux.down:
+            if lead.for_trio:
+                await trio.lowlevel.wait_readable(self.pipe.fileno)
+                if lead.claim():
+                    try:
+                        for _ in range(BURST):
+                            if not self.read():
+                                break
+                    finally:
+                        lead.leave_to_trio()
+                    continue
+            self._reading = trio.Event()
+            if not lead.for_trio or not lead.claim():
+                lead.hand_on()
+                await self._reading.wait()
+            else:
+                lead.leave_to_trio()
+
+    @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
         """Send what send_nowait could not. The only task that waits for the pipe to take more."""
         with self._writer_scope:
             while True:
                 with self._step as mux:
                     self._wake = trio.Event()
-                    data = b"" if self._mute else self._left or b"".join(mux.data_to_send(self._clock.current_time()))
-                    self._left = b""
+                    data = b"" if self._mute else b"".join(self._left or mux.data_to_send(self._clock.current_time()))
+                    self._left = []
                     self._writing = bool(data)
                 if data:
                     try:
@@ -376,14 +529,21 @@ class _Step:
         if self._inner:
             self._inner -= 1
             return
+        connection = self._connection
+        errands = connection.errands
         try:
-            self._connection.settle()
+            connection.settle()
         finally:
-            self._connection.turn.__exit__()
+            if errands:
+                connection.errands = []
+            connection.turn.__exit__()
+        if errands:
+            connection.run_errands(errands)
 
 
 _TELL: dict[type[events.Event], Callable[[Connection, Any], None]] = {
-    events.Drained: lambda link, event: link.tell_stream(event, "drained", event.count),
+    events.Received: lambda link, event: link.tell_data(event),
+    events.Drained: lambda link, event: link.tell_data(event),
     events.Accepted: lambda link, event: link.tell_stream(event, "accepted", event.path),
     events.Refused: lambda link, event: link.tell_stream(event, "refused", event.failure),
     events.Finished: lambda link, event: link.tell_stream(event, "finished"),

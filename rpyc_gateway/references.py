@@ -10,6 +10,7 @@ from rpyc_gateway.async_proxy import AsyncProxy, async_proxy, is_recorded
 from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import EncodeError
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
+from rpyc_gateway.leading import Leadership
 from rpyc_gateway.pickling import pickle_for, unpickle_for
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
@@ -36,8 +37,39 @@ class Desk(Protocol):
         """The nodes that an answer came through, the peer first, without this one."""
         ...
 
+    @property
+    def lead(self) -> Leadership | None:
+        """Who reads the link; None where only trio does."""
+        ...
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the session's trio thread."""
+        ...
+
+    def in_trio(self, call: Callable[..., object], *args: object) -> None:
+        """Call it in the session's trio thread: now if this is it, else soon."""
+        ...
+
+    def read_for_trio(self) -> None:
+        """Trio tasks wait for what comes next. In the trio thread."""
+        ...
+
+    @property
+    def resting_place(self) -> Leadership | None:
+        """Where a thread that has served a call may wait for the next one; None if others read the link."""
+        ...
+
     def step(self) -> AbstractContextManager[None]:
         """Hold the link's turn; what the steps in the body produce is sent at its end."""
+        ...
+
+    def put_together(self) -> None:
+        """Within a step of a trio task: what this round of tasks says is sent at its end."""
+        ...
+
+    def say_later(self) -> bool:
+        """Within a step: whether what it produces may wait for what the other tasks of this thread will say in a moment."""
         ...
 
     def holds(self) -> None:

@@ -7,10 +7,9 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
 from msgspec.structs import replace
@@ -21,6 +20,7 @@ from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
+from rpyc_gateway.leading import Leadership
 from rpyc_gateway.pickling import features_for
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto import facts
@@ -33,6 +33,7 @@ from rpyc_gateway.stack import check_room
 from rpyc_gateway.trio_face import TrioFace
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
+from rpyc_gateway.worker import workers
 
 __all__ = ["Session"]
 
@@ -93,6 +94,7 @@ class Session(TrioFace):
         self.error: GatewayError | None = None
         self.rpc = Rpc(info, opener=opener, root=root, numbers=_numbers)
         self._service = root if isinstance(root, Service) else None
+        self._runs = runs
         self._references = References(self)
         self._asking = Asking(self, self._references, self)
         self._answering = Answering(self, self._references, self._asking, policy_for(root), runs)
@@ -102,6 +104,8 @@ class Session(TrioFace):
         self._call: CallCircuit | None = None
         self._bulk: BulkCircuit | None = None
         self._ended_threads: deque[int] = deque()
+        self._failing = False  # the session will be aborted; what still comes is dropped
+        self._steps = _Steps(self)
         self._token = trio.lowlevel.current_trio_token()
         self._pid = os.getpid()
         self._holding = trio.Event()
@@ -117,7 +121,7 @@ class Session(TrioFace):
     @trio.lowlevel.enable_ki_protection
     def open(self, connection: Connection, request: Open) -> None:
         """Open the `call` circuit for `request`; calls may be made at once. In the trio thread. Raises LimitExceeded, LinkLost."""
-        self._connection = connection
+        self.use(connection)
         self._request = replace(request, token=self.token)
         self._call = CallCircuit(self, connection)
         with self.step():
@@ -126,7 +130,9 @@ class Session(TrioFace):
 
     def accept(self, connection: Connection, label: int, request: Open) -> CallCircuit:
         """Serve on a stream that the peer has opened and the node accepts; the stream's handler. Raises what on_connect raises."""
-        self._connection = connection
+        self.use(connection)
+        if self._runs != "trio":
+            connection.read_for_threads()
         self._request = request
         self.token = request.token
         self.path = (*request.path, self.local)
@@ -184,7 +190,7 @@ class Session(TrioFace):
         assert self._call is not None
         with self.step():
             self.rpc.bye()
-            self._push()
+            self.push()
             self._call.end()
             self._end(SessionClosed("this session was closed here"))
 
@@ -217,25 +223,62 @@ class Session(TrioFace):
 
     # -- stepping the machine ---------------------------------------------------------------------------------------
 
-    @contextmanager
-    def step(self) -> Iterator[None]:
+    def use(self, connection: Connection) -> None:
+        """This is the session's link."""
+        self._connection = connection
+        self.lead: Leadership | None = connection.lead
+
+    def step(self) -> _Steps:
         """Hold the link's turn, and send what the steps in the body produced. RecursionError, and nothing is changed, without room for them."""
         check_room(STEP_ROOM)
-        with self._connection.step():
-            yield
-            self._push()
+        return self._steps
 
-    def _push(self) -> None:
+    def push(self) -> None:
         """Queue the machine's bytes on the circuits. With the turn held; from a caller's thread too."""
-        if self.closed or self._call is None:
+        if self.error is not None or self._call is None:
             return
         for event in self.rpc.events():
-            self._handle(event)
+            handle = _HANDLE.get(type(event))
+            if handle is not None:
+                handle(self, event)
         data = self.rpc.data_to_send()
         if data:
             self._call.send(data)
         if self._bulk is not None:
             self._bulk.pump(self.rpc)
+
+    def put_together(self) -> None:
+        """Within a step of a trio task: what this round of tasks says is sent at its end."""
+        self._connection.put_together()
+
+    def say_later(self) -> bool:
+        """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
+        connection = self._connection
+        if not workers.will_go_on(connection):
+            return False
+        connection.keep_back()
+        return True
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the thread that runs trio for this session."""
+        return self._connection.here
+
+    def in_trio(self, call: Callable[..., object], *args: object) -> None:
+        """Call it there: now if this is it, else soon."""
+        self._connection.in_trio(call, *args)
+
+    def read_for_trio(self) -> None:
+        """Trio tasks wait for what comes next: trio reads. In the trio thread."""
+        lead = self.lead
+        if lead is not None and not lead.for_trio:
+            lead.read_for_trio()
+
+    @property
+    def resting_place(self) -> Leadership | None:
+        """Where a thread that has served a call may wait for the next one; None if others read the link."""
+        lead = self.lead
+        return None if lead is None or lead.for_trio else lead
 
     @trio.lowlevel.enable_ki_protection
     async def _sweep(self) -> None:
@@ -251,13 +294,14 @@ class Session(TrioFace):
     def holds(self) -> None:
         """Objects of the peer are held from now on; from any thread, with the turn held."""
         if not self._holding.is_set():
-            self._in_trio(self._holding.set)
+            self._soon(self._holding.set)
 
     def _wake(self) -> None:
         """There is something to send that no step of ours has caused; from any thread."""
-        self._in_trio(self._flush)
+        self._soon(self._flush)
 
-    def _in_trio(self, function: Callable[[], object]) -> None:
+    def _soon(self, function: Callable[[], object]) -> None:
+        """Call it in the trio thread, later even if this is that."""
         try:
             self._token.run_sync_soon(function, idempotent=True)
         except trio.RunFinishedError:
@@ -276,86 +320,107 @@ class Session(TrioFace):
         self._ended_threads.append(number)
         self._wake()
 
-    # -- what the circuits say (trio thread, turn held) -------------------------------------------------------------
+    # -- what the circuits say (turn held) ------------------------------------------------------------------------------
 
     def accepted(self, path: tuple[str, ...]) -> None:
         """The far side took the `call` circuit."""
         self.path = path
 
     def call_received(self, data: bytes) -> None:
-        """Bytes of the `call` circuit."""
-        if self.closed:
+        """Bytes of the `call` circuit, in whichever thread reads."""
+        if self.error is not None or self._failing:
             return
         assert self._call is not None
-        with self._blamed():
+        try:
             if self._call.queued > UNREAD:
                 raise LimitExceeded(f"{self._call.queued} bytes of answers wait for a peer that does not read them")
             self.rpc.receive_data(data)
             self.rpc.flush_releases()
-            self._push()
+            self.push()
             self._answering.sweep()
             self._asking.make_room()
+        except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
+            self._blame(error)
 
     def bulk_received(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; how many were consumed."""
         consumed = len(data)
-        if not self.closed:
-            with self._blamed():
+        if self.error is None and not self._failing:
+            try:
                 consumed = self.rpc.receive_bulk(data)
-                self._push()
+                self.push()
+            except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
+                self._blame(error)
         return consumed
 
-    @contextmanager
-    def _blamed(self) -> Iterator[None]:
+    def _blame(self, error: Exception) -> None:
         """What goes wrong with received bytes ends this session, with the reason, and nobody else's."""
-        try:
-            yield
-        except GatewayError as error:
-            self.abort(Failure(code=error.code, text=str(error), hop=self.local))
-        except Exception as error:
-            logger.exception("%s: a defect ends the session %r", self.local, self)
-            self.abort(Failure(code=Code.INTERNAL, text=f"{type(error).__name__} in {self.local}", hop=self.local))
+        if isinstance(error, GatewayError):
+            failure = Failure(code=error.code, text=str(error), hop=self.local)
+        else:
+            logger.error("%s: a defect ends the session %r", self.local, self, exc_info=error)
+            failure = Failure(code=Code.INTERNAL, text=f"{type(error).__name__} in {self.local}", hop=self.local)
+        self._failing = True
+        self.in_trio(self.abort, failure)
 
     def bulk_drained(self) -> None:
         """The bulk circuit can take more."""
-        self._push()
+        self.push()
 
     def circuit_ended(self, failure: Failure) -> None:
-        """A circuit was refused, finished or reset by the other side."""
+        """A circuit was refused, finished or reset by the other side. In the trio thread."""
         if self.closed:
             return
         assert self._call is not None
         self._call.end()
         self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
-    def _handle(self, event: facts.Event) -> None:  # noqa: C901  # one line for each fact
-        match event:
-            case facts.Called():
-                self._answering.serve(event)
-            case facts.Answered(question, payload):
-                self._asking.complete(question, Outcome(payload))
-            case facts.Failed(question, payload, _):
-                self._asking.complete(question, Outcome(raised=payload))
-            case facts.Broken(question, error):
-                self._asking.complete(question, Outcome(error=error))
-            case facts.Rejected(question, error):
-                self._answering.reject(question, error)
-            case facts.CancelRequested(question):
-                self._answering.cancel(question)
-            case facts.Released(values):
-                self._answering.discard(values)
-            case facts.Ended(affinity):
-                self._answering.end_thread(affinity)
-            case facts.Greeted(info):
-                self._asking.peer_vat = info.vat
-                self.held_root.info = replace(_ROOT, methods=info.methods)
-                self._opened.set()
-            case facts.BulkWanted():
-                self._open_bulk()
-            case facts.BulkConsumed(count) if self._bulk is not None:
-                self._bulk.consumed(count)
-            case facts.Dismissed(code, text, hop):
-                self.circuit_ended(Failure(code=code, text=text or "the far side closed the session", hop=hop))
+    def dismissed(self, failure: Failure) -> None:
+        """The far side has said goodbye. In the trio thread, perhaps a moment later: the turn is taken for it."""
+        with self.step():
+            self.circuit_ended(failure)
+
+    # -- what the machine says (turn held, in whichever thread steps) ---------------------------------------------------
+
+    def _handle_outcome(self, event: facts.Answered | facts.Failed | facts.Broken) -> None:
+        if type(event) is facts.Answered:
+            outcome = Outcome(event.payload)
+        elif type(event) is facts.Failed:
+            outcome = Outcome(raised=event.payload)
+        else:
+            outcome = Outcome(error=event.error)  # type: ignore[union-attr]
+        self._asking.complete(event.question, outcome)
+
+    def _handle_called(self, called: facts.Called) -> None:
+        self._answering.serve(called)
+
+    def _handle_rejected(self, event: facts.Rejected) -> None:
+        self._answering.reject(event.question, event.error)
+
+    def _handle_cancel(self, event: facts.CancelRequested) -> None:
+        self._answering.cancel(event.question)
+
+    def _handle_released(self, event: facts.Released) -> None:
+        self._answering.discard(event.values)
+
+    def _handle_ended(self, event: facts.Ended) -> None:
+        self._answering.end_thread(event.affinity)
+
+    def _handle_greeted(self, event: facts.Greeted) -> None:
+        self._asking.peer_vat = event.info.vat
+        self.held_root.info = replace(_ROOT, methods=event.info.methods)
+        self.in_trio(self._opened.set)
+
+    def _handle_bulk_wanted(self, _event: facts.BulkWanted) -> None:
+        self._open_bulk()
+
+    def _handle_bulk_consumed(self, event: facts.BulkConsumed) -> None:
+        if self._bulk is not None:
+            self._bulk.consumed(event.size)
+
+    def _handle_dismissed(self, event: facts.Dismissed) -> None:
+        text = event.text or "the far side closed the session"
+        self.in_trio(self.dismissed, Failure(code=event.code, text=text, hop=event.hop))
 
     def _open_bulk(self) -> None:
         bulk = BulkCircuit(self, self._connection)
@@ -363,7 +428,7 @@ class Session(TrioFace):
             bulk.open(replace(self._request, circuit="bulk"))
         except GatewayError as error:  # without it every long value would wait for ever
             failure = Failure(code=error.code, text=f"no bulk circuit can be opened: {error}", hop=self.local)
-            self._in_trio(partial(self.abort, failure))
+            self._soon(partial(self.abort, failure))
             return
         self._bulk = bulk
         self.rpc.bulk_open = True
@@ -396,6 +461,42 @@ class Session(TrioFace):
     def statistics(self) -> SessionStatistics:
         """What the session holds."""
         return SessionStatistics(*self.rpc.statistics(), *self._answering.statistics())
+
+
+_HANDLE: dict[type[facts.Event], Callable[[Session, Any], None]] = {
+    facts.Answered: Session._handle_outcome,  # noqa: SLF001
+    facts.Failed: Session._handle_outcome,  # noqa: SLF001
+    facts.Broken: Session._handle_outcome,  # noqa: SLF001
+    facts.Called: Session._handle_called,  # noqa: SLF001
+    facts.Rejected: Session._handle_rejected,  # noqa: SLF001
+    facts.CancelRequested: Session._handle_cancel,  # noqa: SLF001
+    facts.Released: Session._handle_released,  # noqa: SLF001
+    facts.Ended: Session._handle_ended,  # noqa: SLF001
+    facts.Greeted: Session._handle_greeted,  # noqa: SLF001
+    facts.BulkWanted: Session._handle_bulk_wanted,  # noqa: SLF001
+    facts.BulkConsumed: Session._handle_bulk_consumed,  # noqa: SLF001
+    facts.Dismissed: Session._handle_dismissed,  # noqa: SLF001
+}
+
+
+class _Steps:
+    """The context of a session's step: that of its link, and at its end what the machine has to say."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session._connection.step().__enter__()  # noqa: SLF001  # they are one
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        session = self._session
+        try:
+            if kind is None:
+                session.push()
+        finally:
+            session._connection.step().__exit__()  # noqa: SLF001
 
 
 def _again(error: GatewayError) -> GatewayError:

@@ -20,20 +20,30 @@ from rpyc_gateway.errors import ConfigError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
 
-__all__ = ["Handler", "Pipe", "Transport", "find_transport", "handle"]
+__all__ = ["Buffer", "Handler", "Pipe", "SendNowait", "Transport", "find_transport", "handle"]
 
 GROUP = "rpyc_gateway.transports"
 
 logger = logging.getLogger(__name__)
+
+Buffer: TypeAlias = bytes | memoryview
+
+
+class SendNowait(Protocol):
+    """A write that does not wait."""
+
+    def __call__(self, *buffers: Buffer) -> int: ...
 
 
 @dataclass(slots=True)
 class Pipe:
     """A byte pipe between two neighbours, as a transport gives it.
 
-    `send_nowait` is a non-blocking write that any thread may call: it returns how many bytes it took (0 if it would block)
-    and raises OSError if the pipe is broken or closed. Its caller makes sure that no `send_all` is under way, and that
-    nobody closes the stream while it runs: a descriptor closed midway may be another file's by then.
+    What follows `private` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
+    it returns how many bytes it took (0 if it would block) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
+    to so many bytes: b"" at the end, None if nothing is there; OSError likewise. `fileno` is what to poll for it. Their caller
+    makes sure that no `send_all` and no `receive_some` is under way, and that nobody closes the stream while they run: a descriptor
+    closed midway may be another file's by then.
     """
 
     stream: trio.abc.Stream
@@ -42,7 +52,9 @@ class Pipe:
         ""  # what the transport knows of the peer: "uid:1000", "parent", "child:COMMAND" (docs/protocol.md, section 4)
     )
     private: bool = False  # known to have no other machine at its other end
-    send_nowait: Callable[[bytes], int] | None = None
+    send_nowait: SendNowait | None = None
+    receive_nowait: Callable[[int], bytes | None] | None = None
+    fileno: int = -1
 
 
 Handler: TypeAlias = Callable[[Pipe], Awaitable[None]]

@@ -1,7 +1,8 @@
-"""The turn of a link: who holds it may step the link's machines."""
+"""The turn of a link: who holds it may step the link's machines. And the signals that wait meanwhile."""
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # the functions of `signal` without their enums, which cost more than a step does
 import signal
 import threading
 from collections.abc import Callable
@@ -10,20 +11,95 @@ from typing import Any
 
 import trio
 
+__all__ = ["Deferral", "Turn", "deferral"]
+
 _Handler = Callable[[int, FrameType | None], Any]
 _MAIN = threading.main_thread()
 
 # Ctrl-C, the end that a supervisor asks for, and alarms: programs turn them into exceptions.
-_RAISING = [signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGALRM") if name in signal.Signals.__members__]
+_RAISING = [
+    int(signal.Signals[name]) for name in ("SIGINT", "SIGTERM", "SIGALRM") if name in signal.Signals.__members__
+]
+
+
+class Deferral:
+    """Stands in for the handlers of the signals that programs let raise, and remembers which came: in the main thread, of which there is one.
+
+    A KeyboardInterrupt in the middle of a step would leave a machine half changed. Trio looks after SIGINT itself where the main thread
+    runs it. While `open` is set (the thread waits, and may be interrupted) signals go to their handlers at once.
+    """
+
+    __slots__ = ("_active", "_came", "_handlers", "open")
+
+    def __init__(self) -> None:
+        self.open = False
+        self._active = False
+        self._handlers: dict[int, _Handler] = {}
+        self._came: list[tuple[int, FrameType | None]] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.open:
+            self._handlers[number](number, frame)
+        else:
+            self._came.append((number, frame))
+
+    def begin(self) -> bool:
+        """Let signals wait until `end`, in the main thread; False if that is not needed here: another thread, trio, or an outer `begin`."""
+        if threading.get_ident() != _MAIN.ident or self._active or trio.lowlevel.in_trio_run():
+            return False
+        handlers: dict[int, _Handler] = {}
+        for number in _RAISING:
+            handler = _signal.getsignal(number)
+            if callable(handler):
+                handlers[number] = handler
+        if not handlers:
+            return False
+        self._take_over(handlers)
+        return True
+
+    def end(self) -> None:
+        """Put the handlers back, and call those whose signals came. Only after a `begin` that returned True; once more is no harm."""
+        if not self._active:
+            return
+        self.open = self._active = False
+        handlers, came = self._handlers, self._came
+        self._came = []
+        self._restore(handlers)
+        for number, frame in came:
+            handlers[number](number, frame)
+
+    def _take_over(self, handlers: dict[int, _Handler]) -> None:
+        """Stand in for all of them or, if one of them raises meanwhile, for none."""
+        self._handlers = handlers
+        self._active = True
+        try:
+            for number in handlers:
+                _signal.signal(number, self)
+        except BaseException:
+            self._active = False
+            self._restore(handlers)
+            raise
+
+    @staticmethod
+    def _restore(handlers: dict[int, _Handler]) -> None:
+        try:
+            for number, handler in handlers.items():
+                _signal.signal(number, handler)
+        except BaseException:  # a handler that is back raised before the next one was
+            for number, handler in handlers.items():
+                _signal.signal(number, handler)
+            raise
+
+
+deferral = Deferral()
+"""The one of this process."""
 
 
 class Turn:
     """A lock that knows its owner. `with turn:` from any thread, for a few microseconds.
 
     Entering it twice in one thread raises RuntimeError: as a rule that is a finalizer which makes a remote call while the
-    garbage collector runs inside somebody's turn. In the main thread signals whose handlers may raise wait until the turn is given back (a
-    KeyboardInterrupt in the middle of a step would leave a machine half changed); trio looks after SIGINT itself where the
-    main thread runs it.
+    garbage collector runs inside somebody's turn. In the main thread signals whose handlers may raise wait until the turn is given back.
     """
 
     __slots__ = ("_deferred", "_lock", "_owner")
@@ -31,7 +107,7 @@ class Turn:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._owner = 0
-        self._deferred: _Deferred | None = None
+        self._deferred = False
 
     @property
     def held(self) -> bool:
@@ -46,69 +122,15 @@ class Turn:
                 "a remote call from a finalizer while the link's turn is held in the same thread: "
                 "let the finalizer append to a queue instead, and make the call elsewhere"
             )
-        deferred = _defer() if me == _MAIN.ident else None
+        deferred = me == _MAIN.ident and deferral.begin()
         self._lock.acquire()
         self._owner = me
         self._deferred = deferred
 
     @trio.lowlevel.enable_ki_protection
     def __exit__(self, *_: object) -> None:
-        deferred, self._deferred = self._deferred, None
+        deferred, self._deferred = self._deferred, False
         self._owner = 0
         self._lock.release()
-        if deferred is not None:
-            deferred.deliver()
-
-
-class _Deferred:
-    """Stands in for the program's handlers of the signals that programs let raise, and remembers which came."""
-
-    __slots__ = ("_came", "_handlers")
-
-    def __init__(self, handlers: dict[signal.Signals, _Handler]) -> None:
-        self._handlers = handlers
-        self._came: list[tuple[int, FrameType | None]] = []
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self._came.append((number, frame))
-
-    def take_over(self) -> None:
-        """Stand in for the handlers, for all of them or, if one of them raises meanwhile, for none."""
-        try:
-            for number in self._handlers:
-                signal.signal(number, self)
-        except BaseException:
-            self._restore()
-            raise
-
-    def deliver(self) -> None:
-        """Put the handlers back, and call those whose signals came."""
-        self._restore()
-        for number, frame in self._came:
-            self._handlers[signal.Signals(number)](number, frame)
-
-    def _restore(self) -> None:
-        try:
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-        except BaseException:  # a handler that is back raised before the next one was
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
-            raise
-
-
-def _defer() -> _Deferred | None:
-    if trio.lowlevel.in_trio_run():
-        return None
-    handlers: dict[signal.Signals, _Handler] = {}
-    for number in _RAISING:
-        handler = signal.getsignal(number)
-        if isinstance(handler, _Deferred):
-            return None  # an outer turn of this thread has seen to it
-        if callable(handler) and not isinstance(handler, signal.Handlers):
-            handlers[number] = handler
-    if not handlers:
-        return None
-    deferred = _Deferred(handlers)
-    deferred.take_over()
-    return deferred
+        if deferred:
+            deferral.end()

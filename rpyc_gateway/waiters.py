@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Protocol
 
 import trio
 
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled
+from rpyc_gateway.inbox import Inbox
+from rpyc_gateway.leading import LEAD, Leadership, get
 from rpyc_gateway.proto.values import Payload
+from rpyc_gateway.turn import deferral
 from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Listener", "Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "new_number", "thread_number"]
@@ -33,7 +35,7 @@ class Outcome:
 
 
 class Waiter(Protocol):
-    """Completed exactly once, in the trio thread. `cause` is the chain of calls its question belongs to."""
+    """Completed exactly once, with the turn held. `cause` is the chain of calls its question belongs to."""
 
     cause: int
 
@@ -49,50 +51,69 @@ class ThreadWaiter:
 
     def __init__(self) -> None:
         self.cause = 0
-        self.inbox: SimpleQueue[Outcome | Callable[[], object]] = SimpleQueue()
+        self.inbox = Inbox()
 
     def complete(self, outcome: Outcome) -> None:
         """Wake the thread with its outcome."""
-        self.inbox.put(outcome)
+        self.inbox.give(outcome)
 
     def run(self, task: Callable[[], object]) -> None:
         """Let the thread run a callback that belongs to its own chain of calls."""
-        self.inbox.put(task)
+        self.inbox.give(task)
 
     def interrupt(self, reason: str) -> None:
         """The call that this thread is serving was cancelled: what it waits for is of no use any more."""
-        self.inbox.put(Outcome(error=Cancelled(reason)))
+        self.inbox.give(Outcome(error=Cancelled(reason)))
 
-    def wait(self, deadline: Deadline | None = None) -> Outcome:
-        """Serve callbacks until the outcome is there. Raises TimedOut at `deadline`, or when the callback that ran then has ended."""
+    def wait(
+        self, deadline: Deadline | None = None, lead: Leadership | None = None, *, deferred: bool = False
+    ) -> Outcome:
+        """Serve callbacks until the outcome is there, and read the link under its `lead` if nobody else does.
+
+        Raises TimedOut at `deadline`, or when the callback that ran then has ended. `deferred`: the signals of this thread wait, but while it
+        only waits, and while callbacks run.
+        """
+        inbox = self.inbox
         while True:
-            try:
-                item = self.inbox.get(timeout=None if deadline is None else deadline.wait)
-            except Empty:
-                assert deadline is not None
-                if deadline.left > 0:
-                    continue  # longer than a thread can wait at once
-                raise deadline.missed() from None
+            if lead is None:
+                item = get(inbox, deadline, deferred=deferred)
+            else:
+                item = lead.wait(inbox, deadline, deferred=deferred)
             if type(item) is Outcome:
                 return item
+            if item is None:
+                if deadline is not None and deadline.left <= 0:
+                    raise deadline.missed()
+                continue  # longer than a thread can wait at once
+            if item is LEAD:
+                continue
+            if deferred:
+                try:
+                    deferral.end()
+                except BaseException:  # a signal that came: somebody else must run it
+                    inbox.put(item)
+                    raise
             item()  # type: ignore[operator]
             del item  # what it was given must not live as long as this wait
+            if deferred:
+                deferral.begin()
 
-    def leftovers(self) -> list[Outcome | Callable[[], object]]:
-        """What was handed over and not taken: callbacks that somebody else must run, outcomes that nobody waits for."""
-        items: list[Outcome | Callable[[], object]] = []
+    def leftovers(self) -> list[object]:
+        """What was handed over and not taken: callbacks that somebody else must run, outcomes that nobody waits for, the lead."""
+        items: list[object] = []
         while not self.inbox.empty():
             items.append(self.inbox.get_nowait())
         return items
 
 
 class TaskWaiter:
-    """A trio task that waits."""
+    """A trio task that waits. All in the trio thread."""
 
-    __slots__ = ("_outcome", "_task", "cause")
+    __slots__ = ("_outcome", "_task", "abandoned", "cause")
 
     def __init__(self) -> None:
         self.cause = 0
+        self.abandoned = False  # nobody will wait for it any more
         self._outcome: Outcome | None = None
         self._task: trio.lowlevel.Task | None = None
 

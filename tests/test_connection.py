@@ -54,6 +54,9 @@ class Ear:
 
     def note(self, *fact: object) -> None:
         self.heard.append(fact)
+        self.connection.in_trio(self.wake)
+
+    def wake(self) -> None:
         self.changed.set()
         self.changed = trio.Event()
 
@@ -99,6 +102,7 @@ class Node:
         self.over = trio.Event()
         self.take: Callable[[Connection, int], Ear | None] = self.listen
         self.welcoming = True
+        self.thread = 0
 
     def listen(self, connection: Connection, label: int) -> Ear | None:
         connection.mux.accept(label, ("near", "far"))
@@ -125,6 +129,7 @@ class Node:
         self.heard.append(("leaving", failure, grace))
 
     def lost(self, connection: Connection, failure: Failure) -> None:
+        self.thread = threading.get_ident()
         self.heard.append(("lost", failure))
         self.over.set()
 
@@ -162,9 +167,9 @@ def over_sockets(*, direct: bool = True, buffer: int = 0) -> tuple[Pipe, Pipe]:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
         stream = trio.SocketStream(trio.socket.from_stdlib_socket(end))
 
-        def send_nowait(data: bytes, fd: int = end.fileno()) -> int:
+        def send_nowait(*buffers: bytes | memoryview, fd: int = end.fileno()) -> int:
             try:
-                return os.write(fd, data)
+                return os.writev(fd, buffers)
             except BlockingIOError:
                 return 0
 
@@ -305,7 +310,7 @@ async def test_a_reset_connection_says_so() -> None:
     near_pipe, far_pipe = over_sockets()
     here = Node()
 
-    def send_nowait(_: bytes) -> int:
+    def send_nowait(*_: bytes) -> int:
         raise ConnectionResetError(104, "Connection reset by peer")
 
     near_pipe.send_nowait = send_nowait
@@ -425,7 +430,7 @@ async def test_a_short_write_is_finished_by_the_writer() -> None:
     near_pipe, far_pipe = over_sockets()
     real = near_pipe.send_nowait
     assert real is not None
-    near_pipe.send_nowait = lambda data: real(data[:7])
+    near_pipe.send_nowait = lambda data, *_: real(data[:7])
     async with hop((near_pipe, far_pipe)) as both:
         near = both.open()
         data = os.urandom(200_000)
@@ -442,7 +447,7 @@ async def test_a_short_write_is_finished_by_the_writer() -> None:
 
 
 @ways
-async def test_a_caller_s_thread_sends_and_the_trio_thread_is_told(pipes: Pipes) -> None:
+async def test_threads_of_callers_send_at_once(pipes: Pipes) -> None:
     async with hop(pipes()) as both:
         near = both.open()
         await near.wait(lambda: bool(near.heard))
@@ -461,22 +466,26 @@ async def test_a_caller_s_thread_sends_and_the_trio_thread_is_told(pipes: Pipes)
         assert far.got == b"0123456789" * 600
         await near.wait(lambda: near.sent == 6000)
         assert len(near.heard) > before
-        assert near.thread == threading.get_ident()
 
 
 async def test_what_a_caller_s_thread_has_caused_is_told_though_nothing_else_happens() -> None:
+    """What has happened to data is told in that thread, the rest in the trio thread, though nothing else wakes it."""
     async with hop(over_sockets()) as both:
         near = both.open()
         await near.wait(lambda: bool(near.heard))
 
-        def call() -> None:
+        def call() -> int:
             with both.near.step() as mux:
                 mux.send(near.label, b"0123456789")
+            told = near.thread
+            both.near.close(Failure(Code.DONE, "enough", "near"))
+            return told if told == threading.get_ident() else 0
 
-        await trio.to_thread.run_sync(call)
+        assert await trio.to_thread.run_sync(call) == near.thread
         with trio.fail_after(5):
-            await near.wait(lambda: near.sent == 10)
-        assert near.thread == threading.get_ident()
+            await both.here.over.wait()
+        assert near.sent == 10
+        assert both.here.thread == threading.get_ident()
 
 
 async def test_a_caller_s_thread_opens_a_stream_and_writes_by_itself() -> None:

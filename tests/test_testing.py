@@ -106,6 +106,7 @@ async def test_a_reset_from_one_end_is_a_reset_for_the_other() -> None:
     reset = trio.Event()
 
     async def listen(pipe: Pipe) -> None:
+        await pipe.stream.send_all(b"here")
         with pytest.raises(trio.BrokenResourceError):
             await pipe.stream.receive_some()
         reset.set()
@@ -115,6 +116,7 @@ async def test_a_reset_from_one_end_is_a_reset_for_the_other() -> None:
         (target,) = await nursery.start(tcp.serve, "tcp://127.0.0.1:0", listen)
         async with BadWire(target) as wire, tcp.connect(wire.url) as pipe:
             assert isinstance(pipe.stream, trio.SocketStream)
+            assert await pipe.stream.receive_some() == b"here"  # a reset before that would meet nobody
             pipe.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             await pipe.stream.aclose()
             await reset.wait()

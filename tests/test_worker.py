@@ -30,7 +30,13 @@ class Desk:
     def blocked(self) -> threading.Event:
         """Keep a pooled thread busy until the event is set."""
         release = threading.Event()
-        self.workers.submit(lambda: (self.report(), release.wait(10), self.report()))
+
+        def wait() -> None:
+            self.report()
+            release.wait(10)
+            self.report()
+
+        self.workers.submit(wait)
         return release
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from typing import Any
 
 import pytest
 import trio
@@ -17,17 +18,23 @@ def trio_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     return tuple(trio.SocketStream(trio.socket.from_stdlib_socket(raw)) for raw in (near, far))  # type: ignore[return-value]
 
 
+def shared(*streams: trio.SocketStream) -> Any:
+    """The streams of what they become."""
+    return tuple(share(stream, "somebody").stream for stream in streams)
+
+
 async def shared_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
     near, far = trio_pair()
-    return share(near)[0], share(far)[0]
+    return shared(near, far)
 
 
 async def clogged_pair() -> tuple[trio.SocketStream, trio.SocketStream]:
-    (near, near_nowait), (far, far_nowait) = map(share, trio_pair())
-    for send_nowait in (near_nowait, far_nowait):
-        while send_nowait(bytes(65536)):
+    pipes = [share(stream, "somebody") for stream in trio_pair()]
+    for pipe in pipes:
+        assert pipe.send_nowait is not None
+        while pipe.send_nowait(bytes(65536)):
             pass
-    return near, far
+    return tuple(pipe.stream for pipe in pipes)  # type: ignore[return-value]
 
 
 async def test_a_shared_stream_is_what_trio_says_a_stream_is() -> None:
@@ -36,7 +43,9 @@ async def test_a_shared_stream_is_what_trio_says_a_stream_is() -> None:
 
 async def test_any_thread_sends_without_waiting_until_the_wire_is_full() -> None:
     near, far = trio_pair()
-    stream, send_nowait = share(near)
+    pipe = share(near, "far")
+    stream, send_nowait = pipe.stream, pipe.send_nowait
+    assert send_nowait is not None
 
     def fill() -> bytes:
         sent = b""
@@ -57,13 +66,29 @@ async def test_any_thread_sends_without_waiting_until_the_wire_is_full() -> None
 
 async def test_sending_on_what_is_broken_or_closed_is_an_os_error() -> None:
     near, far = trio_pair()
-    stream, send_nowait = share(near)
+    pipe = share(near, "far")
+    stream, send_nowait = pipe.stream, pipe.send_nowait
+    assert send_nowait is not None
     await far.aclose()
     with pytest.raises(BrokenPipeError):
         send_nowait(b"anybody?")
     await stream.aclose()
     with pytest.raises(OSError, match="Bad file descriptor"):
         send_nowait(b"too late")
+
+
+async def test_any_thread_reads_what_is_there_and_several_buffers_leave_in_order() -> None:
+    near, far = (share(stream, "somebody") for stream in trio_pair())
+    assert near.send_nowait is not None
+    assert far.receive_nowait is not None
+    async with near.stream, far.stream:
+        assert far.receive_nowait(100) is None
+        assert near.send_nowait(b"one, ", memoryview(b"two, "), b"three") == 15
+        await trio.lowlevel.wait_readable(far.fileno)
+        assert await trio.to_thread.run_sync(far.receive_nowait, 7) == b"one, tw"
+        assert far.receive_nowait(100) == b"o, three"
+        await near.stream.aclose()
+        assert far.receive_nowait(100) == b""
 
 
 async def test_a_connection_that_died_in_the_queue_disturbs_nobody() -> None:

@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 import trio
 
 from rpyc_gateway.errors import DialFailed
+from rpyc_gateway.transport import Buffer
 
 __all__ = ["Child", "ChildStream", "run_child", "write_nowait"]
 
@@ -151,11 +152,11 @@ class ChildStream(trio.abc.HalfCloseableStream):
     async def wait_send_all_might_not_block(self) -> None:
         await self._stdin.wait_send_all_might_not_block()
 
-    def send_nowait(self, data: bytes) -> int:
+    def send_nowait(self, *buffers: Buffer) -> int:
         """As in Pipe, but a child that reads no more would block: so it is `send_all` that fails, and says why."""
         assert isinstance(self._stdin, trio.lowlevel.FdStream)
         try:
-            return write_nowait(self._stdin, data)
+            return write_nowait(self._stdin, *buffers)
         except BrokenPipeError:
             return 0
 
@@ -212,10 +213,10 @@ class Lines:
         self._line += part[: LONGEST_LINE + 1 - len(self._line)]
 
 
-def write_nowait(stream: trio.lowlevel.FdStream, data: bytes) -> int:
+def write_nowait(stream: trio.lowlevel.FdStream, *buffers: Buffer) -> int:
     """Write what fits now. Raises OSError if the pipe is broken, or closed: the stream's number is -1 then."""
     try:
-        return os.write(stream.fileno(), data)
+        return os.writev(stream.fileno(), buffers)
     except BlockingIOError:
         return 0
 

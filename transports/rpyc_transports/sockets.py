@@ -1,4 +1,4 @@
-"""What tcp and unix sockets have in common: the non-blocking send, and serving listeners that are bound already."""
+"""What tcp and unix sockets have in common: pipes that any thread may use, and serving listeners that are bound already."""
 
 from __future__ import annotations
 
@@ -7,29 +7,42 @@ from collections.abc import Callable
 
 import trio
 
-from rpyc_gateway.transport import Handler, Pipe, handle
+from rpyc_gateway.transport import Buffer, Handler, Pipe, handle
 
-__all__ = ["SendNowait", "serve_sockets", "share"]
-
-SendNowait = Callable[[bytes], int]
+__all__ = ["serve_sockets", "share"]
 
 DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)  # absent on Windows; the socket is non-blocking anyhow
 
 
-def share(stream: trio.SocketStream) -> tuple[trio.SocketStream, SendNowait]:
-    """The same connection as a stream, and as a non-blocking send for other threads.
+def share(stream: trio.SocketStream, peer: str, *, identity: str = "", private: bool = False) -> Pipe:
+    """The connection as a Pipe: trio's stream, and what other threads may do without waiting. `stream` itself is of no use any more.
 
     trio keeps its descriptor to itself, so it is taken out and wrapped again, with the standard socket kept in hand.
     """
     raw = socket.socket(fileno=stream.socket.detach())
+    send, sendmsg, receive = raw.send, raw.sendmsg, raw.recv
 
-    def send_nowait(data: bytes) -> int:
+    def send_nowait(*buffers: Buffer) -> int:
         try:
-            return raw.send(data, DONT_WAIT)
+            return send(buffers[0], DONT_WAIT) if len(buffers) == 1 else sendmsg(buffers, (), DONT_WAIT)
         except BlockingIOError:
             return 0
 
-    return trio.SocketStream(trio.socket.from_stdlib_socket(raw)), send_nowait
+    def receive_nowait(limit: int) -> bytes | None:
+        try:
+            return receive(limit, DONT_WAIT)
+        except BlockingIOError:
+            return None
+
+    return Pipe(
+        trio.SocketStream(trio.socket.from_stdlib_socket(raw)),
+        peer,
+        identity=identity,
+        private=private,
+        send_nowait=send_nowait,
+        receive_nowait=receive_nowait,
+        fileno=raw.fileno(),
+    )
 
 
 async def serve_sockets(

@@ -13,9 +13,8 @@ from functools import partial
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, handle
+from rpyc_gateway.transport import Handler, Pipe, SendNowait, handle
 from rpyc_transports.child import run_child, write_nowait
-from rpyc_transports.sockets import SendNowait
 
 __all__ = ["StdioTransport"]
 

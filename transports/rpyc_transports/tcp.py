@@ -116,8 +116,7 @@ def _pipe(stream: trio.SocketStream) -> Pipe:
         option = getattr(socket, name, None)
         if option is not None:
             stream.setsockopt(socket.IPPROTO_TCP, option, value)
-    shared, send_nowait = share(stream)
-    return Pipe(shared, _host_port(peer), private=_is_loopback(peer[0]), send_nowait=send_nowait)
+    return share(stream, _host_port(peer), private=_is_loopback(peer[0]))
 
 
 async def _dial(url: str, problem: str | None) -> trio.SocketStream:
@@ -149,6 +148,7 @@ async def _open(address: Address) -> trio.SocketStream:
         raw.settimeout(0)
         try:
             raw.connect((address.host, address.port))
+            await trio.lowlevel.checkpoint()
         except BlockingIOError:
             await trio.lowlevel.wait_writable(raw)
             error = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)

@@ -105,8 +105,7 @@ def _pipe(stream: trio.SocketStream, url: str) -> Pipe:
         pid, uid, _ = CREDENTIALS.unpack(found)
         peer = f"{url} (uid {uid}, pid {pid})"
         identity = f"uid:{uid}" if uid != UNMAPPED_UID else ""
-    shared, send_nowait = share(stream)
-    return Pipe(shared, peer, identity=identity, private=True, send_nowait=send_nowait)
+    return share(stream, peer, identity=identity, private=True)
 
 
 async def _dial(url: str, problem: str | None) -> trio.SocketStream:

@@ -1,0 +1,264 @@
+"""Who reads the descriptor of a link: a thread that waits for it (the leader), else trio or the standby; never two at once.
+
+The leader/followers pattern: a thread that waits for an answer reads the link itself, does what comes for others, and hands the
+lead on when it leaves. So the answer to a small call wakes one thread, once.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+from collections.abc import Callable
+from queue import Empty
+
+from rpyc_gateway.deadlines import Deadline
+from rpyc_gateway.inbox import Inbox
+from rpyc_gateway.standby import standby
+from rpyc_gateway.turn import deferral
+
+__all__ = ["LEAD", "Leadership", "can_lead", "get"]
+
+LEAD = object()
+"""Put into the inbox of a follower: nobody reads any more, its turn."""
+
+
+def can_lead(fileno: int) -> bool:
+    """Whether threads can wait for this descriptor."""
+    return fileno >= 0 and hasattr(select, "epoll") and hasattr(os, "eventfd")
+
+
+class Leadership:
+    """The lead of one link. `read` takes what has come, without waiting; `resume` lets trio read again, called from any thread.
+
+    `for_trio` says who reads when no thread leads: trio's own reader, which wakes tasks, or the standby, which wakes threads.
+    """
+
+    def __init__(self, fileno: int, read: Callable[[], object], resume: Callable[[], object]) -> None:
+        self.fileno = fileno
+        self.for_trio = True
+        self.watched = False  # the standby looks after it from time to time
+        self.standing_by = False  # the standby waits for its descriptor
+        self.terms = 0  # how often somebody has led
+        self.seen = 0  # `terms` when the standby looked
+        self.quiet = 0  # how often it has seen nothing new
+        self.over = False
+        self._lead = threading.Lock()
+        self._read = read
+        self._resume = resume
+        self._followers: dict[Inbox, None] = {}
+        self._poll: Callable[..., list[tuple[int, int]]] | None = None
+        self._waker = -1
+
+    # -- in a thread ------------------------------------------------------------------------------------------------
+
+    def wait(self, inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
+        """The next item of the inbox, waited for as the leader or as one of those who follow. None: it is `deadline`, or time to ask again.
+
+        `deferred`: the signals of this thread wait, and may come while it does.
+        """
+        if self.lead(inbox, deadline, deferred=deferred):
+            return None if inbox.empty() else inbox.get_nowait()
+        self._followers[inbox] = None
+        try:
+            if self.lead(inbox, deadline, deferred=deferred):  # it may have become free before we stood in line
+                return None if inbox.empty() else inbox.get_nowait()
+            return get(inbox, deadline, deferred=deferred)
+        finally:
+            self._followers.pop(inbox, None)
+
+    def lead(
+        self, inbox: Inbox, deadline: Deadline | None = None, idle: float | None = None, *, deferred: bool = False
+    ) -> bool:
+        """Read until there is something in the inbox, it is `deadline`, or nothing comes for `idle` seconds.
+
+        False at once if somebody else reads, or the link is over.
+        """
+        if self.over or not self._lead.acquire(blocking=False):
+            return False
+        try:
+            if self.standing_by:
+                self._leave_standby()
+            poll = self._poll or self._make_poll()
+            self.for_trio = False
+            while inbox.empty() and not self.over:
+                patience = idle if deadline is None else deadline.wait
+                inbox.waker = self.wake
+                try:
+                    if not inbox.empty():
+                        break
+                    if deferred:
+                        deferral.open = True
+                    ready = poll(None if patience is None else min(int(patience * 1000) + 1, LONGEST))
+                finally:
+                    if deferred:
+                        deferral.open = False
+                    inbox.waker = None
+                if not ready:
+                    break
+                for fileno, _ in ready:
+                    if fileno == self.fileno:
+                        self._read()
+                    else:
+                        os.eventfd_read(fileno)
+        finally:
+            self.leave()
+        return True
+
+    def claim(self) -> bool:
+        """Lead from now on, without waiting: `leave` must follow. For trio's reader; False if somebody else does."""
+        if self.over or not self._lead.acquire(blocking=False):
+            return False
+        if self.standing_by:
+            self._leave_standby()
+        return True
+
+    def leave(self) -> None:
+        """Somebody else may lead."""
+        self.terms += 1
+        self._lead.release()
+        if self._followers or self.over or self.for_trio or not self.watched:
+            self.hand_on()
+
+    def leave_to_trio(self) -> None:
+        """The same for trio's reader, which goes on by itself while the link is for trio."""
+        self.terms += 1
+        self._lead.release()
+        if self._followers or self.over:
+            self.hand_on()
+
+    def hand_on(self) -> None:
+        """Nobody leads: let somebody do it who waits, or who looks after it."""
+        for inbox in list(self._followers):
+            if self._followers.pop(inbox, self) is None:
+                inbox.give(LEAD)
+                return
+        if self.over:
+            self._free()
+        elif self.for_trio:
+            self._resume()
+        elif not self.watched:
+            self.watched = True
+            standby().watch(self)
+
+    def wake(self) -> None:
+        """Let the leader look into its inbox, if it waits; from any thread."""
+        if self._waker >= 0:
+            os.eventfd_write(self._waker, 1)
+
+    def _make_poll(self) -> Callable[..., list[tuple[int, int]]]:
+        try:
+            self._waker = _wakers.pop()
+        except IndexError:
+            self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        poll = select.poll()
+        poll.register(self.fileno, select.POLLIN)
+        poll.register(self._waker, select.POLLIN)
+        self._poll = poll.poll
+        return self._poll
+
+    def _leave_standby(self) -> None:
+        self.standing_by = False
+        standby().dismiss(self)
+
+    # -- in the standby's thread --------------------------------------------------------------------------------------
+
+    def look(self) -> bool:
+        """Whether the standby has to look again: if nobody has led since the last time, it waits for the descriptor itself."""
+        if not self._lead.acquire(blocking=False):
+            if self.terms != self.seen:
+                self.seen = self.terms
+                self.quiet = 0
+                return True
+            self.quiet += 1
+            if self.quiet < QUIET:
+                return True
+            self.quiet = 0
+            self.watched = False  # whoever leads says when it leaves
+            if not self._lead.acquire(blocking=False):
+                return False
+            self.watched = True
+        try:
+            if self.over or self.for_trio:
+                self.watched = False
+            elif self.terms == self.seen:
+                self.watched = False
+                self.standing_by = standby().wait_for(self)
+            self.seen = self.terms
+        finally:
+            self._lead.release()
+        if self.over:
+            self._free()
+        elif self.for_trio:
+            self._resume()
+        return self.watched
+
+    def read_standing_by(self) -> None:
+        """Take what has come, unless a thread has taken the lead meanwhile."""
+        if not self._lead.acquire(blocking=False):
+            return
+        try:
+            if self.standing_by:
+                self._read()
+                if self.over or self.for_trio:
+                    self._leave_standby()
+        finally:
+            self._lead.release()
+        if self.over:
+            self._free()
+        elif self.for_trio:
+            self._resume()
+
+    # -- in the trio thread -------------------------------------------------------------------------------------------
+
+    def read_for_trio(self) -> None:
+        """Trio's reader reads from now on, as soon as no thread leads."""
+        self.for_trio = True
+        if self.claim():
+            self._lead.release()
+            self._resume()
+
+    def end(self) -> None:
+        """The link is over, and its descriptor will be closed. Whoever leads leaves."""
+        self.over = True
+        if self._lead.acquire(blocking=False):
+            if self.standing_by:
+                self._leave_standby()
+            self._lead.release()
+            self._free()
+        else:
+            self.wake()
+
+    def _free(self) -> None:
+        """Part with what wakes the leader: once, by whoever finds that nobody leads any more."""
+        if self._lead.acquire(blocking=False):  # for good
+            waker, self._waker = self._waker, -1
+            if waker >= 0:
+                _wakers.append(waker)
+
+
+LONGEST = 2**30
+"""Milliseconds that a poll can take."""
+
+QUIET = 10
+"""Looks of the standby that see nothing new, until it looks no more: the thread that leads waits for something long."""
+
+
+# Never closed: whoever wakes a leader that is just leaving would write into whatever file had got the number.
+_wakers: list[int] = []
+os.register_at_fork(after_in_child=_wakers.clear)
+
+
+def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
+    """The next item, waited for in the inbox; None when it is `deadline`."""
+    try:
+        if deferred:
+            deferral.open = True
+        item: object = inbox.get(timeout=None if deadline is None else deadline.wait)
+    except Empty:
+        return None
+    else:
+        return item
+    finally:
+        if deferred:
+            deferral.open = False

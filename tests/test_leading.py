@@ -1,0 +1,219 @@
+"""Who reads a link: the threads that wait for it take turns, and trio or the standby where none does."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from queue import SimpleQueue
+
+import pytest
+
+from rpyc_gateway.deadlines import Deadline
+from rpyc_gateway.inbox import Inbox
+from rpyc_gateway.leading import LEAD, Leadership, can_lead
+from rpyc_gateway.turn import deferral
+
+
+class Link:
+    """A socket whose bytes are letters: each goes to the inbox that it names."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.near.settimeout(0)
+        self.inboxes = {"a": Inbox(), "b": Inbox()}
+        self.readers: SimpleQueue[str] = SimpleQueue()
+        self.resumed = 0
+        self.lead = Leadership(self.near.fileno(), self.read, self.resume)
+
+    def read(self) -> None:
+        self.readers.put(threading.current_thread().name)
+        for letter in self.near.recv(100).decode():
+            self.inboxes[letter].give(letter)
+
+    def resume(self) -> None:
+        self.resumed += 1
+
+    def say(self, letters: str) -> None:
+        self.far.send(letters.encode())
+
+    def wait(self, letter: str, deadline: Deadline | None = None) -> object:
+        return self.lead.wait(self.inboxes[letter], deadline, deferred=False)
+
+    def close(self) -> None:
+        self.lead.end()
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    made = Link()
+    yield made
+    made.close()
+
+
+def start(name: str, call: object) -> threading.Thread:
+    thread = threading.Thread(target=call, name=name)  # type: ignore[arg-type]
+    thread.start()
+    return thread
+
+
+def here() -> str:
+    return threading.current_thread().name
+
+
+def test_a_thread_that_waits_reads_its_answer_itself(link: Link) -> None:
+    link.say("a")
+    assert link.wait("a") == "a"
+    assert link.readers.get(timeout=10) == here()
+
+
+def test_what_the_leader_reads_for_others_wakes_them_and_the_lead_is_passed_on(link: Link) -> None:
+    said: SimpleQueue[object] = SimpleQueue()
+
+    def follow() -> None:
+        said.put(link.wait("b"))
+        said.put(link.wait("b"))
+
+    assert link.lead.claim()  # so that the other one follows
+    other = start("other", follow)
+    while not link.lead._followers:
+        os.sched_yield()
+    link.lead.leave()
+    assert said.get(timeout=10) is LEAD
+    link.say("b")
+    assert said.get(timeout=10) == "b"
+    other.join(10)
+    assert link.readers.get(timeout=10) == "other"
+
+
+def test_one_that_follows_gets_what_the_leader_reads(link: Link) -> None:
+    said: SimpleQueue[object] = SimpleQueue()
+    assert link.lead.claim()
+    other = start("other", lambda: said.put(link.wait("b")))
+    while not link.lead._followers:
+        os.sched_yield()
+    link.say("b")
+    link.read()
+    assert said.get(timeout=10) == "b"
+    other.join(10)
+    link.lead.leave()
+
+
+def test_nobody_waits_longer_than_to_its_deadline(link: Link) -> None:
+    over = Deadline(time.monotonic() - 1, "a second")
+    assert link.wait("a", over) is None
+    assert link.lead.claim()
+    assert link.wait("a", over) is None  # the same where it follows
+    link.lead.leave()
+
+
+def test_the_leader_is_woken_by_what_others_put_into_its_inbox(link: Link) -> None:
+    def give() -> None:
+        while link.inboxes["a"].waker is None:
+            os.sched_yield()
+        link.inboxes["a"].give("from a thread")
+
+    giver = start("giver", give)
+    assert link.wait("a") == "from a thread"
+    giver.join(10)
+    assert link.readers.empty()
+
+
+def test_where_no_thread_waits_any_more_the_standby_reads(link: Link) -> None:
+    link.say("a")
+    assert link.wait("a") == "a"
+    assert link.readers.get(timeout=10) == here()
+    link.say("b")
+    assert link.inboxes["b"].get(timeout=10) == "b"
+    assert link.readers.get(timeout=10) == "rpyc-gateway standby"
+
+
+def test_a_thread_takes_the_lead_back_from_the_standby(link: Link) -> None:
+    link.say("a")
+    assert link.wait("a") == "a"
+    while not link.lead.standing_by:
+        os.sched_yield()
+    late = start("late", lambda: link.wait("a"))
+    while link.inboxes["a"].waker is None:
+        os.sched_yield()
+    assert not link.lead.standing_by
+    link.say("a")
+    late.join(10)
+    names = {link.readers.get(timeout=10) for _ in range(2)}
+    assert names == {here(), "late"}
+
+
+def test_a_leader_that_waits_for_long_is_not_looked_after_and_says_when_it_leaves(link: Link) -> None:
+    late = start("late", lambda: link.wait("a"))
+    while link.inboxes["a"].waker is None:
+        os.sched_yield()
+    while link.lead.watched:
+        os.sched_yield()
+    link.say("a")
+    late.join(10)
+    link.say("b")
+    assert link.inboxes["b"].get(timeout=10) == "b"
+
+
+def test_trio_reads_a_link_that_is_for_trio_and_goes_on_when_the_threads_have_left(link: Link) -> None:
+    link.say("a")
+    assert link.wait("a") == "a"
+    assert not link.lead.for_trio  # a thread has asked
+    link.lead.read_for_trio()
+    assert link.resumed == 1
+    assert link.lead.claim()
+    link.lead.read_for_trio()
+    assert link.resumed == 1  # not while somebody leads
+    link.lead.leave()
+    assert link.resumed == 2
+
+
+def test_when_the_link_is_over_nobody_leads_and_whoever_did_leaves(link: Link) -> None:
+    late = start("late", lambda: link.lead.lead(link.inboxes["a"]))
+    while link.inboxes["a"].waker is None:
+        os.sched_yield()
+    link.lead.end()
+    late.join(10)
+    assert not late.is_alive()
+    assert not link.lead.lead(link.inboxes["a"])
+    assert not link.lead.claim()
+
+
+def test_a_worker_s_wait_ends_when_nothing_comes(link: Link) -> None:
+    assert link.lead.lead(link.inboxes["a"], idle=0.0)
+    assert link.lead.claim()
+    assert not link.lead.lead(link.inboxes["a"], idle=0.0)
+    link.lead.leave()
+
+
+def test_an_interrupt_gets_through_to_a_leader_that_waits_and_the_lead_is_free_again(link: Link) -> None:
+    def press() -> None:
+        while link.inboxes["a"].waker is None:
+            os.sched_yield()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert deferral.begin()
+        presser = start("presser", press)
+        with pytest.raises(KeyboardInterrupt):
+            link.lead.wait(link.inboxes["a"], None, deferred=True)
+        deferral.end()
+        presser.join(10)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert link.lead.claim()
+    link.lead.leave()
+
+
+def test_only_descriptors_of_systems_that_can_poll_them_are_led(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_lead(0)
+    assert not can_lead(-1)
+    monkeypatch.delattr(select, "epoll")
+    assert not can_lead(0)
