@@ -61,6 +61,11 @@ class Framer:
         self._flags = 0
         self._label = 0
 
+    @property
+    def missing(self) -> int:
+        """How many bytes of a long frame that has begun have not come."""
+        return self._missing if self._kind == REST else 0
+
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes or goes on with, in order. Long payloads are views of it."""
         arrived: list[Frame] = []

@@ -49,6 +49,9 @@ __all__ = [
 ]
 
 
+READ = 65536
+"""Bytes of one read: a full frame with its header."""
+
 PULL = 131072
 """Bytes that go out in one write if nobody says otherwise: two full frames, so that the next ones are chosen soon."""
 
@@ -116,6 +119,11 @@ class Mux(Streams):
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
         )
+
+    @property
+    def wanted(self) -> int:
+        """How many bytes to read next, at most: if a long frame has begun, its rest, so that the next read begins with a frame."""
+        return self._link.framer.missing or READ
 
     # -- facts out
 
@@ -239,8 +247,9 @@ class Mux(Streams):
         if len(out) == 1:
             self._bytes_out += len(out[0])
             return out
-        self._bytes_out += sum(map(len, out))
-        return gather(out)
+        buffers = gather(out)
+        self._bytes_out += sum(map(len, buffers))
+        return buffers
 
     def _control(self, now: float) -> list[bytes | memoryview]:
         """What goes before all data."""

@@ -8,6 +8,7 @@ from math import inf
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.frames import CircuitClass
 
+LARGE = 4096  # bytes that are worth a frame of their own
 WINDOW = 65536  # bytes granted beyond what was consumed, to begin with
 
 
@@ -100,7 +101,10 @@ class Stream:
     # -- sending
 
     def cut(self, room: int, out: list[bytes | memoryview]) -> int:
-        """Move at most `room` bytes from the queue to `out` without copying them; says how many."""
+        """Move at most `room` bytes from the queue to `out` without copying them; says how many.
+
+        Nothing is cut in two only to fill up what has become long enough to go.
+        """
         queue = self.queue
         moved = 0
         while queue and moved < room:
@@ -108,6 +112,8 @@ class Stream:
             size = len(piece)
             if size <= room - moved:
                 queue.popleft()
+            elif moved >= LARGE:
+                break
             else:
                 size = room - moved
                 rest = memoryview(piece)

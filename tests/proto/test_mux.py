@@ -370,6 +370,34 @@ def test_a_view_keeps_no_more_than_four_times_its_bytes() -> None:
     ]
 
 
+def test_who_reads_what_is_wanted_next_reads_whole_frames() -> None:
+    both = pair()
+    label = opened(both)
+    wire = encode_frame(FrameType.DATA, label, bytes(10)) + encode_frame(FrameType.DATA, label, bytes(20_000)) * 3
+    wire += encode_frame(FrameType.DATA, label, bytes(100)) + bytes(4)
+    assert both.far.mux.wanted == 65536
+    both.far.mux.receive_data(wire[:5_000], START)
+    assert both.far.mux.wanted == 18 + 20_008 - 5_000
+    both.far.mux.receive_data(wire[5_000:20_026], START)
+    assert both.far.mux.wanted == 65536
+    both.far.listen()
+    both.far.mux.receive_data(wire[20_026:60_100], START)
+    assert [len(event.data) for event in both.far.listen() if isinstance(event, Received)] == [20_000, 20_000]
+    assert both.far.mux.wanted == 65536  # of what is short, and of headers, many come with one read
+    both.far.mux.receive_data(wire[60_100:], START)
+    assert both.far.mux.wanted == 65536
+
+
+def test_nothing_is_cut_in_two_to_fill_a_frame_up() -> None:
+    both = pair()
+    label = opened(both)
+    for size in (20, 30_000, 10, 50_000, 70_000, 100):
+        both.near.mux.send(label, bytes(size))
+    keep_busy(both, label)
+    sizes = [len(payload) for *_, payload in cut(b"".join(both.near.mux.data_to_send(START, 150_000)))]
+    assert sizes == [30_030, 50_000, 65_528, 4_572]
+
+
 def test_a_gateway_forwards_a_long_frame_before_it_is_through() -> None:
     one, two = pair(), pair()
     label, onward = opened(one), opened(two)
