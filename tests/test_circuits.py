@@ -23,6 +23,13 @@ async def test_long_bytes_arrive_whole_in_both_directions(hops: int) -> None:
         assert pieces == (blob, b"small", blob)
 
 
+@HOPS
+async def test_a_message_may_be_longer_than_a_short_frame(hops: int) -> None:
+    async with open_lab(hops) as lab:
+        pieces = [bytes([number]) * 1000 for number in range(6)]  # together on `call`, not on `bulk`
+        assert await (await lab.eval("lambda *parts: parts"))(*pieces) == tuple(pieces)
+
+
 async def test_a_small_call_does_not_wait_for_a_large_one() -> None:
     async with open_lab() as lab:
         done: list[str] = []

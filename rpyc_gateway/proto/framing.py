@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rpyc_gateway.proto.frames import DATA, HEADER, HELLO_FRAME, MAGIC, Frame, FrameType
+from rpyc_gateway.proto.frames import DATA, HEADER, HELLO_FRAME, LARGE, MAGIC, Frame, FrameType
 
 BEGUN = -1
 """Instead of a type: a frame of DATA whose rest is still to come. Its flags are the length of the whole, its payload is what is here of it."""
 
 REST = -2
 """Instead of a type: what comes next of the frame that was BEGUN."""
-
-LARGE = 4096
-"""Fewer bytes than this are copied: that is cheaper than a buffer of their own, and a small view would keep all that arrived with it."""
 
 PINNED = 4
 """A view keeps at most so many times its own bytes from being freed."""

@@ -22,8 +22,8 @@ from rpyc_gateway.proto.events import (
     Routed,
     Stopped,
 )
-from rpyc_gateway.proto.frames import DATA, HEADER, Failure, FrameType, Hello, Routes, encode_offset
-from rpyc_gateway.proto.framing import LARGE, gather
+from rpyc_gateway.proto.frames import DATA, HEADER, LARGE, Failure, FrameType, Hello, Routes, encode_offset
+from rpyc_gateway.proto.framing import gather
 from rpyc_gateway.proto.link import BACKLOG, UP, Link, State
 from rpyc_gateway.proto.stream import Stream
 from rpyc_gateway.proto.streams import Streams
@@ -244,8 +244,9 @@ class Mux(Streams):
             self.labels.rest(now, link.rtt)
         if link.lost is not None or link.leaving is not None:
             self._settle()
-        if len(out) == 1:
-            self._bytes_out += len(out[0])
+        if len(out) < 2:
+            if out:
+                self._bytes_out += len(out[0])
             return out
         buffers = gather(out)
         self._bytes_out += sum(map(len, buffers))

@@ -6,9 +6,8 @@ from collections import deque
 from math import inf
 
 from rpyc_gateway.errors import ProtocolError
-from rpyc_gateway.proto.frames import CircuitClass
+from rpyc_gateway.proto.frames import LARGE, CircuitClass
 
-LARGE = 4096  # bytes that are worth a frame of their own
 WINDOW = 65536  # bytes granted beyond what was consumed, to begin with
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyc_gateway.proto.frames import DATA, HELLO_FRAME, MAGIC, Frame, FrameType, encode_frame
-from rpyc_gateway.proto.framing import BEGUN, LARGE, PINNED, REST, Framer, gather
+from rpyc_gateway.proto.frames import DATA, HELLO_FRAME, LARGE, MAGIC, Frame, FrameType, encode_frame
+from rpyc_gateway.proto.framing import BEGUN, PINNED, REST, Framer, gather
 
 HELLO = encode_frame(FrameType.HELLO, MAGIC, b"hello")
 payloads = st.binary(max_size=300)

@@ -320,6 +320,22 @@ def test_a_peer_that_asks_and_never_reads_is_dropped() -> None:
     assert lost.failure.code == Code.LIMIT
 
 
+def test_a_deadline_that_is_nearer_is_told() -> None:
+    both = pair()
+    mux = both.near.mux
+    assert mux.hurried  # it is up: another deadline than that of the greeting
+    mux.deadline()
+    label = mux.open(Open(), CircuitClass.CALL)
+    mux.send(label, b"x")
+    both.exchange()
+    assert not mux.hurried  # whatever is sent and heard, it only moves away
+    for nearer in (lambda: mux.probe(START, 2.0), lambda: mux.leave(AWAY, 5.0)):
+        nearer()
+        assert mux.hurried
+        mux.deadline()
+        assert not mux.hurried
+
+
 # -- ends
 
 

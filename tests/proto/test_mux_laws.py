@@ -237,6 +237,7 @@ def _small_window() -> Any:
         patch.setattr(credit_module, "BUDGET", BUDGET)
         patch.setattr(framing_module, "LARGE", LARGE)
         patch.setattr(mux_module, "LARGE", LARGE)
+        patch.setattr(stream_module, "LARGE", LARGE)
         yield
 
 
