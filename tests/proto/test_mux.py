@@ -268,6 +268,16 @@ def test_a_muted_stream_drains_in_silence() -> None:
     assert both.near.listen() == []
 
 
+def test_a_muted_stream_says_its_end_all_the_same() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.mute(label)
+    both.near.mux.send(label, b"x")
+    both.near.mux.finish(label)
+    both.exchange()
+    assert both.far.listen() == [Received(label, b"x"), Finished(label)]
+
+
 # -- long frames
 
 
@@ -470,6 +480,17 @@ def test_credit_is_renewed_when_half_of_it_is_used_up() -> None:
     assert credit == (FrameType.CREDIT, 0, label, (32_768 + 65_536).to_bytes(8, "big"))
 
 
+def test_a_little_is_cut_where_the_credit_ends() -> None:
+    both = pair()
+    label = opened(both)
+    both.near.mux.send(label, bytes(65_530))
+    both.exchange()
+    both.near.mux.send(label, b"0123456789")
+    both.exchange()
+    assert received(both.far)[-6:] == b"012345"
+    assert both.near.mux.queued(label) == 4
+
+
 def test_credit_that_goes_back_is_ignored() -> None:
     both = pair()
     label = opened(both)
@@ -539,6 +560,16 @@ def test_nothing_precedes_opened(wire: bytes) -> None:
     both.near.mux.open(Open(), CALL)
     both.near.mux.receive_data(wire, START)
     assert lost(both.near).code == Code.PROTOCOL
+
+
+def test_nothing_follows_an_end_that_came_early() -> None:
+    both = pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.near.mux.finish(label)
+    both.exchange()
+    both.far.mux.accept(label, ())
+    both.far.mux.receive_data(encode_frame(FrameType.DATA, label, b"x"), START)
+    assert lost(both.far).text == "DATA after FIN on stream 1"
 
 
 def test_opened_is_said_once() -> None:
