@@ -6,7 +6,7 @@ import pytest
 
 from rpyc_gateway.errors import Code
 from rpyc_gateway.proto import frames
-from rpyc_gateway.proto.credit import BUDGET, LARGEST, SWIFT
+from rpyc_gateway.proto.credit import BUDGET, LARGEST, NEAR, SWIFT
 from rpyc_gateway.proto.frames import CircuitClass, Failure, FrameType, Open
 from rpyc_gateway.proto.framing import Framer
 from rpyc_gateway.proto.stream import WINDOW
@@ -82,6 +82,16 @@ def test_a_neighbour_in_no_time_at_all_is_given_some() -> None:
     label = opened(both)
     transfer(both, label, within=0.9 * SWIFT, times=2)
     assert window(both, label) == 2 * WINDOW
+
+
+@pytest.mark.parametrize(("rtt", "most"), [(None, NEAR), (0.9 * SWIFT, NEAR), (SWIFT, LARGEST)])
+def test_a_long_way_takes_more(rtt: float | None, most: int) -> None:
+    both = pair()
+    label = opened(both)
+    for _ in range(12):
+        both.far.mux._link.rtt = rtt
+        transfer(both, label, within=0.0)
+    assert window(both, label) == most
 
 
 def test_who_does_not_know_how_far_it_is_asks_once() -> None:

@@ -234,6 +234,7 @@ def _small_window() -> Any:
         patch.setattr(streams_module, "WINDOW", WINDOW)
         patch.setattr(credit_module, "WINDOW", WINDOW)
         patch.setattr(credit_module, "LARGEST", LARGEST)
+        patch.setattr(credit_module, "NEAR", LARGEST)
         patch.setattr(credit_module, "BUDGET", BUDGET)
         patch.setattr(framing_module, "LARGE", LARGE)
         patch.setattr(mux_module, "LARGE", LARGE)
