@@ -31,7 +31,9 @@ class Streams:
         self._table: dict[int, Stream] = {}
         self._turns = Turns()
         self._thirsty: dict[int, Stream] = {}  # streams whose peer must hear of more credit
-        self._owing: dict[int, Stream] = {}  # streams that have ended before all that came was consumed
+        self._owing: dict[
+            int, Stream
+        ] = {}  # streams with a share of the credit that have ended before all that came was consumed
         self._over: list[int] = []  # labels that have ended since somebody asked
         self._opened = 0
         self._late = 0
@@ -327,10 +329,11 @@ class Streams:
     def _end(self, stream: Stream) -> None:
         """Take the stream off the table; what is queued is dropped."""
         label = stream.label
-        if stream.ended and stream.consumed < stream.received:
-            self._owing[label] = stream
-        else:  # all of it was taken, or will be dropped
-            self.credit.free(stream)
+        if stream.window > WINDOW:
+            if stream.ended and not stream.deaf and stream.consumed < stream.received:
+                self._owing[label] = stream
+            else:  # all of it was taken, or is dropped
+                self.credit.free(stream)
         del self._table[label]
         self._free_early(stream)
         stream.drop()

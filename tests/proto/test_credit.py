@@ -128,7 +128,7 @@ def test_the_link_s_budget_bounds_all_its_streams_and_leaves_some_for_the_next()
     assert window(both, late) > WINDOW
 
 
-@pytest.mark.parametrize("end", ["finished", "reset", "lost"])
+@pytest.mark.parametrize("end", ["finished", "stopped", "reset", "lost"])
 def test_what_ends_gives_its_share_back(end: str) -> None:
     both = distant()
     label = opened(both)
@@ -138,6 +138,11 @@ def test_what_ends_gives_its_share_back(end: str) -> None:
         both.far.mux.consume(label, unconsumed(both, label))
         both.near.mux.finish(label)
         both.far.mux.finish(label)
+    elif end == "stopped":  # what came and what still comes will never be consumed
+        both.far.mux.stop(label, OVER)
+        both.far.mux.finish(label)
+        both.exchange()
+        both.near.mux.finish(label)
     elif end == "reset":
         both.near.mux.send(label, bytes(granted(both, label)))
         both.exchange()
@@ -146,6 +151,7 @@ def test_what_ends_gives_its_share_back(end: str) -> None:
         both.far.mux.fail(OVER)
     both.exchange()
     assert both.far.mux.credit.left == BUDGET
+    assert both.far.mux.statistics().streams == 0
 
 
 @pytest.mark.parametrize("end", ["consumed", "reset"])
@@ -169,3 +175,14 @@ def test_what_came_before_the_end_and_was_not_consumed_is_still_somebody_s(end: 
     else:
         both.far.mux.reset(label, OVER)
     assert both.far.mux.credit.left == BUDGET
+
+
+def test_nothing_is_kept_of_streams_that_had_no_share() -> None:
+    both = distant()
+    for _ in range(5):
+        label = opened(both)
+        both.near.mux.send(label, b"nobody takes this")
+        both.near.mux.finish(label)
+        both.far.mux.finish(label)
+        both.exchange()
+    assert not both.far.mux._owing
