@@ -8,6 +8,7 @@ from math import inf
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.frames import LARGE, CircuitClass
 
+CROWD = 256  # so many waiting pieces are no burden, whatever their size
 WINDOW = 65536  # bytes granted beyond what was consumed, to begin with
 
 
@@ -18,6 +19,7 @@ class Stream:
         "allowed",
         "answered",
         "consumed",
+        "crowd",
         "deaf",
         "finishing",
         "granted",
@@ -46,6 +48,7 @@ class Stream:
         self.answered = False  # OPENED was sent or has come
         self.queue: deque[bytes | memoryview] = deque()
         self.queued = 0
+        self.crowd = CROWD  # how many pieces may wait before small ones are joined
         self.sent = 0
         self.allowed = allowed  # the offset up to which may be sent
         self.finishing = False  # FIN follows when the queue is empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
 from msgspec import structs
@@ -11,10 +12,10 @@ from rpyc_gateway.proto import frames
 from rpyc_gateway.proto.credit import Credit
 from rpyc_gateway.proto.events import Accepted, Drained, Finished, Opened, Received, Refused, Reset, Stopped
 from rpyc_gateway.proto.frames import DATA, CircuitClass, Failure, Frame, FrameType, Open
-from rpyc_gateway.proto.framing import BEGUN, REST
+from rpyc_gateway.proto.framing import BEGUN, REST, gather
 from rpyc_gateway.proto.labels import Labels
 from rpyc_gateway.proto.link import BACKLOG, Link, State
-from rpyc_gateway.proto.stream import WINDOW, Stream
+from rpyc_gateway.proto.stream import CROWD, WINDOW, Stream
 from rpyc_gateway.proto.turns import Turns
 
 
@@ -248,10 +249,17 @@ class Streams:
             raise ValueError(f"stream {label} is finished")
         stream.queue.append(data)
         stream.queued += size
+        if len(stream.queue) > stream.crowd:
+            self._pack(stream)
         if stream.stopped:
             self._discard(stream)
         elif not stream.in_line:
             self._join(stream)
+
+    def _pack(self, stream: Stream) -> None:
+        """Small pieces take more room than their bytes, which are all that credit counts: join them."""
+        stream.queue = deque(gather(list(stream.queue)))
+        stream.crowd = CROWD + 2 * len(stream.queue)
 
     def finish(self, label: int) -> None:
         """Send nothing more after what is queued."""

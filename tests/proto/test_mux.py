@@ -249,6 +249,27 @@ def test_small_pieces_travel_together() -> None:
     assert both.near.listen() == [Drained(label, 1000)]
 
 
+def test_a_crowd_of_small_pieces_takes_the_room_of_its_bytes() -> None:
+    both = pair()
+    label = opened(both)
+    data = bytes(range(256)) * 200
+    view = memoryview(bytes(5_000))
+    for at in range(0, len(data), 2):
+        both.near.mux.send(label, data[at : at + 2])
+        if at % 10_000 == 0:
+            both.near.mux.send(label, view)
+    queue = both.near.mux._table[label].queue
+    assert len(queue) < 600
+    assert sum(piece is view for piece in queue) == 6
+    assert both.near.mux.queued(label) == len(data) + 6 * len(view)
+    keep_busy(both, label)
+    both.exchange()
+    heard = received(both.far)
+    assert heard[:2] == data[:2]
+    assert heard[2:5_002] == view
+    assert heard[5_002:10_004] == data[2:5_004]
+
+
 def test_a_view_of_something_else_than_bytes() -> None:
     both = pair()
     label = opened(both)

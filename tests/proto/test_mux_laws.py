@@ -239,6 +239,8 @@ def _small_window() -> Any:
         patch.setattr(framing_module, "LARGE", LARGE)
         patch.setattr(mux_module, "LARGE", LARGE)
         patch.setattr(stream_module, "LARGE", LARGE)
+        patch.setattr(stream_module, "CROWD", 2)
+        patch.setattr(streams_module, "CROWD", 2)
         yield
 
 
