@@ -226,12 +226,16 @@ class Mux(Streams):
             while room > 0 and turns.waiting:
                 stream = turns.next()
                 size = stream.queued
-                if 0 < size < LARGE and stream.answered and size <= min(stream.allowed - stream.sent, link.data_limit):
+                sent = stream.sent + size
+                if 0 < size < LARGE and size <= link.data_limit and sent <= stream.allowed and stream.answered:
                     queue = stream.queue  # all that waits is one small frame
-                    data = queue.popleft() if len(queue) == 1 else b"".join(queue)
-                    queue.clear()
+                    if len(queue) == 1:
+                        data = queue.popleft()
+                    else:
+                        data = b"".join(queue)
+                        queue.clear()
                     stream.queued = 0
-                    stream.sent += size
+                    stream.sent = sent
                     out.append(_header(DATA, 0, size, stream.label) + data)
                     if stream.muted and not stream.finishing:
                         self._data_frames += 1

@@ -253,8 +253,8 @@ class Streams:
             self._pack(stream)
         if stream.stopped:
             self._discard(stream)
-        elif not stream.in_line:
-            self._join(stream)
+        elif not stream.in_line and stream.sent < stream.allowed and (stream.answered or stream.mine):
+            self._turns.join(stream)
 
     def _pack(self, stream: Stream) -> None:
         """Small pieces take more room than their bytes, which are all that credit counts: join them."""
