@@ -122,7 +122,7 @@ class BulkReceiver:
             before = len(held)
             needed = _HEADER.size - before
             held += data[:needed]
-            if len(held) < _HEADER.size or not self._open(held):
+            if len(held) < _HEADER.size or not self._open(held, 0):
                 held += data[needed:]
                 return 0
             held.clear()
@@ -138,19 +138,23 @@ class BulkReceiver:
         position = 0
         while position < size:
             if self._missing:
+                assert self._current is not None
                 piece = view[position : position + self._missing]
-                self._give(piece)
+                self._current.receive(piece)
+                self._missing -= len(piece)
                 position += len(piece)
-            elif size - position >= _HEADER.size and self._open(view[position : position + _HEADER.size]):
+                if self._current.data is not None:
+                    self._end()
+            elif size - position >= _HEADER.size and self._open(view, position):
                 position += _HEADER.size
             else:
                 self._held += view[position:]
                 break
         return position
 
-    def _open(self, header: Buffer | bytearray) -> bool:
+    def _open(self, data: memoryview | bytearray, position: int) -> bool:
         """A chunk begins; False, and everything is stuck, if nobody has named its body."""
-        number, length = _HEADER.unpack(header)
+        number, length = _HEADER.unpack_from(data, position)
         if length > LONGEST:
             raise ProtocolError(f"chunk of {length} bytes exceeds limit of {LONGEST}")
         self._number = number
@@ -163,14 +167,6 @@ class BulkReceiver:
             body.aborted = True
             self._end()
         return True
-
-    def _give(self, piece: memoryview) -> None:
-        body = self._current
-        assert body is not None
-        body.receive(piece)
-        self._missing -= len(piece)
-        if body.data is not None:
-            self._end()
 
     def _end(self) -> None:
         del self._bodies[self._number]
