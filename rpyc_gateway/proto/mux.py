@@ -220,41 +220,35 @@ class Mux(Streams):
         """
         link = self._link
         out = self._control(now) if link.backlog or self._thirsty or link.leaving is not None else []
+        room = limit - sum(map(len, out)) if out else limit
         turns = self._turns
-        if turns.waiting:
-            room = limit - sum(map(len, out)) if out else limit
-            while room > 0 and turns.waiting:
-                stream = turns.next()
-                size = stream.queued
-                sent = stream.sent + size
-                if 0 < size < LARGE and size <= link.data_limit and sent <= stream.allowed and stream.answered:
-                    queue = stream.queue  # all that waits is one small frame
-                    if len(queue) == 1:
-                        data = queue.popleft()
-                    else:
-                        data = b"".join(queue)
-                        queue.clear()
-                    stream.queued = 0
-                    stream.sent = sent
-                    out.append(_header(DATA, 0, size, stream.label) + data)
-                    if stream.muted and not stream.finishing:
-                        self._data_frames += 1
-                    else:
-                        self._left(stream, size, out)
-                    room -= HEADER.size + size
+        while turns.waiting and room > 0:
+            stream = turns.next()
+            size = stream.queued
+            sent = stream.sent + size
+            if 0 < size < LARGE and size <= link.data_limit and sent <= stream.allowed and stream.answered:
+                queue = stream.queue  # all that waits is one small frame
+                if len(queue) == 1:
+                    data = queue.popleft()
                 else:
-                    room -= self._send_frame(stream, out)
+                    data = b"".join(queue)
+                    queue.clear()
+                stream.queued = 0
+                stream.sent = sent
+                out.append(_header(DATA, 0, size, stream.label) + data)
+                room -= 8 + size
+                if stream.muted and not stream.finishing:
+                    self._data_frames += 1
+                else:
+                    room -= self._left(stream, size, out)
+            else:
+                room -= self._send_frame(stream, out)
         if self.labels.restless:
             self.labels.rest(now, link.rtt)
         if link.lost is not None or link.leaving is not None:
             self._settle()
-        if len(out) < 2:
-            if out:
-                self._bytes_out += len(out[0])
-            return out
-        buffers = gather(out)
-        self._bytes_out += sum(map(len, buffers))
-        return buffers
+        self._bytes_out += limit - room
+        return gather(out) if len(out) > 1 else out
 
     def _control(self, now: float) -> list[bytes | memoryview]:
         """What goes before all data."""
@@ -284,13 +278,13 @@ class Mux(Streams):
         out[at] = _header(DATA, 0, moved, stream.label)
         if not stream.answered:
             self._early_sent += moved
-        self._left(stream, moved, out)
+        ending = self._left(stream, moved, out)
         if stream.queued:
             self._join(stream)
-        return HEADER.size + moved
+        return 8 + moved + ending
 
-    def _left(self, stream: Stream, count: int, out: list[bytes | memoryview]) -> None:
-        """A frame with so many bytes of data has left the queue; FIN may follow."""
+    def _left(self, stream: Stream, count: int, out: list[bytes | memoryview]) -> int:
+        """A frame with so many bytes of data has left the queue; FIN may follow: says how many bytes that are."""
         self._data_frames += 1
         if not stream.muted:
             events = self._link.events
@@ -299,9 +293,12 @@ class Mux(Streams):
                 events[-1] = Drained(stream.label, last.count + count)
             else:
                 events.append(Drained(stream.label, count))
-        if stream.finishing and not stream.queued:
-            out.append(self._fin(stream))
-            self._data_frames += 1
+        if not stream.finishing or stream.queued:
+            return 0
+        fin = self._fin(stream)
+        out.append(fin)
+        self._data_frames += 1
+        return len(fin)
 
     def _early_room(self) -> int:
         peer = self._link.peer

@@ -21,7 +21,17 @@ from rpyc_gateway.proto.events import (
     Stopped,
     StreamEvent,
 )
-from rpyc_gateway.proto.frames import CircuitClass, Failure, Frame, FrameType, Limits, Open, encode_frame, encode_offset
+from rpyc_gateway.proto.frames import (
+    CircuitClass,
+    Failure,
+    Frame,
+    FrameType,
+    Limits,
+    Open,
+    Routes,
+    encode_frame,
+    encode_offset,
+)
 from rpyc_gateway.proto.framing import Framer
 from rpyc_gateway.proto.stream import Stream
 from tests.proto.pair import START, Pair, Side, pair, pulled
@@ -297,6 +307,20 @@ def test_a_muted_stream_says_its_end_all_the_same() -> None:
     both.near.mux.finish(label)
     both.exchange()
     assert both.far.listen() == [Received(label, b"x"), Finished(label)]
+
+
+@pytest.mark.parametrize("size", [0, 10, 5_000, 100_000])
+def test_what_is_counted_is_what_went_over_the_wire(size: int) -> None:
+    both = pair()
+    label = opened(both)
+    before = both.near.mux.statistics()
+    both.near.mux.send(label, bytes(size))
+    both.near.mux.finish(label)
+    both.near.mux.announce(Routes(withdraw=("gone",)))
+    wire = pulled(both.near.mux, START)
+    after = both.near.mux.statistics()
+    assert after.bytes_out - before.bytes_out == len(wire)
+    assert after.frames_out - before.frames_out == len(cut(wire))
 
 
 # -- long frames
