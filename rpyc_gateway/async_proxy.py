@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Generator
 from functools import partial
@@ -22,8 +21,7 @@ from rpyc_gateway.iteration import FIRST, LARGEST, First, Iteration
 from rpyc_gateway.once import Once
 from rpyc_gateway.operations import HINTS
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.recording import build, chain, known, parent, spelling
-from rpyc_gateway.steps import Step
+from rpyc_gateway.recording import Owed, Recording, build, recording_of, spelling
 
 __all__ = ["AsyncProxy", "async_proxy", "is_recorded", "iterate", "record_op", "settled"]
 
@@ -34,14 +32,17 @@ class AsyncProxy(RemoteObject, Recorded):
     It has no public name of its own: every attribute is a step. What has no dotted spelling in async code is in `gw.ops`.
     """
 
-    __slots__ = (*SLOTS, "__gw_once__", "__gw_parent__", "__gw_sent__", "__gw_stays__", "__gw_step__", "__gw_where__")
+    __slots__ = (*SLOTS, "__gw_stays__", "__gw_step__")
 
     def __getattribute__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            return _own(self, name)
-        if is_probe(name):
-            raise AttributeError(f"{name!r} is asked for by displays only: use `await gw.ops.getattr(proxy, {name!r})`")
-        return _record(self, Verb.GET, name)
+        if name[:1] == "_":
+            if name.startswith("__") and name.endswith("__"):
+                return _own(self, name)
+            if is_probe(name):
+                raise AttributeError(
+                    f"{name!r} is asked for by displays only: use `await gw.ops.getattr(proxy, {name!r})`"
+                )
+        return _record(self, _GET, (name,))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"assigning {name!r} needs an await: use `await gw.ops.setattr(proxy, {name!r}, value)`")
@@ -51,13 +52,23 @@ class AsyncProxy(RemoteObject, Recorded):
 
     def __call__(self, /, *args: object, **kwargs: object) -> AsyncProxy:
         frame = _getframe(1)
-        return _record(self, Verb.CALL, args, kwargs, where=(frame.f_code.co_filename, frame.f_lineno))
+        step = _get_step(self)
+        owed = Owed(
+            self if step is None else step, _CALL, (args, kwargs), None, "", frame.f_code.co_filename, frame.f_lineno
+        )
+        return _new(_get_held(self), owed)
 
     def __getitem__(self, key: object) -> AsyncProxy:
-        return _record(self, Verb.OP, "__getitem__", (key,))
+        return _record(self, Verb.OP, ("__getitem__", (key,)))
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        return _send(self).__await__()
+        recording = recording_of(self)
+        if recording is None:
+            return _here(self).__await__()
+        once = recording.once
+        if once is None:
+            once = recording.once = _begin(self)
+        return once.value().__await__()
 
     def __aiter__(self) -> Iteration:
         return iterate(self, 1)
@@ -68,18 +79,15 @@ class AsyncProxy(RemoteObject, Recorded):
             raise TypeError(f"{self!r} came to a {type(proxy).__qualname__} that is here: enter that")
         # In a block of gw.thread its thread enters, and leaves, what belongs to a thread.
         here = (HERE,) if task_affinity(held_by(proxy).caller) else ()
-        stay, value = await _record(proxy, Verb.ENTER, *here)
-        stays = _get_slot(self, "__gw_stays__")
-        if stays is None:
-            _set_slot(self, "__gw_stays__", stays := [])
-        stays.append((held_by(stay), bool(here)))
+        stay, value = await _record(proxy, Verb.ENTER, here)
+        _stays(self).append((held_by(stay), bool(here)))
         return value
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
     ) -> bool:
         # One object may be entered many times at once. Its stays are equals, so that any will do.
-        stays: list[tuple[Held, bool]] | None = _get_slot(self, "__gw_stays__")
+        stays = _stays(self)
         if not stays:
             raise RuntimeError(f"{self!r} was not entered")
         stay, here = stays.pop()
@@ -123,12 +131,12 @@ class AsyncProxy(RemoteObject, Recorded):
     def __exit__(self, *_reason: object) -> None: ...
 
     def __eq__(self, other: object) -> bool:
-        if parent(self) is None and is_proxy(other) and not is_recorded(other):
+        if recording_of(self) is None and is_proxy(other) and not is_recorded(other):
             return held_by(self).identity == held_by(other).identity
         raise TypeError("comparing a remote value needs an await: use `await gw.ops.eq(a, b)`")
 
     def __hash__(self) -> int:
-        return hash(held_by(self).identity) if parent(self) is None else object.__hash__(self)
+        return hash(held_by(self).identity) if recording_of(self) is None else object.__hash__(self)
 
     def __copy__(self) -> Any:
         raise TypeError("copying a remote value needs an await: use `await gw.ops.copy(proxy)`")
@@ -142,22 +150,16 @@ class AsyncProxy(RemoteObject, Recorded):
     def __repr__(self) -> str:
         held = held_by(self)
         root = f"{held.info.module}.{held.info.name}"
-        if parent(self) is None:
+        recording = recording_of(self)
+        if recording is None:
             return f"<async proxy of a {root} object>"
-        links = chain(self)
-        state = "awaited" if known(self) else "unawaited"
-        return f"<{state} expression ({root} object){''.join(map(spelling, links))}>"
-
-    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in a finalizer would be printed and forgotten
-    def __del__(self) -> None:
-        where = object.__getattribute__(self, "__gw_where__")
-        if where is not None and object.__getattribute__(self, "__gw_sent__") is None:
-            message = f"a remote call was recorded and never awaited: {''.join(map(spelling, chain(self)))}"
-            warnings.warn_explicit(message, RuntimeWarning, where[0], where[1], source=self)
+        state = "awaited" if recording.known else "unawaited"
+        return f"<{state} expression ({root} object){spelling(recording)}>"
 
 
 _set_slot = object.__setattr__
 _get_slot = object.__getattribute__
+_GET, _CALL = Verb.GET, Verb.CALL
 
 
 def _own(proxy: AsyncProxy, name: str) -> Any:
@@ -180,15 +182,16 @@ for _method, _spelled in HINTS.items():
     setattr(AsyncProxy, _method, _refusal(_method, _spelled))
 
 
-def _new(held: Held, parent: AsyncProxy | None, step: Step | None, where: tuple[str, int] | None) -> AsyncProxy:
-    proxy = object.__new__(AsyncProxy)
-    _set_slot(proxy, "__gw_held__", held)
-    _set_slot(proxy, "__gw_parent__", parent)
-    _set_slot(proxy, "__gw_step__", step)
-    _set_slot(proxy, "__gw_where__", where)
-    _set_slot(proxy, "__gw_sent__", None)
-    _set_slot(proxy, "__gw_once__", None)
-    _set_slot(proxy, "__gw_stays__", None)
+# Each attribute of an expression makes a proxy: by the descriptors of its slots, which is quicker than by their names.
+_create = object.__new__
+_get_held, _set_held = (getattr(AsyncProxy.__dict__["__gw_held__"], name) for name in ("__get__", "__set__"))
+_get_step, _set_step = (getattr(AsyncProxy.__dict__["__gw_step__"], name) for name in ("__get__", "__set__"))
+
+
+def _new(held: Held, step: Recording | None) -> AsyncProxy:
+    proxy = _create(AsyncProxy)
+    _set_held(proxy, held)
+    _set_step(proxy, step)
     return proxy
 
 
@@ -197,25 +200,37 @@ def async_proxy(held: Held) -> AsyncProxy:
     face = held.async_face() if held.async_face is not None else None
     if face is not None:
         return face  # type: ignore[return-value]
-    proxy = _new(held, None, None, None)
+    proxy = _new(held, None)
     held.async_face = weakref.ref(proxy)
     return proxy
 
 
+def _stays(proxy: AsyncProxy) -> list[tuple[Held, bool]]:
+    """The stays in what a proxy stands for; those entered last come last."""
+    try:
+        return _get_slot(proxy, "__gw_stays__")  # type: ignore[no-any-return]
+    except AttributeError:
+        stays: list[tuple[Held, bool]] = []
+        _set_slot(proxy, "__gw_stays__", stays)
+        return stays
+
+
 def is_recorded(value: object) -> bool:
     """Whether it is an expression, whose value is not there yet."""
-    return type(value) is AsyncProxy and parent(value) is not None
+    return type(value) is AsyncProxy and recording_of(value) is not None
 
 
-def _record(proxy: AsyncProxy, verb: Verb, *operands: object, where: tuple[str, int] | None = None) -> AsyncProxy:
-    return _new(held_by(proxy), proxy, (verb, *operands), where)
+def _record(proxy: AsyncProxy, verb: Verb, operands: tuple[Any, ...]) -> AsyncProxy:
+    step = _get_step(proxy)
+    return _new(_get_held(proxy), Recording(proxy if step is None else step, verb, operands))
 
 
 def record_op(proxy: object, verb: Verb, *operands: object, depth: int = 2) -> AsyncProxy:
     """A step without a dotted spelling, on a proxy of either face. Raises TypeError for what is none."""
     proxy = _awaitable(proxy)
     frame = _getframe(depth)
-    return _record(proxy, verb, *operands, where=(frame.f_code.co_filename, frame.f_lineno))
+    on = recording_of(proxy) or proxy
+    return _new(held_by(proxy), Owed(on, verb, operands, None, "", frame.f_code.co_filename, frame.f_lineno))
 
 
 def _awaitable(proxy: object) -> AsyncProxy:
@@ -224,7 +239,7 @@ def _awaitable(proxy: object) -> AsyncProxy:
         return proxy
     if not is_proxy(proxy):
         raise TypeError(f"gw.ops is for remote values, and a {type(proxy).__qualname__} is here already")
-    return _new(held_by(proxy), None, None, None)
+    return _new(held_by(proxy), None)
 
 
 Recorded.face = staticmethod(_awaitable)
@@ -232,27 +247,23 @@ Recorded.face = staticmethod(_awaitable)
 
 def settled(proxy: AsyncProxy) -> Any:
     """The value of an expression that was awaited; what was not is itself. Raises what awaiting it raised."""
-    return _get_slot(proxy, "__gw_once__").result() if parent(proxy) is not None and known(proxy) else proxy
+    recording = recording_of(proxy)
+    return recording.once.result() if recording is not None and recording.once and recording.known else proxy
 
 
-async def _send(proxy: AsyncProxy) -> Any:
-    """Send what a proxy recorded, once; a second await gives the same outcome. Cancelled, the far side is cancelled too."""
-    if parent(proxy) is None:
-        await trio.lowlevel.checkpoint()
-        return proxy
-    once = _get_slot(proxy, "__gw_once__")
-    if once is None:
-        held = held_by(proxy)
-        try:
-            once = Once(held.caller, held.number, build(proxy))
-        except Exception as error:  # noqa: BLE001  # it is the outcome
-            once = Once(held.caller, held.number, (), error)
-        _set_slot(proxy, "__gw_once__", once)
-    del proxy  # what is raised holds this frame
+async def _here(proxy: AsyncProxy) -> AsyncProxy:
+    """Awaiting the proxy of an object is a checkpoint."""
+    await trio.lowlevel.checkpoint()
+    return proxy
+
+
+def _begin(proxy: AsyncProxy) -> Once:
+    """What a proxy recorded, to be sent once; a second await gives the same outcome. Cancelled, the far side is cancelled too."""
+    held = held_by(proxy)
     try:
-        return await once.value()
-    finally:
-        del once
+        return Once(held, build(proxy))
+    except Exception as error:  # noqa: BLE001  # it is the outcome
+        return Once(held, (), error)
 
 
 def iterate(proxy: object, prefetch: int) -> Iteration:
@@ -264,7 +275,7 @@ async def _begin_walk(proxy: AsyncProxy, prefetch: int) -> First:
     subject = settled(proxy)
     if type(subject) is not AsyncProxy:  # it came by value, or home
         return tuple(subject), True, None
-    first: First = await _record(subject, Verb.ITER, max(LARGEST, prefetch), prefetch, max(FIRST, prefetch))
+    first: First = await _record(subject, Verb.ITER, (max(LARGEST, prefetch), prefetch, max(FIRST, prefetch)))
     return first
 
 

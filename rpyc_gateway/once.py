@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import trio
 
 from rpyc_gateway.errors import Cancelled
-from rpyc_gateway.held import Caller, Posted
+from rpyc_gateway.held import Held, Posted
 from rpyc_gateway.steps import Step
 
 __all__ = ["Once"]
@@ -21,16 +21,14 @@ class Once:
     cancelled. Cancelled before it was sent, it may still be.
     """
 
-    __slots__ = ("_busy", "_caller", "_error", "_lot", "_number", "_posted", "_steps", "_value", "known")
+    __slots__ = ("_busy", "_error", "_held", "_lot", "_posted", "_steps", "_value", "known")
 
-    def __init__(self, caller: Caller, number: int, steps: Sequence[Step], error: Exception | None = None) -> None:
-        self._caller = caller
-        self._number = number
+    def __init__(self, held: Held, steps: Sequence[Step], error: Exception | None = None) -> None:
+        self._held: Held | None = held  # until the answer is there: the expression itself may be gone when it is sent
         self._steps = steps
         self._posted: Posted | None = None
         self._busy = False  # a task sends it, or waits for its answer
-        self._lot = trio.lowlevel.ParkingLot()
-        self._value: Any = None
+        self._lot: trio.lowlevel.ParkingLot | None = None  # where the others are
         self._error = error
         self.known = error is not None
 
@@ -41,9 +39,21 @@ class Once:
             await trio.lowlevel.checkpoint()
         while not self.known:
             if self._busy:
+                self._lot = self._lot or trio.lowlevel.ParkingLot()
                 await self._lot.park()
-            else:
-                await self._advance()
+                continue
+            self._busy = True
+            try:
+                if self._posted is None:
+                    self._posted = await self._post()
+                self._learn(await self._posted.value(), None)
+            except Exception as error:  # noqa: BLE001  # it is the outcome
+                self._learn(None, error)
+            except BaseException:
+                self._leave()
+                raise
+            finally:
+                self._busy = False
         try:
             return self.result()
         finally:
@@ -59,28 +69,25 @@ class Once:
         finally:
             del error, self  # what is raised holds this frame
 
-    async def _advance(self) -> None:
-        self._busy = True
-        try:
-            if self._posted is None:
-                self._posted = await self._caller.post(self._number, self._steps)
-            self._learn(await self._posted.value(), None)
-        except Exception as error:  # noqa: BLE001  # it is the outcome
-            self._learn(None, error)
-        except BaseException:
-            if self._lot:
-                self._lot.unpark()
-            elif self._posted is not None:
-                self._posted.abandon()
-                self._learn(None, Cancelled("this expression was awaited before, and cancelled"))
-            raise
-        finally:
-            self._busy = False
+    def _post(self) -> Awaitable[Posted]:
+        held = self._held
+        assert held is not None
+        return held.caller.post(held.number, self._steps)
+
+    def _leave(self) -> None:
+        """The task that waited for the answer was cancelled: another waits in its place, or nobody is interested any more."""
+        if self._lot:
+            self._lot.unpark()
+        elif self._posted is not None:
+            self._posted.abandon()
+            self._learn(None, Cancelled("this expression was awaited before, and cancelled"))
 
     def _learn(self, value: object, error: Exception | None) -> None:
         self._value = value
         self._error = None if error is None else error.with_traceback(None)
+        self._held = None
         self._steps = ()  # the operands are not ours any more
         self._posted = None
         self.known = True
-        self._lot.unpark_all()
+        if self._lot is not None:
+            self._lot.unpark_all()

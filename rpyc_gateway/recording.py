@@ -2,45 +2,77 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
+import trio
 
 from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.errors import LimitExceeded
 from rpyc_gateway.held import Held, held_by
+from rpyc_gateway.once import Once
+from rpyc_gateway.proto.atoms import all_flat
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Result
 from rpyc_gateway.steps import STEPS, Step
 
-__all__ = ["build", "chain", "known", "parent", "spelling"]
+__all__ = ["Owed", "Recording", "build", "recording_of", "spelling"]
+
+
+class Recording(msgspec.Struct, eq=False):
+    """One step as it was written: `on` the proxy of an object, or on another step. `once` is what it came to, once it was awaited."""
+
+    on: Any
+    verb: Verb
+    operands: tuple[Any, ...]
+    once: Once | None = None
+    sent: str = ""  # what became of it, as part of whatever expression
+
+    @property
+    def known(self) -> bool:
+        """Whether the expression that ends with this step has come to its end."""
+        return self.once is not None and self.once.known
+
+
+class Owed(Recording, eq=False):
+    """A step that somebody meant to be done: dropped unawaited, it warns with its line."""
+
+    file: str = ""
+    line: int = 0
+
+    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in a finalizer would be printed and forgotten
+    def __del__(self) -> None:
+        if not self.sent:
+            message = f"a remote call was recorded and never awaited: {spelling(self)}"
+            warnings.warn_explicit(message, RuntimeWarning, self.file, self.line, source=self)
+
+
+def recording_of(proxy: Any) -> Recording | None:
+    """The last step of an expression; None for the proxy of an object."""
+    return _get_slot(proxy, "__gw_step__")  # type: ignore[no-any-return]
+
 
 _get_slot = object.__getattribute__
-_set_slot = object.__setattr__
 
 
-def parent(proxy: object) -> Any:
-    """What a step was recorded on; None for the proxy of an object."""
-    return _get_slot(proxy, "__gw_parent__")
+def spelling(link: Recording) -> str:
+    """How an expression was written after the object that it began with, as far as that can be told without asking anything of the operands."""
+    return "".join(map(_spelled, _chain(link)))
 
 
-def known(proxy: object) -> bool:
-    """Whether an expression has come to its end."""
-    once = _get_slot(proxy, "__gw_once__")
-    return once is not None and once.known
-
-
-def chain(proxy: object) -> list[Any]:
+def _chain(link: Any) -> list[Recording]:
     """The steps that were recorded from the proxy of an object up to this one."""
-    links: list[Any] = []
-    link: Any = proxy
-    while parent(link) is not None:
+    links: list[Recording] = []
+    while isinstance(link, Recording):
         links.append(link)
-        link = parent(link)
+        link = link.on
     return links[::-1]
 
 
-def spelling(link: object) -> str:
-    """How a step was written, as far as that can be told without asking anything of the operands."""
-    verb, *operands = _get_slot(link, "__gw_step__")
+def _spelled(link: Recording) -> str:
+    verb, operands = link.verb, link.operands
     if verb is Verb.GET:
         return f".{operands[0]}"
     if verb is Verb.CALL:
@@ -68,20 +100,25 @@ def _brief(value: object) -> str:
     return "…"
 
 
-def build(proxy: Any) -> list[Step]:
+def build(proxy: Any) -> Sequence[Step]:
     """The program of what a proxy recorded; expressions of the same session among its operands become steps of it.
 
     Raises LimitExceeded beyond STEPS, RuntimeError for a call that is part of another expression, TypeError for an operand of
     another session; nothing is changed then.
     """
+    recording = recording_of(proxy)
+    assert recording is not None
+    straight = _straight(recording)
+    if straight is not None:
+        return straight
     program = _Program(held_by(proxy))
     try:
-        program.add(proxy)
+        program.add(recording)
     except BaseException:
-        _forgive(proxy)
+        _forgive(recording)
         raise
-    for link in program.calls:
-        _set_slot(link, "__gw_sent__", SENT)
+    for link in program.owed:
+        link.sent = SENT
     return program.steps
 
 
@@ -90,35 +127,62 @@ REFUSED = "refused"
 """What became of a step that must not be dropped unawaited: refused with its expression, it may be sent with another."""
 
 
-def _forgive(proxy: Any) -> None:
+def _straight(recording: Recording) -> list[Step] | None:
+    """The program of a plain chain of attributes and calls with atoms for arguments, as most are; None if it takes more thought."""
+    links: list[Recording] = []
+    link: Any = recording
+    while type(link) is Recording or type(link) is Owed:
+        if link.once is not None or link.sent is SENT or len(links) == STEPS or not _is_plain(link):
+            return None
+        links.append(link)
+        link = link.on
+    links.reverse()
+    for link in links:
+        if type(link) is Owed:
+            link.sent = SENT
+    return [(link.verb, source, *link.operands) for source, link in enumerate(links)]
+
+
+def _is_plain(link: Recording) -> bool:
+    if link.verb is Verb.GET:
+        return True
+    if link.verb is not Verb.CALL:
+        return False
+    args, kwargs = link.operands
+    return all_flat(args) and (not kwargs or all_flat(kwargs.values()))
+
+
+def _forgive(recording: Recording) -> None:
     """An expression was awaited in vain: nothing that it is made of was forgotten."""
-    waiting: list[Any] = [proxy]
+    waiting: list[Any] = [recording]
     while waiting:
         link = waiting.pop()
-        if type(link) is tuple:
+        kind = type(link)
+        if kind is tuple:
             waiting.extend(part for part in link if type(part) is tuple or issubclass(type(part), Recorded))
-        elif issubclass(type(link), Recorded) and parent(link) is not None and _get_slot(link, "__gw_sent__") is None:
-            _set_slot(link, "__gw_sent__", REFUSED)
-            _, *operands = _get_slot(link, "__gw_step__")
-            waiting += [parent(link), *(tuple(part.values()) if type(part) is dict else part for part in operands)]
+        elif issubclass(kind, Recorded):
+            waiting.append(recording_of(link))
+        elif issubclass(kind, Recording) and not link.sent:
+            link.sent = REFUSED
+            waiting += [link.on, *(tuple(part.values()) if type(part) is dict else part for part in link.operands)]
 
 
 class _Program:
     def __init__(self, target: Held) -> None:
         self.target = target
         self.steps: list[Step] = []
-        self.calls: list[Any] = []
+        self.owed: list[Recording] = []
         self._index: dict[int, int] = {}
         self._tuples: dict[int, object] = {}
         self._depth = 0
 
-    def add(self, proxy: Any) -> int:
+    def add(self, recording: Recording) -> int:
         """Append the steps of an expression; the number of its last step."""
-        links: list[Any] = []
-        link = proxy
-        while parent(link) is not None and not known(link):
+        links: list[Recording] = []
+        link: Any = recording
+        while isinstance(link, Recording) and not link.known:
             links.append(link)
-            link = parent(link)
+            link = link.on
         if len(links) > STEPS:
             raise _too_long()
         source = self._root(link)
@@ -127,35 +191,36 @@ class _Program:
         return source
 
     def _root(self, start: Any) -> int:
-        value = start if parent(start) is None else _get_slot(start, "__gw_once__").result()
+        value = _outcome(start) if isinstance(start, Recording) else start
         if issubclass(type(value), Recorded) and held_by(value) is self.target:
             return 0
         return self._append((Verb.VALUE, 0, value))
 
-    def _link(self, link: Any, source: int) -> int:
+    def _link(self, link: Recording, source: int) -> int:
         before = self._index.get(id(link))
         if before is not None:
             return before
-        if _get_slot(link, "__gw_where__") is not None:
-            if _get_slot(link, "__gw_sent__") is SENT:
+        if type(link) is Owed:
+            if link.sent is SENT:
                 raise RuntimeError(
-                    f"{spelling(link)} was already sent as part of another expression; await it once and use the result"
+                    f"{_spelled(link)} was already sent as part of another expression; await it once and use the result"
                 )
-            self.calls.append(link)
-        verb, *operands = _get_slot(link, "__gw_step__")
-        if verb is Verb.CALL:
+            self.owed.append(link)
+        operands: Sequence[Any] = link.operands
+        if link.verb is Verb.CALL:
             args, kwargs = operands
             operands = [self._operand(args), {name: self._operand(value) for name, value in kwargs.items()}]
         else:
             operands = [self._operand(operand) for operand in operands]
-        index = self._append((verb, source, *operands))
+        index = self._append((link.verb, source, *operands))
         self._index[id(link)] = index
         return index
 
     def _operand(self, operand: Any, depth: int = 0) -> Any:
         kind = type(operand)
-        if issubclass(kind, Recorded) and parent(operand) is not None:
-            return self._expression(operand)
+        if issubclass(kind, Recorded):
+            recording = recording_of(operand)
+            return operand if recording is None else self._expression(operand, recording)
         if kind is tuple and depth <= DEPTH:
             done = self._tuples.get(id(operand))
             if done is None:  # a tuple that holds another twice, and so on, doubles with each step
@@ -165,15 +230,15 @@ class _Program:
             return slice(*(self._operand(part, depth + 1) for part in (operand.start, operand.stop, operand.step)))
         return operand
 
-    def _expression(self, operand: Any) -> object:
-        if known(operand):
-            return _get_slot(operand, "__gw_once__").result()
+    def _expression(self, operand: Any, recording: Recording) -> object:
+        if recording.known:
+            return _outcome(recording)
         if held_by(operand).caller is not self.target.caller:
             raise TypeError("an operand is an unawaited expression of another session: await it first")
         self._depth += 1
         if self._depth > STEPS:
             raise _too_long()
-        index = self.add(operand)
+        index = self.add(recording)
         self._depth -= 1
         return Result(index)
 
@@ -182,6 +247,12 @@ class _Program:
             raise _too_long()
         self.steps.append(step)
         return len(self.steps)
+
+
+def _outcome(recording: Recording) -> Any:
+    """What an expression came to that was awaited. Raises what that raised."""
+    assert recording.once is not None
+    return recording.once.result()
 
 
 def _too_long() -> LimitExceeded:

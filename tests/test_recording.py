@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
+from enum import IntEnum
 from typing import Any
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 import rpyc_gateway as gw
+from rpyc_gateway import recording
+from rpyc_gateway.async_proxy import async_proxy
+from rpyc_gateway.held import Held, held_by
+from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.proxy import blocking_proxy
+from rpyc_gateway.recording import build, recording_of
 from rpyc_gateway.steps import STEPS
 from tests.house import messages_sent, open_house, open_lab
 
@@ -46,6 +55,63 @@ def _nested(lab: Any, depth: int) -> Any:
     return expression
 
 
+class Level(IntEnum):
+    LOW = 1
+
+
+atoms = st.sampled_from([None, True, 1, 2**70, 1.5, "a", "\ud800"])
+operands = atoms | st.sampled_from([Level.LOW, b"x", (1,), slice(1), [1]])
+steps = st.one_of(
+    st.tuples(st.just("get"), st.sampled_from(["a", "_b"])),
+    st.tuples(st.just("call"), st.lists(atoms, max_size=2), st.dictionaries(st.sampled_from("xy"), atoms)),
+    st.tuples(st.just("call"), st.lists(operands, max_size=2), st.dictionaries(st.sampled_from("xy"), operands)),
+    st.tuples(st.just("item"), operands),
+)
+
+
+@given(st.lists(steps, max_size=6))
+def test_a_plain_chain_becomes_the_program_that_any_expression_becomes(chain: list[Any]) -> None:
+    def written() -> Any:
+        expression: Any = async_proxy(Held(NOBODY, 7, ClassInfo(module="m", name="C"), None, None)).first
+        for kind, *rest in chain:
+            if kind == "get":
+                expression = getattr(expression, rest[0])
+            else:
+                expression = expression(*rest[0], **rest[1]) if kind == "call" else expression[rest[0]]
+        return expression
+
+    straight, general = written(), written()
+    program = recording._Program(held_by(general))
+    program.add(recording_of(general))  # type: ignore[arg-type]
+    assert list(build(straight)) == program.steps
+    for link in program.owed:
+        link.sent = "as a test"
+
+
+NOBODY: Any = None
+
+
+async def test_a_plain_chain_that_was_sent_is_not_sent_again_as_another() -> None:
+    async with open_lab() as lab:
+        one = lab.builtins.str(1)
+        assert await one.upper() == "1"
+        with pytest.raises(RuntimeError, match=r"\(1\) was already sent"):
+            await one.lower()
+        with pytest.raises(RuntimeError, match=r"\(1\) was already sent"):
+            await one
+
+
+def test_reading_attributes_owes_nothing_and_calling_does() -> None:
+    chain: Any = async_proxy(Held(NOBODY, 7, ClassInfo(module="m", name="C"), None, None))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        _ = chain.read.only
+        for _n in range(100_000):
+            chain = chain.on
+        del chain
+    assert caught == []
+
+
 async def test_operands_may_be_inside_of_tuples_and_slices() -> None:
     async with open_lab() as lab:
         sent = messages_sent(lab)
@@ -74,6 +140,12 @@ async def test_an_expression_that_was_awaited_is_used_as_what_it_came_to() -> No
         assert await path.name == "b"
         assert await path.parent.name == "a"
         assert await lab.builtins.str(path) == "/a/b"
+        await lab.execute("class Counter: n = 1\ncounter = Counter()")
+        counter = await lab.namespace["counter"]
+        n = counter.n
+        assert await n == 1
+        await gw.ops.setattr(counter, "n", 2)
+        assert (await n.real, await counter.n.real) == (1, 2)
         failed = lab.eval("1/0")
         with pytest.raises(ZeroDivisionError):
             await failed
