@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar
 from rpyc_gateway.classes import BINARY, describe, described
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
+from rpyc_gateway.proto.known import members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME, plain_kind
 from rpyc_gateway.proto.values import BY_VALUE
@@ -79,6 +80,7 @@ _SEALED = (
     functools.partialmethod,
     type,
 )
+_FUNCTIONS = frozenset({types.FunctionType, types.MethodType, types.BuiltinFunctionType})
 _GENERATORS = (types.GeneratorType, types.CoroutineType, types.AsyncGeneratorType)
 _GENERATOR_VERBS = frozenset({"send", "throw", "close", "asend", "athrow", "aclose"})
 # str.format evaluates attribute paths of its arguments, which no policy would see.
@@ -92,6 +94,8 @@ class PublicOnly:
     def check(self, target: object, verb: Verb, name: str) -> None:
         """Pass public names and special methods; refuse the rest by name."""
         kind = type(target)
+        if verb is Verb.CALL and kind in _FUNCTIONS:
+            return  # what may be called was decided when the reference was given; here without the rest, as most calls are of these
         info = described(target)
         if issubclass(kind, Service):
             _check_service(target, verb, name)
@@ -116,15 +120,24 @@ def _check_service(target: object, verb: Verb, name: str) -> None:
     if verb is Verb.VALUE:
         return
     name = _SPECIAL_OF.get(verb, name)
-    if verb in _CHANGES or not _is_marked(inspect.getattr_static(type(target), name, None)):
+    if verb in _CHANGES or not _is_marked(_member(type(target), name)):
         raise _denied(target, name)
 
 
+def _member(kind: type, name: str) -> object:
+    """What a class, or the first of its ancestors that has it, has under a name; None if none has."""
+    for base in mro_of(kind):
+        if name in members(base):
+            return members(base)[name]
+    return None
+
+
 def _is_marked(member: object) -> bool:
-    if isinstance(member, property):
-        member = member.fget
-    elif isinstance(member, staticmethod | classmethod):
-        member = member.__func__
+    if type(member) is not types.FunctionType:
+        if isinstance(member, property):
+            member = member.fget
+        elif isinstance(member, staticmethod | classmethod):
+            member = member.__func__
     return getattr(member, "__gw_exposed__", False) is True  # not just true: a mock says yes to everything
 
 

@@ -61,6 +61,29 @@ class Lab(Service):
         return cls.__name__
 
 
+class Meta(type):
+    @expose
+    def meta(cls) -> int:
+        return 1
+
+
+class Inherited(Lab, metaclass=Meta):
+    """Takes one mark back, and has a name from its metaclass, and one of its own that the class knows nothing of."""
+
+    def __init__(self) -> None:
+        self.own = expose(lambda: 1)
+
+    def read(self) -> int:
+        return 2
+
+
+def test_marks_are_inherited_and_an_override_without_one_is_not_exposed() -> None:
+    lab = Inherited()
+    assert [name for name in ("level", "version", "family", "reset", "read", "meta", "own") if passes(lab, Verb.GET, name)] == [
+        "level", "version", "family"
+    ]  # fmt: skip
+
+
 class Special(Service):
     """Is called and iterated over by whoever holds it, and only so."""
 
