@@ -9,22 +9,25 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.bench import driver, report, workloads
 from tests.bench.peers import ROWS, Row
+from tests.bench.profiling import PROFILE
+
+PROFILE_SLOT = 1.0  # seconds
 
 
 def main(arguments: list[str]) -> int:
     """Measure and report; 1 if a row failed (not if it is slow)."""
     options = _parser().parse_args(arguments)
-    try:
-        wanted = workloads.chosen(options.workloads)
-    except KeyError as error:
-        sys.exit(f"there is no workload {error}: {', '.join(workload.name for workload in workloads.WORKLOADS)}")
-    rows, left_out = _chosen_rows(options.only)
+    wanted = _chosen_workloads(options.workloads)
     far_cpu = _pin(options.pin)
+    if options.profile:
+        return _profile(options.profile, options.only or ["ours"], far_cpu)
+    rows, left_out = _chosen_rows(options.only)
     rounds = options.rounds or (3 if options.quick else 7)
     slot = options.slot or (0.03 if options.quick else 0.08)
     start = time.monotonic()
@@ -47,11 +50,45 @@ def main(arguments: list[str]) -> int:
     for line in left_out:
         print(line)
     print()
-    for line in report.tables(measurements, wanted, [row.name for row in rows]):
+    for line in report.tables(measurements, wanted, rows):
         print(line)
     if options.json:
         options.json.write_text("\n".join(report.json_lines(measurements, wanted)) + "\n")
     return 1 if any(measurement.error for measurement in measurements) else 0
+
+
+def _profile(name: str, names: list[str], far_cpu: int | None) -> int:
+    """Run one workload plainly, for what it costs, and watched, for where that goes."""
+    [workload] = _chosen_workloads([name])
+    rows, left_out = _chosen_rows(names)
+    for line in left_out:
+        print(line)
+    failed = 0
+    for row in rows:
+        answers = []
+        for environment in ({}, {PROFILE: "1"}):
+            with TemporaryDirectory(prefix="bench-") as directory:
+                with driver.open_clients([row], Path(directory), far_cpu, environment) as [client]:
+                    answers.append(client.ask(workload=name, slot=PROFILE_SLOT, profile=True))
+                    if "us" not in answers[-1]:
+                        print(
+                            f"FAILED: {row.name} in {name}: {answers[-1].get('error', 'it cannot do that')}",
+                            file=sys.stderr,
+                        )
+        if all("us" in answer for answer in answers):
+            print(f"# {name}, {row.name}: {workload.what}; {row.what}\n")
+            for line in report.profile(*answers, workload.unit):
+                print(line)
+        else:
+            failed = 1
+    return failed
+
+
+def _chosen_workloads(names: list[str]) -> Sequence[workloads.Workload]:
+    try:
+        return workloads.chosen(names)
+    except KeyError as error:
+        sys.exit(f"there is no workload {error}: {', '.join(workload.name for workload in workloads.WORKLOADS)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -72,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every slot and every target, one object in a line"
     )
+    parser.add_argument("--profile", metavar="WORKLOAD", help="show where its time goes, in ours or the rows of --only")
     parser.add_argument("--verbose", action="store_true", help="tell of each slot")
     return parser
 

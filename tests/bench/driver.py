@@ -9,7 +9,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +20,26 @@ from tests.bench.workloads import Workload
 
 __all__ = ["Client", "open_clients", "run"]
 
-ANSWER_WITHIN = 90.0
+ANSWER_WITHIN = 60.0
 LAST_LINES = 12  # of its stderr, when a row fails
 
 
 class Client:
-    """The process of one row. After an answer that did not come it is dead, and says so to everybody who asks."""
+    """The process of one row. When it has ended, or does not answer, another one takes its place for the next workload."""
 
-    def __init__(self, row: Row, log: Path, far_cpu: int | None) -> None:
+    def __init__(self, row: Row, log: Path, far_cpu: int | None, environment: Mapping[str, str] | None = None) -> None:
         self.row = row
         self._log = log
-        self._dead = ""
-        command = [sys.executable, "-m", "tests.bench.worker", row.name, *([] if far_cpu is None else [str(far_cpu)])]
-        with log.open("w") as stderr:
-            self._popen = subprocess.Popen(
-                command,
+        self._arguments = [row.name, *([] if far_cpu is None else [str(far_cpu)])]
+        self._environment = os.environ | (environment or {})
+        self._popen = self._start()
+
+    def _start(self) -> subprocess.Popen[str]:
+        with self._log.open("w") as stderr:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.bench.worker", *self._arguments],
                 cwd=ROOT,
+                env=self._environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -44,51 +48,48 @@ class Client:
             )
 
     def ask(self, **order: object) -> dict[str, Any]:
-        """Its answer, or what kept it from giving one as {"error": ...}."""
-        if self._dead:
-            return {"error": self._dead}
+        """Its answer, or what kept it from giving one, with the end of its stderr, as {"error": ...}."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._popen.stdin.write(json.dumps(order) + "\n")
             self._popen.stdin.flush()
-        if not select.select([self._popen.stdout], [], [], ANSWER_WITHIN)[0]:
-            self._dead = f"no answer within {ANSWER_WITHIN:g} s"
-            self.kill()
-            return {"error": self._dead}
-        line = self._popen.stdout.readline()
-        if not line:
-            self._dead = "its process has ended"
-            return {"error": self._dead}
-        answer: dict[str, Any] = json.loads(line)
+        in_time = select.select([self._popen.stdout], [], [], ANSWER_WITHIN)[0]
+        if in_time and (line := self._popen.stdout.readline()):
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                answer["error"] += f"\n{self.last_words()}"
+            return answer
+        problem = "its process has ended" if in_time else f"no answer within {ANSWER_WITHIN:g} s"
+        answer = {"error": f"{problem}\n{self.last_words()}"}
+        self.end(within=0)
+        self._popen = self._start()
         return answer
 
     def last_words(self) -> str:
         """The end of what it and the processes behind it wrote to stderr."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-LAST_LINES:])
 
-    def end(self) -> None:
-        """Let it end what it started; then nothing of it is left."""
+    def end(self, *, within: float = 2 * END_WITHIN) -> None:
+        """Let it end what it started, if it does so in time; then nothing of it is left."""
         assert self._popen.stdin is not None
         assert self._popen.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._popen.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._popen.wait(2 * END_WITHIN)
-        self.kill()
-        self._popen.stdout.close()
-
-    def kill(self) -> None:
-        """End it with whatever it started."""
+            self._popen.wait(within)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._popen.pid, signal.SIGKILL)
         self._popen.wait()
+        self._popen.stdout.close()
 
 
 @contextlib.contextmanager
-def open_clients(rows: Sequence[Row], directory: Path, far_cpu: int | None) -> Iterator[list[Client]]:
+def open_clients(
+    rows: Sequence[Row], directory: Path, far_cpu: int | None, environment: Mapping[str, str] | None = None
+) -> Iterator[list[Client]]:
     """A process for each row."""
-    clients = [Client(row, directory / f"{row.name}.stderr", far_cpu) for row in rows]
+    clients = [Client(row, directory / f"{row.name}.stderr", far_cpu, environment) for row in rows]
     try:
         yield clients
     finally:
@@ -116,9 +117,7 @@ def run(clients: Sequence[Client], workloads: Sequence[Workload], *, rounds: int
 def _measure(client: Client, workload: Workload, number: int, slot: float) -> Measurement:
     answer = client.ask(workload=workload.name, slot=slot)
     if "error" in answer:
-        error = f"{answer['error']}\n{client.last_words()}"
-        return Measurement(number, workload.name, client.row.name, error=error)
+        return Measurement(number, workload.name, client.row.name, error=answer["error"])
     if "missing" in answer:
         return Measurement(number, workload.name, client.row.name)
-    answer.pop("units", None)
     return Measurement(number, workload.name, client.row.name, **answer)

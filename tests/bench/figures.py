@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.bench.workloads import Target, Workload
 
-__all__ = ["Measurement", "Ratio", "judge", "ratio", "rotated", "values"]
+__all__ = ["Measurement", "Ratio", "judge", "ratio", "rotated", "values", "work"]
 
 T = TypeVar("T")
 
@@ -50,6 +50,15 @@ def values(measurements: Iterable[Measurement], workload: str, row: str) -> dict
         found.round: found.value
         for found in measurements
         if found.workload == workload and found.row == row and found.value is not None
+    }
+
+
+def work(measurements: Iterable[Measurement], workload: str, row: str) -> dict[int, float]:
+    """The same of how much can be done in a second of CPU time, of all processes together: neighbours on the machine change that little."""
+    return {
+        found.round: 1e6 / (found.near_us + found.far_us)
+        for found in measurements
+        if found.workload == workload and found.row == row and found.near_us + found.far_us
     }
 
 

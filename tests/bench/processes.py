@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["Pin", "Way", "cpu_seconds", "descendants", "pin"]
+__all__ = ["Pin", "Way", "ask", "cpu_seconds", "descendants", "pin"]
 
 Pin = Literal["same", "split", "none"]
 
@@ -30,32 +30,36 @@ class Way:
         self.delay = delay
         self._module = module
         self._started: list[subprocess.Popen[str]] = []
+        self.processes: dict[str, subprocess.Popen[str]] = {}  # those of `start`, by what they are
 
     def start(self, role: str, *arguments: str) -> str:
         """Run a function of the peer's module in a process of its own; what it tells when it is ready is its address."""
-        return self._tell_address(sys.executable, "-m", "tests.bench.far", self._module, role, *arguments)
+        return self._start(self._module, role, *arguments)
 
     def delayed(self, port: int) -> int:
         """A port from which everything gets to this one, as late as this way wants it: the very port if that is at once."""
         if not self.delay:
             return port
-        return int(
-            self._tell_address(
-                sys.executable, "-m", "tests.bench.far", "tests.bench.delay", "relay", str(port), str(self.delay)
-            )
-        )
+        return int(self._start("tests.bench.delay", "relay", str(port), str(self.delay)))
 
     def run(self, *command: str) -> None:
         """Start any program, which says nothing."""
         self._started.append(subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, text=True))
 
-    def _tell_address(self, *command: str) -> str:
-        process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    def _start(self, module: str, role: str, *arguments: str) -> str:
+        process = subprocess.Popen(
+            (sys.executable, "-m", "tests.bench.far", module, role, *arguments),
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         self._started.append(process)
+        self.processes[f"{role} {len(self.processes) + 1}"] = process
         assert process.stdout is not None
         address = process.stdout.readline().strip()
         if not address:
-            raise RuntimeError(f"{' '.join(command[2:])} ended before it was ready")
+            raise RuntimeError(f"{module} {role} ended before it was ready")
         return address
 
     def end(self) -> None:
@@ -70,6 +74,15 @@ class Way:
                 process.wait()
             for pipe in filter(None, (process.stdin, process.stdout)):
                 pipe.close()
+
+
+def ask(process: subprocess.Popen[str], order: str) -> str:
+    """The line that a process of `start` answers to a line."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{order}\n")
+    process.stdin.flush()
+    return process.stdout.readline()
 
 
 def descendants(pid: int) -> list[int]:

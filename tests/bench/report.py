@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-from tests.bench.figures import Measurement, judge, ratio, values
-from tests.bench.peers import ROWS
+from tests.bench.figures import Measurement, judge, ratio, values, work
+from tests.bench.peers import Row
 from tests.bench.workloads import Workload
 
-__all__ = ["json_lines", "machine", "tables"]
+__all__ = ["json_lines", "machine", "profile", "tables"]
 
 BASES = ("rpyc", "raw", "raw-trio")
+FUNCTIONS = 30  # of each process in a profile
 
 
 def machine() -> dict[str, str]:
@@ -31,7 +33,7 @@ def machine() -> dict[str, str]:
     }
 
 
-def tables(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[str]) -> Iterator[str]:
+def tables(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[Row]) -> Iterator[str]:
     """The lines of the report."""
     yield from _targets(measurements, workloads)
     yield ""
@@ -39,8 +41,8 @@ def tables(measurements: Sequence[Measurement], workloads: Sequence[Workload], r
 
 
 def _targets(measurements: Sequence[Measurement], workloads: Sequence[Workload]) -> Iterator[str]:
-    yield "| workload | row | to | target | measured | rounds from .. to | reached |"
-    yield "|---|---|---|---:|---:|---:|---|"
+    yield "| workload | row | to | target | measured | rounds from .. to | by CPU time | reached |"
+    yield "|---|---|---|---:|---:|---:|---:|---|"
     for workload in workloads:
         for target in workload.targets:
             found, reached = judge(measurements, workload, target)
@@ -48,16 +50,20 @@ def _targets(measurements: Sequence[Measurement], workloads: Sequence[Workload])
             sign = "x" if target.base else f" {workload.unit}"
             measured = f"{_short(found.median)}{sign}" if found else "-"
             spread = f"{_short(found.lowest)} .. {_short(found.highest)}" if found else "-"
+            working = ratio(*(work(measurements, workload.name, row) for row in (target.row, target.base)))
+            by_work = f"{_short(working.median)}x" if working else ""
             verdict = "-" if found is None else "yes" if reached else "**no**"
-            yield f"| {workload.name} | {target.row} | {target.base} | {wanted} | {measured} | {spread} | {verdict} |"
+            yield (
+                f"| {workload.name} | {target.row} | {target.base} | {wanted} | {measured} | {spread} | {by_work} | {verdict} |"
+            )
 
 
-def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[str]) -> Iterator[str]:
+def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[Row]) -> Iterator[str]:
     """Every row of every workload, the fastest first."""
     yield "| workload | row | median | from .. to | CPU us, client + far | to rpyc | to raw | to raw-trio |"
     yield "|---|---|---:|---:|---:|---:|---:|---:|"
     for workload in workloads:
-        able = {row: found for row in rows if (found := values(measurements, workload.name, row))}
+        able = {row.name: found for row in rows if (found := values(measurements, workload.name, row.name))}
         for row in sorted(able, key=lambda row: median(able[row].values()), reverse=workload.timed):
             slots = [slot for slot in measurements if (slot.workload, slot.row) == (workload.name, row) and slot.value]
             star = "*" if any(slot.shortened for slot in slots) else ""
@@ -69,9 +75,22 @@ def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload],
                 f"| {workload.name} | {row}{star} | {_short(median(found))} {workload.unit} | {_short(min(found))} .. {_short(max(found))} "
                 f"| {f'{_short(near)} + {_short(far)}' if workload.timed else ''} | {told} |"
             )
-        unable = [row for row in rows if row not in able and ROWS[row].takes_part(workload)]
+        unable = [row.name for row in rows if row.name not in able and row.takes_part(workload)]
         if unable:
             yield f"| {workload.name} | {', '.join(unable)} | - | | | | | |"
+
+
+def profile(plain: Mapping[str, Any], watched: Mapping[str, Any], unit: str) -> Iterator[str]:
+    """What each process spends on one unit, and its most expensive functions."""
+    for name, us in plain["us"].items():
+        yield f"{name}: {_short(us)} us of CPU time for each of the {unit.partition('/')[0]}"
+    for name, functions in watched["seen"].items():
+        yield ""
+        yield f"{name}, watched ({_short(watched['us'][name])} us)"
+        yield f"{'calls':>9} {'own us':>9} {'whole us':>9}"
+        for function, calls, own, whole in sorted(functions, key=lambda seen: seen[2], reverse=True)[:FUNCTIONS]:
+            figures = " ".join(f"{_short(figure / watched['units']):>9}" for figure in (calls, own * 1e6, whole * 1e6))
+            yield f"{figures} {function}"
 
 
 def json_lines(measurements: Sequence[Measurement], workloads: Sequence[Workload]) -> Iterator[str]:

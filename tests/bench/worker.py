@@ -20,11 +20,12 @@ from typing import Any, TextIO
 import trio
 
 from tests.bench.peers import ROWS, Row
-from tests.bench.processes import Way, cpu_seconds, descendants, pin
+from tests.bench.processes import Way, ask, cpu_seconds, descendants, pin
+from tests.bench.profiling import Profiler, profiler_if_asked
 from tests.bench.workloads import WORKLOADS, Workload
 
 FIRST = 20  # units of the first piece, while nobody knows how long one takes
-TOO_LONG = 0.5  # seconds; a piece that takes longer is made smaller
+TOO_LONG = 6  # slots; a piece that takes longer is made smaller
 ENOUGH = 0.25  # of a slot: what is timed to know how much fits into one
 
 Run = Callable[[Callable[..., Any], Any, int], Any]
@@ -42,48 +43,84 @@ class Plan:
 class Worker:
     """Measures one workload after the other, as it is told."""
 
-    def __init__(self, row: Row, run: Run, open_client: Callable[[Way], Any], split_from: int | None) -> None:
+    def __init__(
+        self,
+        row: Row,
+        run: Run,
+        open_client: Callable[[Way], Any],
+        split_from: int | None,
+        profiler: Profiler | None = None,
+    ) -> None:
         self._row = row
         self._run = run
         self._open_client = open_client
         self._far_cpu = split_from
-        self._clients: dict[tuple[int, float], Any] = {}
+        self._profiler = profiler
+        self._clients: dict[tuple[int, float], tuple[Any, Way]] = {}
         self._plans: dict[str, Plan] = {}
         self._far: list[int] = []
         self._body = b""
 
     def measure(self, workload: Workload, slot: float) -> dict[str, object]:
         """One slot of a workload. Raises whatever went wrong; AttributeError is for what this peer cannot do."""
-        client = self._client(workload)
+        client, _ = self._client(workload)
         method = getattr(client, workload.method, None)
         if method is None:
             return {"missing": True}
         if not workload.timed:
-            assert workload.full is not None
             return {"value": self._run(method, workload.full, 1)}
-        plan = self._plans.get(workload.name)
-        if plan is None:
-            plan = self._plans[workload.name] = self._plan(workload, client, method, slot)
-        self._time(workload, client, method, self._warm_up(workload, plan))
+        plan = self._planned(workload, client, method, slot)
         seconds, near, far = self._time(workload, client, method, plan)
         units = plan.size * plan.pieces / workload.per
         return {
             "value": units / seconds,
-            "units": units,
             "near_us": near / units * 1e6,
             "far_us": far / units * 1e6,
             "shortened": workload.full is not None and plan.size < workload.full,
         }
 
-    def _client(self, workload: Workload) -> Any:
-        way = workload.relays, workload.delay
-        if way not in self._clients:
+    def profile(self, workload: Workload, slot: float) -> dict[str, object]:
+        """What each process does in a slot, by its name: CPU microseconds for each unit, and its functions if they are watched."""
+        client, way = self._client(workload)
+        method = getattr(client, workload.method, None)
+        if method is None or not workload.timed:
+            return {"missing": True}
+        plan = self._planned(workload, client, method, slot)
+        units = plan.size * plan.pieces / workload.per
+        watched = way.processes if self._profiler else {}
+        for process in watched.values():
+            ask(process, "begin")
+        if self._profiler:
+            self._profiler.begin()
+        before = {name: cpu_seconds([process.pid]) for name, process in way.processes.items()}
+        _, near, far = self._time(workload, client, method, plan)
+        seen = {"client": self._profiler.seen()} if self._profiler else {}
+        us = {"client": near * 1e6 / units}
+        for name, process in way.processes.items():
+            us[name] = (cpu_seconds([process.pid]) - before[name]) * 1e6 / units
+        us["all but the client"] = far * 1e6 / units
+        seen |= {name: json.loads(ask(process, "tell")) for name, process in watched.items()}
+        return {"units": units, "us": us, "seen": seen}
+
+    def _planned(self, workload: Workload, client: Any, method: Callable[..., Any], slot: float) -> Plan:
+        """What to do in a slot; everybody is warm when this returns."""
+        plan = self._plans.get(workload.name)
+        if plan is None:
+            plan = self._plans[workload.name] = self._plan(workload, client, method, slot)
+        self._time(workload, client, method, self._warm_up(workload, plan))
+        gc.collect()
+        return plan
+
+    def _client(self, workload: Workload) -> tuple[Any, Way]:
+        distance = workload.relays, workload.delay
+        if distance not in self._clients:
             module = f"tests.bench.peers.{self._row.module}"
-            self._clients[way] = self._open_client(Way(module, self._row.variant, relays=way[0], delay=way[1]))
+            way = Way(module, self._row.variant, relays=workload.relays, delay=workload.delay)
+            self._clients[distance] = self._open_client(way), way
             self._far = descendants(os.getpid())
             for pid in self._far if self._far_cpu is not None else ():
                 pin(pid, self._far_cpu)
-        return self._clients[way]
+        return self._clients[distance]
 
     def _plan(self, workload: Workload, client: Any, method: Callable[..., Any], slot: float) -> Plan:
         """Find out how much fits into a slot, by ever larger pieces."""
@@ -92,7 +129,7 @@ class Worker:
         self._time(workload, client, method, Plan(size, 1))
         while True:
             seconds = self._time(workload, client, method, Plan(size, 1))[0]
-            if full and (size == full or seconds * 2 > TOO_LONG):
+            if full and (size == full or seconds * 2 > slot * TOO_LONG):
                 return Plan(size, max(1, int(slot / seconds)))
             if not full and seconds > slot * ENOUGH:
                 return Plan(max(1, round(size * slot / seconds / step)) * step, 1)
@@ -109,7 +146,6 @@ class Worker:
     ) -> tuple[float, float, float]:
         """How long it takes, and the CPU seconds of the client and of everything behind it."""
         argument = self._bytes(plan.size) if workload.method == "send" else plan.size
-        gc.collect()
         near, far, start = time.process_time(), cpu_seconds(self._far), time.perf_counter()
         self._run(method, argument, plan.pieces)
         seconds = time.perf_counter() - start
@@ -130,7 +166,8 @@ def obey(worker: Worker, orders: TextIO, answers: TextIO) -> None:
     for line in orders:
         order = json.loads(line)
         try:
-            answer = worker.measure(workloads[order["workload"]], order["slot"])
+            do = worker.profile if order.get("profile") else worker.measure
+            answer = do(workloads[order["workload"]], order["slot"])
         except Exception as error:  # noqa: BLE001  # one workload of one row
             traceback.print_exc()
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -138,7 +175,7 @@ def obey(worker: Worker, orders: TextIO, answers: TextIO) -> None:
         answers.flush()
 
 
-def in_blocking_code(row: Row, split_from: int | None, orders: TextIO, answers: TextIO) -> None:
+def in_blocking_code(row: Row, orders: TextIO, answers: TextIO, *options: Any) -> None:
     """Everything in the main thread of the process."""
     module = import_module(f"tests.bench.peers.{row.module}")
 
@@ -153,10 +190,10 @@ def in_blocking_code(row: Row, split_from: int | None, orders: TextIO, answers: 
             stack.callback(way.end)
             return stack.enter_context(module.open_client(way))
 
-        obey(Worker(row, run, open_client, split_from), orders, answers)
+        obey(Worker(row, run, open_client, *options), orders, answers)
 
 
-async def in_trio(row: Row, split_from: int | None, orders: TextIO, answers: TextIO) -> None:
+async def in_trio(row: Row, orders: TextIO, answers: TextIO, *options: Any) -> None:
     """Trio in the main thread, as in a program; the orders are taken in another, which sleeps while a slot runs."""
     module = import_module(f"tests.bench.peers.{row.module}")
 
@@ -181,20 +218,21 @@ async def in_trio(row: Row, split_from: int | None, orders: TextIO, answers: Tex
         def open_client(way: Way) -> Any:
             return trio.from_thread.run(nursery.start, hold, way)
 
-        await trio.to_thread.run_sync(obey, Worker(row, run, open_client, split_from), orders, answers)
+        await trio.to_thread.run_sync(obey, Worker(row, run, open_client, *options), orders, answers)
         nursery.cancel_scope.cancel()
 
 
 def main(name: str, far_cpu: str = "") -> None:
     """Serve until the orders end."""
+    profiler = profiler_if_asked()
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what a peer prints is no answer
     row = ROWS[name]
     split_from = int(far_cpu) if far_cpu else None
     if row.face == "trio":
-        trio.run(in_trio, row, split_from, sys.stdin, answers)
+        trio.run(in_trio, row, sys.stdin, answers, split_from, profiler)
     else:
-        in_blocking_code(row, split_from, sys.stdin, answers)
+        in_blocking_code(row, sys.stdin, answers, split_from, profiler)
 
 
 if __name__ == "__main__":
