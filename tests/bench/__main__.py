@@ -77,7 +77,7 @@ def _profile(name: str, names: list[str], far_cpu: int | None) -> int:
                         )
         if all("us" in answer for answer in answers):
             print(f"# {name}, {row.name}: {workload.what}; {row.what}\n")
-            for line in report.profile(*answers, workload.unit):
+            for line in report.profile(*answers):
                 print(line)
         else:
             failed = 1
@@ -95,8 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    names = [workload.name for workload in workloads.WORKLOADS]
     parser.add_argument("--only", type=_names, default=[], metavar="ROW,...", help=f"of {', '.join(ROWS)}")
-    parser.add_argument("--workloads", type=_names, default=[], metavar="NAME,...", help="relay* is all that begin so")
+    parser.add_argument(
+        "--workloads",
+        type=_names,
+        default=[],
+        metavar="NAME,...",
+        help=f"of {', '.join(names)}; relay* is all that begin so",
+    )
     parser.add_argument("--quick", action="store_true", help="three short rounds, for a look")
     parser.add_argument("--rounds", type=int, help="default 7")
     parser.add_argument("--slot", type=float, metavar="SECONDS", help="of each measurement; default 0.08")

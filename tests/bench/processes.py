@@ -110,5 +110,5 @@ def cpu_seconds(pids: Sequence[int]) -> float:
 def pin(pid: int, cpu: int) -> None:
     """Keep every thread of a process on one CPU, and those that it will start."""
     for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
             os.sched_setaffinity(int(task.name), {cpu})

@@ -1,6 +1,6 @@
 """Where the time of a process goes, function by function, in all its threads: CPU time, so that waiting is none.
 
-Watching costs several times what is watched: the numbers of calls are exact, the microseconds say which function is worth a look.
+Watching costs many times what is watched: the numbers of calls are exact, the times are shares and no more.
 """
 
 from __future__ import annotations

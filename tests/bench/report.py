@@ -80,17 +80,17 @@ def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload],
             yield f"| {workload.name} | {', '.join(unable)} | - | | | | | |"
 
 
-def profile(plain: Mapping[str, Any], watched: Mapping[str, Any], unit: str) -> Iterator[str]:
-    """What each process spends on one unit, and its most expensive functions."""
+def profile(plain: Mapping[str, Any], watched: Mapping[str, Any]) -> Iterator[str]:
+    """What each process spends on one unit, and the functions that have the largest shares of it."""
     for name, us in plain["us"].items():
-        yield f"{name}: {_short(us)} us of CPU time for each of the {unit.partition('/')[0]}"
+        yield f"{name}: {_short(us)} us of CPU time for each unit"
     for name, functions in watched["seen"].items():
+        total = sum(own for _, _, own, _ in functions) or 1.0
         yield ""
         yield f"{name}, watched ({_short(watched['us'][name])} us)"
-        yield f"{'calls':>9} {'own us':>9} {'whole us':>9}"
+        yield f"{'calls':>9} {'own':>7} {'whole':>7}"
         for function, calls, own, whole in sorted(functions, key=lambda seen: seen[2], reverse=True)[:FUNCTIONS]:
-            figures = " ".join(f"{_short(figure / watched['units']):>9}" for figure in (calls, own * 1e6, whole * 1e6))
-            yield f"{figures} {function}"
+            yield f"{_short(calls / watched['units']):>9} {own / total:7.1%} {whole / total:7.1%} {function}"
 
 
 def json_lines(measurements: Sequence[Measurement], workloads: Sequence[Workload]) -> Iterator[str]:

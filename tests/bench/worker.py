@@ -108,6 +108,7 @@ class Worker:
         if plan is None:
             plan = self._plans[workload.name] = self._plan(workload, client, method, slot)
         self._time(workload, client, method, self._warm_up(workload, plan))
+        self._find_far()
         gc.collect()
         return plan
 
@@ -117,10 +118,15 @@ class Worker:
             module = f"tests.bench.peers.{self._row.module}"
             way = Way(module, self._row.variant, relays=workload.relays, delay=workload.delay)
             self._clients[distance] = self._open_client(way), way
-            self._far = descendants(os.getpid())
-            for pid in self._far if self._far_cpu is not None else ():
-                pin(pid, self._far_cpu)
+        self._find_far()
         return self._clients[distance]
+
+    def _find_far(self) -> None:
+        """Who is behind the client now: some relays start a process for each connection, in their own time."""
+        self._far = descendants(os.getpid())
+        if self._far_cpu is not None:
+            for pid in self._far:
+                pin(pid, self._far_cpu)
 
     def _plan(self, workload: Workload, client: Any, method: Callable[..., Any], slot: float) -> Plan:
         """Find out how much fits into a slot, by ever larger pieces."""
