@@ -113,7 +113,7 @@ WORKLOADS = (
         "items/s",
         (Target("ours", "rpyc", 100), Target("ours-trio", "rpyc", 100)),
         full=10_000,
-        least=100,
+        least=1_000,
     ),
     Workload(
         "iter_gen",
@@ -127,7 +127,7 @@ WORKLOADS = (
             Target("ours-trio", "execnet", 5),
         ),
         full=10_000,
-        least=100,
+        least=1_000,
     ),
     Workload(
         "send64m",
@@ -153,7 +153,7 @@ WORKLOADS = (
         "proxies/s",
         (Target("ours", "rpyc", 8),),
         full=10_000,
-        least=100,
+        least=1_000,
     ),
     Workload(
         "proxies.bytes",

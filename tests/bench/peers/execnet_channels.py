@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from functools import partial
 from typing import Any
 
 import execnet
 
+from tests.bench.peers.classic import in_8_threads
 from tests.bench.processes import Way
 
 LOOP = """
@@ -79,11 +80,7 @@ class Client:
             self.inflight(100)
 
     def threads(self, n: int) -> None:
-        threads = [Thread(target=self.call, args=(n // 8, channel)) for channel in self._channels]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_8_threads(partial(self.call, n // 8), self._channels)
 
     def chain(self, n: int) -> None:
         for _ in range(n):

@@ -6,13 +6,13 @@ import os.path
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
 from typing import Any
 
 import mitogen.core
 import mitogen.master
 
 from tests.bench.peers import mitogen_far as far
+from tests.bench.peers.classic import in_8_threads
 from tests.bench.processes import Way
 
 
@@ -60,11 +60,7 @@ class Client:
             self.inflight(100)
 
     def threads(self, n: int) -> None:
-        threads = [Thread(target=self.call, args=(n // 8,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        in_8_threads(self.call, [n // 8] * 8)
 
     def chain(self, n: int) -> None:
         for _ in range(n):

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import gc
-import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import count
-from threading import Thread
+from typing import Any
 
 import trio
 
 import rpyc_gateway as gw
+from tests.bench.peers.classic import ClassicClient
 from tests.bench.processes import LOCALHOST, Way
 from tests.bench.waiting import until
 
@@ -61,77 +60,17 @@ def open_client(way: Way) -> Iterator[Client]:
             client.tidy()
 
 
-class Client:
-    """What a blocking program does."""
+class Client(ClassicClient):
+    """A blocking program."""
 
     def __init__(self, conn: gw.BlockingSession, url: str) -> None:
-        self._conn = conn
+        super().__init__(conn)
         self._url = url
-        self._far = conn.modules["tests.bench.objects"]
-        self._add = self._far.add
-        self._length = self._far.length
-        self._make = self._far.make
-        self._connections = ExitStack()
         self._numbers = count()
 
-    def call(self, n: int) -> None:
-        add = self._add
-        for _ in range(n):
-            result = add(1, 2)
-        assert result == 3
+    def _iterate(self, remote: Any) -> Iterable[int]:
+        return gw.buffiter(remote, BATCH)
 
-    def threads(self, n: int) -> None:
-        threads = [Thread(target=self.call, args=(n // 8,)) for _ in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-    def chain(self, n: int) -> None:
-        conn = self._conn
-        for _ in range(n):
-            result = conn.modules.os.path.join("a", "b")
-        assert result == "a/b"
-
-    def iterate_list(self, n: int) -> None:
-        assert sum(self._far.numbers(n)) == n * (n - 1) // 2
-
-    def iterate_generator(self, n: int) -> None:
-        assert sum(gw.buffiter(self._far.generate(n), BATCH)) == n * (n - 1) // 2
-
-    def send(self, data: bytes) -> None:
-        assert self._length(data) == len(data)
-
-    def callback(self, n: int) -> None:
-        assert self._far.call_back(lambda i: i, n) == n * (n - 1) // 2
-
-    def proxies(self, n: int) -> None:
-        make = self._make
-        held = [make() for _ in range(n)]
-        assert len(held) == n
-        del held
-        while self._far.alive():
-            pass
-
-    def proxy_bytes(self, n: int) -> float:
-        self._make()
-        gc.collect()
-        tracemalloc.start()
-        before = tracemalloc.get_traced_memory()[0]
-        held = [self._make() for _ in range(n)]
-        gc.collect()
-        taken = tracemalloc.get_traced_memory()[0] - before
-        tracemalloc.stop()
-        return taken / len(held)
-
-    def connect(self, n: int) -> None:
-        for _ in range(n):
-            # Sessions of one name would share one link.
-            conn = self._connections.enter_context(
-                gw.connect(self._url, node="server", name=f"client{next(self._numbers)}")
-            )
-            assert conn.eval("1 + 2") == 3
-
-    def tidy(self) -> None:
-        """Close what `connect` has opened."""
-        self._connections.close()
+    def _connect(self) -> Any:
+        # Sessions of one name would share one link.
+        return gw.connect(self._url, node="server", name=f"client{next(self._numbers)}")
