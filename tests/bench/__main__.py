@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.bench import driver, report, workloads
+from tests.bench import driver, report
 from tests.bench.peers import ROWS, Row
 from tests.bench.profiling import PROFILE
+from tests.bench.workloads import WORKLOADS, Workload, chosen
 
 PROFILE_SLOT = 1.0  # seconds
 
@@ -23,33 +24,36 @@ PROFILE_SLOT = 1.0  # seconds
 def main(arguments: list[str]) -> int:
     """Measure and report; 1 if a row failed (not if it is slow)."""
     options = _parser().parse_args(arguments)
-    wanted = _chosen_workloads(options.workloads)
+    names = [options.profile] if options.profile else options.workloads
+    wanted = _chosen_workloads(names)
+    of_ours = [target.row for target in wanted[0].targets] if options.profile else []
+    rows, left_out = _chosen_rows(options.only or of_ours)
     far_cpu = _pin(options.pin)
-    if options.profile:
-        return _profile(options.profile, options.only or ["ours"], far_cpu)
-    rows, left_out = _chosen_rows(options.only)
-    rounds = options.rounds or (3 if options.quick else 7)
-    slot = options.slot or (0.03 if options.quick else 0.08)
-    start = time.monotonic()
-    measurements = []
-    with TemporaryDirectory(prefix="bench-") as directory:
-        with driver.open_clients(rows, Path(directory), far_cpu) as clients:
-            for measurement in driver.run(clients, wanted, rounds=rounds, slot=slot):
-                measurements.append(measurement)
-                if measurement.error:
-                    print(f"FAILED: {measurement.row} in {measurement.workload}: {measurement.error}", file=sys.stderr)
-                elif options.verbose and measurement.value is not None:
-                    print(f"{time.monotonic() - start:6.1f} s  {measurement}", file=sys.stderr)
-    told = ", ".join(report.machine().values())
-    print(
-        f"{told}; {rounds} rounds in turns, slots of {slot * 1000:.0f} ms, pinned: {options.pin}; {time.monotonic() - start:.0f} s."
-    )
-    print(
-        "Ratios are medians of those of each round. CPU us are for each unit. *: pieces smaller than the workload says, at the same rate."
-    )
     for line in left_out:
         print(line)
-    print()
+    with TemporaryDirectory(prefix="bench-") as directory:
+        if options.profile:
+            return max((_profile(row, wanted[0], Path(directory), far_cpu) for row in rows), default=1)
+        return _measure(options, rows, wanted, Path(directory), far_cpu)
+
+
+def _measure(
+    options: argparse.Namespace, rows: Sequence[Row], wanted: Sequence[Workload], directory: Path, far_cpu: int | None
+) -> int:
+    start = time.monotonic()
+    rounds = options.rounds or (3 if options.quick else 7)
+    slot = options.slot or (0.03 if options.quick else 0.08)
+    measurements = []
+    with driver.open_clients(rows, directory, far_cpu) as clients:
+        for measurement in driver.run(clients, wanted, rounds=rounds, slot=slot):
+            measurements.append(measurement)
+            if measurement.error:
+                print(f"FAILED: {measurement.row} in {measurement.workload}: {measurement.error}", file=sys.stderr)
+            elif options.verbose and measurement.value is not None:
+                print(f"{time.monotonic() - start:6.1f} s  {measurement}", file=sys.stderr)
+    print(f"{', '.join(report.machine().values())}; {rounds} rounds in turns, slots of {slot * 1000:g} ms,", end=" ")
+    print(f"pinned: {options.pin}; {time.monotonic() - start:.0f} s. Ratios are medians of those of each round.")
+    print("CPU us are for each unit. *: smaller pieces than the workload says, for a peer that is too slow.\n")
     for line in report.tables(measurements, wanted, rows):
         print(line)
     if options.json:
@@ -57,45 +61,35 @@ def main(arguments: list[str]) -> int:
     return 1 if any(measurement.error for measurement in measurements) else 0
 
 
-def _profile(name: str, names: list[str], far_cpu: int | None) -> int:
+def _profile(row: Row, workload: Workload, directory: Path, far_cpu: int | None) -> int:
     """Run one workload plainly, for what it costs, and watched, for where that goes."""
-    [workload] = _chosen_workloads([name])
-    rows, left_out = _chosen_rows(names)
-    for line in left_out:
+    answers = []
+    for environment in ({}, {PROFILE: "1"}):
+        with driver.open_clients([row], directory, far_cpu, environment) as [client]:
+            answer = client.ask(workload=workload.name, slot=PROFILE_SLOT, profile=True)
+        if "us" not in answer:
+            problem = answer.get("error", "it cannot do that, or there is no time to profile")
+            print(f"FAILED: {row.name} in {workload.name}: {problem}", file=sys.stderr)
+            return 1
+        answers.append(answer)
+    print(f"\n# {workload.name}: {workload.what}\n# {row.name}: {row.what}\n")
+    for line in report.profile(*answers):
         print(line)
-    failed = 0
-    for row in rows:
-        answers = []
-        for environment in ({}, {PROFILE: "1"}):
-            with TemporaryDirectory(prefix="bench-") as directory:
-                with driver.open_clients([row], Path(directory), far_cpu, environment) as [client]:
-                    answers.append(client.ask(workload=name, slot=PROFILE_SLOT, profile=True))
-                    if "us" not in answers[-1]:
-                        print(
-                            f"FAILED: {row.name} in {name}: {answers[-1].get('error', 'it cannot do that')}",
-                            file=sys.stderr,
-                        )
-        if all("us" in answer for answer in answers):
-            print(f"# {name}, {row.name}: {workload.what}; {row.what}\n")
-            for line in report.profile(*answers):
-                print(line)
-        else:
-            failed = 1
-    return failed
+    return 0
 
 
-def _chosen_workloads(names: list[str]) -> Sequence[workloads.Workload]:
+def _chosen_workloads(names: list[str]) -> Sequence[Workload]:
     try:
-        return workloads.chosen(names)
+        return chosen(names)
     except KeyError as error:
-        sys.exit(f"there is no workload {error}: {', '.join(workload.name for workload in workloads.WORKLOADS)}")
+        sys.exit(f"there is no workload {error}: {', '.join(workload.name for workload in WORKLOADS)}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [workload.name for workload in workloads.WORKLOADS]
+    names = [workload.name for workload in WORKLOADS]
     parser.add_argument("--only", type=_names, default=[], metavar="ROW,...", help=f"of {', '.join(ROWS)}")
     parser.add_argument(
         "--workloads",
@@ -116,7 +110,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write every slot and every target, one object in a line"
     )
-    parser.add_argument("--profile", metavar="WORKLOAD", help="show where its time goes, in ours or the rows of --only")
+    parser.add_argument(
+        "--profile",
+        metavar="WORKLOAD",
+        help="show where its time goes, in the rows of ours that have a target, or those of --only",
+    )
     parser.add_argument("--verbose", action="store_true", help="tell of each slot")
     return parser
 

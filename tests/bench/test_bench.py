@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import driver, report
+from tests.bench.__main__ import main
 from tests.bench.peers import ROWS, Row
 from tests.bench.profiling import PROFILE
 from tests.bench.workloads import chosen
@@ -32,11 +33,24 @@ def test_a_row_that_fails_is_told_and_the_others_are_measured(tmp_path: Path) ->
     assert len(measured) == len(workloads) * 2 * 2
     assert all(slot.value and slot.near_us and slot.far_us and not slot.error for slot in measured)
 
-    page = "\n".join(report.tables(slots, workloads, rows))
-    assert re.search(r"^\| call \| ours \| rpyc \| 2x \| [\d.]+x \|", page, re.MULTILINE)
-    assert "| call | nobody | - |" in page
-    lines = [json.loads(line) for line in report.json_lines(slots, workloads)]
-    assert [*lines[0], *lines[1], *lines[-1]] == ["machine", "slot", "target"]
+    assert "| call | nobody | - |" in "\n".join(report.tables(slots, workloads, rows))
+
+
+def test_the_command_reports_and_names_who_is_not_installed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(ROWS, "elsewhere", replace(NOBODY, name="elsewhere", needs=("rpyc", "nowhere_to_be_found")))
+    kept = tmp_path / "figures.jsonl"
+    options = f"--pin none --rounds 1 --slot {TINY} --workloads call --only ours,rpyc,elsewhere --json {kept}"
+    assert main(options.split()) == 0
+    told = capsys.readouterr().out
+    assert told.startswith("Left out: elsewhere, for nowhere_to_be_found is not installed.\n")
+    assert re.search(r"^\| call \| ours \| rpyc \| 2x \| [\d.]+x \|", told, re.MULTILINE)
+    assert [[*json.loads(line)] for line in kept.read_text().splitlines()] == [
+        ["machine"],
+        *[["slot"]] * 2,
+        *[["target"]] * 2,
+    ]
 
 
 def test_what_a_peer_cannot_do_is_a_dash(tmp_path: Path) -> None:
