@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -101,10 +101,10 @@ def descendants(pid: int) -> list[int]:
     return list(below(pid))
 
 
-def cpu_seconds(pids: Sequence[int]) -> float:
-    """The CPU time that these processes have used, those of their threads that have ended included, to the nanosecond."""
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has used, those of its threads that have ended included, to the nanosecond."""
     # Linux numbers the CPU clock of a process like this; glibc's clock_getcpuclockid() does no more.
-    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def pin(pid: int, cpu: int) -> None:

@@ -37,6 +37,8 @@ def tables(measurements: Sequence[Measurement], workloads: Sequence[Workload], r
     """The lines of the report."""
     yield from _targets(measurements, workloads)
     yield ""
+    yield from _medians(measurements, workloads, rows)
+    yield ""
     yield from _figures(measurements, workloads, rows)
 
 
@@ -58,6 +60,24 @@ def _targets(measurements: Sequence[Measurement], workloads: Sequence[Workload])
             )
 
 
+def _medians(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[Row]) -> Iterator[str]:
+    """All rows side by side; a dash is for what a peer cannot do."""
+    yield f"| median | {' | '.join(row.name for row in rows)} | |"
+    yield f"|---|{'---:|' * len(rows)}---|"
+    for workload in workloads:
+        cells = []
+        for row in rows:
+            found = values(measurements, workload.name, row.name)
+            star = "*" if _shortened(measurements, workload, row.name) else ""
+            nothing = "-" if row.takes_part(workload) else ""
+            cells.append(f"{_short(median(found.values()))}{star}" if found else nothing)
+        yield f"| {workload.name} | {' | '.join(cells)} | {workload.unit} |"
+
+
+def _shortened(measurements: Sequence[Measurement], workload: Workload, row: str) -> bool:
+    return any(slot.shortened for slot in measurements if (slot.workload, slot.row) == (workload.name, row))
+
+
 def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload], rows: Sequence[Row]) -> Iterator[str]:
     """Every row of every workload, the fastest first."""
     yield "| workload | row | median | from .. to | CPU us, client + far | to rpyc | to raw | to raw-trio |"
@@ -66,7 +86,7 @@ def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload],
         able = {row.name: found for row in rows if (found := values(measurements, workload.name, row.name))}
         for row in sorted(able, key=lambda row: median(able[row].values()), reverse=workload.timed):
             slots = [slot for slot in measurements if (slot.workload, slot.row) == (workload.name, row) and slot.value]
-            star = "*" if any(slot.shortened for slot in slots) else ""
+            star = "*" if _shortened(measurements, workload, row) else ""
             near, far = (median(getattr(slot, name) for slot in slots) for name in ("near_us", "far_us"))
             ratios = [ratio(able[row], able.get(base, {})) if base != row else None for base in BASES]
             told = " | ".join(f"{_short(found.median)}x" if found else "" for found in ratios)
@@ -75,9 +95,6 @@ def _figures(measurements: Sequence[Measurement], workloads: Sequence[Workload],
                 f"| {workload.name} | {row}{star} | {_short(median(found))} {workload.unit} | {_short(min(found))} .. {_short(max(found))} "
                 f"| {f'{_short(near)} + {_short(far)}' if workload.timed else ''} | {told} |"
             )
-        unable = [row.name for row in rows if row.name not in able and row.takes_part(workload)]
-        if unable:
-            yield f"| {workload.name} | {', '.join(unable)} | - | | | | | |"
 
 
 def profile(plain: Mapping[str, Any], watched: Mapping[str, Any]) -> Iterator[str]:

@@ -75,7 +75,7 @@ class Worker:
         return {
             "value": units / seconds,
             "near_us": near / units * 1e6,
-            "far_us": far / units * 1e6,
+            "far_us": sum(far.values()) / units * 1e6,
             "shortened": workload.full is not None and plan.size < workload.full,
         }
 
@@ -92,13 +92,11 @@ class Worker:
             ask(process, "begin")
         if self._profiler:
             self._profiler.begin()
-        before = {name: cpu_seconds([process.pid]) for name, process in way.processes.items()}
         _, near, far = self._time(workload, client, method, plan)
         seen = {"client": self._profiler.seen()} if self._profiler else {}
         us = {"client": near * 1e6 / units}
-        for name, process in way.processes.items():
-            us[name] = (cpu_seconds([process.pid]) - before[name]) * 1e6 / units
-        us["all but the client"] = far * 1e6 / units
+        us |= {name: far[process.pid] * 1e6 / units for name, process in way.processes.items()}
+        us["all but the client"] = sum(far.values()) * 1e6 / units
         seen |= {name: json.loads(ask(process, "tell")) for name, process in watched.items()}
         return {"units": units, "us": us, "seen": seen}
 
@@ -149,13 +147,13 @@ class Worker:
 
     def _time(
         self, workload: Workload, client: Any, method: Callable[..., Any], plan: Plan
-    ) -> tuple[float, float, float]:
-        """How long it takes, and the CPU seconds of the client and of everything behind it."""
+    ) -> tuple[float, float, dict[int, float]]:
+        """How long it takes, and the CPU seconds of the client and of each process behind it."""
         argument = self._bytes(plan.size) if workload.method == "send" else plan.size
-        near, far, start = time.process_time(), cpu_seconds(self._far), time.perf_counter()
+        near, far, start = time.process_time(), {pid: cpu_seconds(pid) for pid in self._far}, time.perf_counter()
         self._run(method, argument, plan.pieces)
         seconds = time.perf_counter() - start
-        near, far = time.process_time() - near, cpu_seconds(self._far) - far
+        near, far = time.process_time() - near, {pid: cpu_seconds(pid) - before for pid, before in far.items()}
         if hasattr(client, "tidy"):
             client.tidy()
         return seconds, near, far

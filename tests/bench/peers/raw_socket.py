@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Thread
 
 from tests.bench.processes import LOCALHOST, Way
@@ -53,7 +53,9 @@ def open_client(way: Way) -> Iterator[Client]:
         until(lambda near=near: socket.create_connection((LOCALHOST, near)), ConnectionRefusedError).close()
         port = near
     with _connect(port, ECHO) as echo, _connect(port, SINK) as sink:
-        yield Client(echo, sink)
+        client = Client(port, echo, sink)
+        yield client
+        client.tidy()
 
 
 def _free_port() -> int:
@@ -71,9 +73,11 @@ def _connect(port: int, purpose: bytes) -> socket.socket:
 class Client:
     """What a program does that needs no RPC."""
 
-    def __init__(self, echo: socket.socket, sink: socket.socket) -> None:
+    def __init__(self, port: int, echo: socket.socket, sink: socket.socket) -> None:
+        self._port = port
         self._echo = echo
         self._sink = sink
+        self._connections = ExitStack()
 
     def call(self, n: int) -> None:
         send, receive = self._echo.sendall, self._echo.recv
@@ -86,3 +90,13 @@ class Client:
         self._sink.sendall(LENGTH.pack(len(data)))
         self._sink.sendall(data)
         assert self._sink.recv(LENGTH.size) == LENGTH.pack(len(data))
+
+    def connect(self, n: int) -> None:
+        for _ in range(n):
+            connection = self._connections.enter_context(_connect(self._port, ECHO))
+            connection.sendall(SMALL)
+            assert connection.recv(65536) == SMALL
+
+    def tidy(self) -> None:
+        """Close what `connect` has made."""
+        self._connections.close()
