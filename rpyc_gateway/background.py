@@ -117,22 +117,28 @@ class Background:
         self, hops: tuple[str, ...], name: str | None, enter: Enter, over: threading.Event, result: _Result
     ) -> None:
         """Open a session, tell it, and keep it to its end."""
+        shared = self._way(hops, name)
         try:
-            shared = await self._way(hops, name)
-            try:
-                assert shared.way is not None
-                async with enter(shared.way) as session:
-                    result.tell(session)
-                    await session.wait_closed()
-            finally:
-                self._leave(shared)
+            await shared.ready.wait()
+            if shared.failure is not None:
+                raise shared.failure.with_traceback(None)
+            assert shared.way is not None
+            async with enter(shared.way) as session:
+                result.tell(session)
+                await session.wait_closed()
         except GatewayError:
             if not result.told.is_set():
                 raise
         finally:
+            self._leave(shared)
+            if (
+                not result.told.is_set() and shared.users == 0
+            ):  # what was started for us, a child say, ends before we return
+                with trio.move_on_after(ABANDON, shield=True):
+                    await shared.over.wait()
             over.set()
 
-    async def _way(self, hops: tuple[str, ...], name: str | None) -> _Shared:
+    def _way(self, hops: tuple[str, ...], name: str | None) -> _Shared:
         """The shared way for these hops, with this caller counted among its users."""
         key = (hops, name)
         shared = self._ways.get(key)
@@ -140,18 +146,6 @@ class Background:
             shared = self._ways[key] = _Shared()
             self._nursery.start_soon(self._hold_way, key, shared)
         shared.users += 1
-        try:
-            await shared.ready.wait()
-            if shared.failure is not None:
-                raise shared.failure.with_traceback(None)
-        except BaseException:
-            self._leave(shared)
-            if shared.users == 0:
-                with trio.move_on_after(
-                    ABANDON, shield=True
-                ):  # what was started for us, a child say, ends before we return
-                    await shared.over.wait()
-            raise
         return shared
 
     async def _hold_way(self, key: tuple[tuple[str, ...], str | None], shared: _Shared) -> None:

@@ -38,7 +38,7 @@ async def open_session(
 
 
 class Way:
-    """A link of this process and the hops dialled beyond it; sessions are opened along it."""
+    """A link of this process and the hops dialled beyond it; sessions are opened along it, the first without waiting for the link."""
 
     def __init__(self, client: Node, connection: Connection, passed: tuple[str, ...]) -> None:
         self._client = client
@@ -59,7 +59,7 @@ async def open_way(url: str | Sequence[str], *, name: str | None = None) -> Asyn
     """Link to the first hop, and have each further one dialled by the one before. Raises like open_session."""
     hops = hops_of(url)
     async with open_client(name) as client, AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(client.link(hops[0]))
+        connection = (await stack.enter_async_context(client.dial(hops[0]))).connection
         passed = await _dial_onwards(client, connection, hops[1:], stack)
         yield Way(client, connection, passed)
 

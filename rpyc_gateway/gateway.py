@@ -16,7 +16,7 @@ from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitte
 from rpyc_gateway.config import Config, Dial, Serve
 from rpyc_gateway.connection import Connection, StreamHandler
 from rpyc_gateway.dialer import Dialer
-from rpyc_gateway.errors import Code, Denied, GatewayError, Unreachable
+from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, LinkLost, Unreachable
 from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
@@ -161,12 +161,21 @@ class Node:
     @asynccontextmanager
     async def link_neighbour(self, url: str) -> AsyncIterator[Neighbour]:
         """`link`, with what this node knows of the peer."""
+        async with self.dial(url) as neighbour:
+            await neighbour.wait_established()
+            yield neighbour
+
+    @asynccontextmanager
+    async def dial(self, url: str) -> AsyncIterator[Neighbour]:
+        """The same before the peer has answered: a session may be opened at once, and hears of it if this becomes no link.
+
+        Raises DialFailed.
+        """
         if self._departure is not None:
             raise self._departure.error()
         async with find_transport(url).connect(url) as pipe, open_background() as nursery:
             neighbour = self._meet(pipe, dialler=True)
-            nursery.start_soon(self._drive, neighbour)
-            await neighbour.wait_established()
+            nursery.start_soon(self._drive_dialled, neighbour)
             try:
                 yield neighbour
             finally:
@@ -194,12 +203,24 @@ class Node:
         request = asked(self.name, target, service, via)
         if connection is None:
             connection, request = self._way(request)
+        neighbour = self._neighbours.get(connection)
         session = Session(local=self.name, vat=self.vat, opener=True, pickle=pickle)
         async with open_background() as nursery:
-            session.open(connection, request)
-            await nursery.start(session.run)
+            try:
+                session.open(connection, request)
+            except (LimitExceeded, LinkLost):  # not so early
+                if neighbour is None or neighbour.settled.is_set():
+                    raise
+                await neighbour.wait_established()
+                session.open(connection, request)
+            nursery.start_soon(session.run)
             with trio.move_on_after(OPEN_WITHIN) as patience:
-                await session.wait_open()
+                try:
+                    await session.wait_open()
+                except GatewayError:
+                    if neighbour is None or neighbour.established:
+                        raise
+                    raise neighbour.reason() from None  # a link that did not become one says why
             if patience.cancelled_caught:
                 raise Unreachable(
                     f"no answer from {target or connection.peer_name} within {OPEN_WITHIN:g} s", hop=self.name
@@ -298,9 +319,7 @@ class Node:
         node, request = wanted(request, self.name)
         if node:
             return self._forward(neighbour, label, request, kind, node)
-        handler = self._serving.admit(neighbour, label, request)
-        connection.mux.accept(label, (*request.path, self.name))
-        return handler
+        return self._serving.admit(neighbour, label, request)
 
     def _forward(self, neighbour: Neighbour, label: int, request: Open, kind: CircuitClass, node: str) -> StreamHandler:
         if not permitted(self._config.relay.allow, request.origin):
@@ -354,6 +373,12 @@ class Node:
             self._table.neighbour_down(neighbour.key)
             self._routes_changed()
         self._registry.release(neighbour)
+
+    async def _drive_dialled(self, neighbour: Neighbour) -> None:
+        await (
+            trio.lowlevel.checkpoint()
+        )  # whoever waited for this opens his session now, which leaves in one write with our HELLO
+        await self._drive(neighbour)
 
     async def _drive(self, neighbour: Neighbour) -> None:
         try:

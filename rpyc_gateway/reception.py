@@ -62,7 +62,10 @@ class Reception:
         return len(self._undecided)
 
     async def _accept(self, pipe: Pipe) -> None:
-        if self._door.statistics().tasks_waiting >= QUEUE:
+        if len(self._undecided) < UNDECIDED and not self._door.locked():
+            neighbour = self._meet(pipe)
+            self._undecided[neighbour] = None
+        elif self._door.statistics().tasks_waiting >= QUEUE:
             neighbour = self._meet(pipe)
             self._send_away(neighbour, f"{QUEUE} callers wait to be heard by {self._name} already")
         else:

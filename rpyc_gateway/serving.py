@@ -52,7 +52,7 @@ class Serving:
         return len(self._sessions)
 
     def admit(self, neighbour: Neighbour, label: int, request: Open) -> StreamHandler:
-        """Take the circuit: its session's tasks are started. Called in the reader, with the link's turn held.
+        """Take the circuit, and say so: its session's tasks are started. Called in the reader, with the link's turn held.
 
         Raises NoService, Denied, LimitExceeded or ProtocolError: the circuit is to be refused.
         """
@@ -78,6 +78,9 @@ class Serving:
         self._sessions[request.token] = session, offer
         neighbour.sessions += 1
         self._nursery.start_soon(self._run, session, neighbour, request)
+        self._accept(neighbour, label, request)
+        with session.step():
+            pass  # its HELLO leaves with the yes
         return handler
 
     def lets(self, request: Open, service: str) -> bool:
@@ -98,7 +101,11 @@ class Serving:
         handler = session.accept_bulk(neighbour.connection, label)
         if handler is None:
             raise ProtocolError(f"{self._name}: the session of this bulk circuit takes no more of them", hop=self._name)
+        self._accept(neighbour, label, request)
         return handler
+
+    def _accept(self, neighbour: Neighbour, label: int, request: Open) -> None:
+        neighbour.connection.mux.accept(label, (*request.path, self._name))
 
     def _check_policy(self, offer: Offer, request: Open) -> None:
         if permitted(offer.allow, request.origin):

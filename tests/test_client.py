@@ -14,9 +14,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.client import open_client, open_session
 from rpyc_gateway.config import Config, Listen, NodeSection, Serve, process_name
-from rpyc_gateway.errors import Denied, DialFailed, LinkLost, NoService, ProtocolError, Unreachable
+from rpyc_gateway.errors import Code, Denied, DialFailed, LimitExceeded, LinkLost, NoService, ProtocolError, Unreachable
 from rpyc_gateway.gateway import Node, open_node
-from rpyc_gateway.proto.frames import valid_name
+from rpyc_gateway.proto.frames import Failure, valid_name
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
@@ -54,6 +54,29 @@ async def test_a_session_with_the_node_that_was_dialled(autojump_clock: MockCloc
     async with running("hq"), open_session("memory://hq", service="greeter", name="me") as session:
         assert await session.root.hello("hq") == "hello hq"
         assert session.path == ("me", "hq")
+
+
+async def test_a_session_over_a_new_link_is_open_after_one_round_trip(autojump_clock: MockClock) -> None:
+    async with running("hq"), BadWire("memory://hq", "memory://slow") as wire:
+        wire.delay(0.5)
+        began = trio.current_time()
+        async with open_session(wire.url, service="greeter"):
+            assert trio.current_time() - began == pytest.approx(1.0, abs=0.01)
+
+
+async def test_what_is_too_long_to_be_said_with_the_hello_is_said_after_it(autojump_clock: MockClock) -> None:
+    async with running("hq"):
+        with pytest.raises(NoService, match=f"does not serve '{'x' * 50}"):
+            async with open_session("memory://hq", service="x" * 300):
+                pytest.fail("it serves that")
+
+
+async def test_a_link_that_is_refused_says_why_and_not_that_its_session_is_lost(autojump_clock: MockClock) -> None:
+    async with running("hq") as hq:
+        hq._departure = Failure(Code.LIMIT, "hq has 4096 links already", "hq")
+        with pytest.raises(LimitExceeded, match=r"^hq has 4096 links already"):
+            async with open_session("memory://hq", service="greeter"):
+                pytest.fail("it is full")
 
 
 async def test_every_further_hop_is_dialled_by_the_one_before(autojump_clock: MockClock) -> None:

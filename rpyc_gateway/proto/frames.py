@@ -20,6 +20,7 @@ LARGEST_FRAME = 65535  # what the length field can say
 FULL_FRAME = 65528  # the most of data that one frame brings: 64 KiB with its header, like a read
 LARGE = 4096  # fewer bytes are copied: that is cheaper than a buffer of their own, and a view keeps all that arrived with it
 LEAST_FRAME = 256  # what every node must be able to take
+LEAST_EARLY = 256  # bytes that every node takes on a dialler's first stream before it has answered anything
 HELLO_FRAME = 4096  # what may be sent before HELLO is through
 LONGEST_TEXT = 1000
 LONGEST_PATH = 16

@@ -22,7 +22,7 @@ from rpyc_gateway.proto.events import (
     Routed,
     Stopped,
 )
-from rpyc_gateway.proto.frames import DATA, HEADER, LARGE, Failure, FrameType, Hello, Routes, encode_offset
+from rpyc_gateway.proto.frames import DATA, HEADER, LARGE, LEAST_EARLY, Failure, FrameType, Hello, Routes, encode_offset
 from rpyc_gateway.proto.framing import gather
 from rpyc_gateway.proto.link import BACKLOG, UP, Link, State
 from rpyc_gateway.proto.stream import Stream
@@ -192,6 +192,7 @@ class Mux(Streams):
             self._link.complain()
         except (ProtocolError, LimitExceeded) as exc:
             self._blame(exc)
+        self._greeted()
         self._settle()
 
     def refuse(self, failure: Failure) -> None:
@@ -302,7 +303,7 @@ class Mux(Streams):
 
     def _early_room(self) -> int:
         peer = self._link.peer
-        return peer.limits.early_link - self._early_sent if peer is not None else 0
+        return (peer.limits.early_link if peer is not None else LEAST_EARLY) - self._early_sent
 
     # -- time
 

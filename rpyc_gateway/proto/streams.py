@@ -11,12 +11,15 @@ from rpyc_gateway.errors import Code, LimitExceeded, LinkLost, ProtocolError
 from rpyc_gateway.proto import frames
 from rpyc_gateway.proto.credit import Credit
 from rpyc_gateway.proto.events import Accepted, Drained, Finished, Opened, Received, Refused, Reset, Stopped
-from rpyc_gateway.proto.frames import DATA, CircuitClass, Failure, Frame, FrameType, Open
+from rpyc_gateway.proto.frames import DATA, LEAST_EARLY, LEAST_FRAME, CircuitClass, Failure, Frame, FrameType, Open
 from rpyc_gateway.proto.framing import BEGUN, REST, gather
 from rpyc_gateway.proto.labels import Labels
 from rpyc_gateway.proto.link import BACKLOG, Link, State
 from rpyc_gateway.proto.stream import CROWD, WINDOW, Stream
 from rpyc_gateway.proto.turns import Turns
+
+FIRST = 1
+"""The label of a dialler's first stream, which it may open before it knows what this side takes."""
 
 
 class Streams:
@@ -85,10 +88,9 @@ class Streams:
     def _take_first(self, stream: Stream, length: int, payload: bytes | memoryview) -> None:
         """A frame of data of so many bytes that needs a second look, or what is here of it."""
         stream.check(length)
-        if not stream.answered and self._early_received + length > self._link.hello.limits.early_link:
-            raise ProtocolError(
-                f"{self._early_received + length} bytes of early data, the limit is {self._link.hello.limits.early_link}"
-            )
+        limit = max(self._link.hello.limits.early_link, LEAST_EARLY)
+        if not stream.answered and self._early_received + length > limit:
+            raise ProtocolError(f"{self._early_received + length} bytes of early data, the limit is {limit}")
         self._take_piece(stream, payload)
 
     def _take_piece(self, stream: Stream | None, payload: bytes | memoryview) -> None:
@@ -118,7 +120,10 @@ class Streams:
         self.labels.use(label)
         self._opened += 1
         kind = CircuitClass(flags & 3)
-        stream = Stream(label, kind, mine=False, allowed=request.credit, granted=self._link.hello.limits.early_stream)
+        early = self._link.hello.limits.early_stream
+        if label == FIRST:
+            early = max(early, LEAST_EARLY)
+        stream = Stream(label, kind, mine=False, allowed=request.credit, granted=early)
         refusal = self._refusal()
         if refusal is not None:
             self._put_failure(FrameType.REFUSED, label, refusal)
@@ -185,30 +190,49 @@ class Streams:
     def open(self, request: Open, kind: CircuitClass) -> int:
         """Open a stream and say its label; data may be sent at once.
 
-        Raises LinkLost if the link is not up or is going away, LimitExceeded if the peer takes no more streams, none so
-        large a request, or does not read.
+        The dialler may open its first stream before the peer has said HELLO; a little data goes with it. Raises LinkLost if
+        the link is otherwise not up or is going away, LimitExceeded if the peer takes no more streams, none so large a request, or does not read.
         """
-        peer = self._link.peer
-        if self._link.state is not State.UP or peer is None:
-            raise LinkLost(f"the link is {self._link.state.value}", hop=self._link.hello.name)
-        going = self._link.leaving or self._link.left
+        link = self._link
+        if link.state is State.GREETING and link.dialler:
+            return self._open_first(request, kind)
+        peer = link.peer
+        if link.state is not State.UP or peer is None:
+            raise LinkLost(f"the link is {link.state.value}", hop=link.hello.name)
+        going = link.leaving or link.left
         if going is not None:
             raise LinkLost(
-                f"{peer.name} takes no new streams: {going.text or 'the link is going away'}", hop=self._link.hello.name
+                f"{peer.name} takes no new streams: {going.text or 'the link is going away'}", hop=link.hello.name
             )
         if len(self._table) - self._theirs >= peer.limits.streams:
             raise LimitExceeded(
-                f"{peer.limits.streams} streams are open, more {peer.name} does not take", hop=self._link.hello.name
+                f"{peer.limits.streams} streams are open, more {peer.name} does not take", hop=link.hello.name
             )
-        if self._link.backlog > BACKLOG // 4:
-            raise LimitExceeded(f"{peer.name} does not read what is sent", hop=self._link.hello.name)
+        if link.backlog > BACKLOG // 4:
+            raise LimitExceeded(f"{peer.name} does not read what is sent", hop=link.hello.name)
+        return self._open(request, kind, link.frame_limit, peer.limits.early_stream)
+
+    def _open_first(self, request: Open, kind: CircuitClass) -> int:
+        if self._opened:
+            raise LimitExceeded("one stream may be opened before the peer has said HELLO", hop=self._link.hello.name)
+        return self._open(request, kind, LEAST_FRAME, LEAST_EARLY)
+
+    def _open(self, request: Open, kind: CircuitClass, frame_limit: int, early: int) -> int:
         label = self.labels.allot(self._table)
         request = structs.replace(request, credit=WINDOW)
-        self._link.put(frames.encode_map(FrameType.OPEN, label, request, self._link.frame_limit, flags=kind))
+        self._link.put(frames.encode_map(FrameType.OPEN, label, request, frame_limit, flags=kind))
         self.labels.use(label)
-        self._table[label] = Stream(label, kind, mine=True, allowed=peer.limits.early_stream, granted=WINDOW)
+        self._table[label] = Stream(label, kind, mine=True, allowed=early, granted=WINDOW)
         self._opened += 1
         return label
+
+    def _greeted(self) -> None:
+        """The link is up: what was opened before that may send as much as the peer has said."""
+        peer = self._link.peer
+        for stream in self._table.values():
+            if peer is not None and stream.mine and not stream.answered and stream.allowed < peer.limits.early_stream:
+                stream.allowed = peer.limits.early_stream
+                self._join(stream)
 
     def accept(self, label: int, path: tuple[str, ...]) -> None:
         """Say yes to an Opened. A path too long for the peer's frames is left out."""

@@ -11,8 +11,10 @@ from rpyc_gateway.proto import frames
 from rpyc_gateway.proto.events import (
     Accepted,
     Drained,
+    Established,
     Event,
     Finished,
+    Greeted,
     Lost,
     Opened,
     Received,
@@ -498,15 +500,76 @@ def test_early_data_stops_at_the_peer_s_limit_per_link() -> None:
 
 
 def test_a_peer_that_sends_too_much_early_data_loses_the_link() -> None:
-    request = frames.encode_map(FrameType.OPEN, 1, Open(), 4096)
-    both = pair(far_limits=Limits(early_stream=100, early_link=150))
-    both.far.mux.receive_data(request + encode_frame(FrameType.DATA, 1, b"x" * 101), START)
-    assert lost(both.far).text == "101 bytes came on stream 1, 100 were granted"
-    both = pair(far_limits=Limits(early_stream=100, early_link=150))
-    second = frames.encode_map(FrameType.OPEN, 3, Open(), 4096)
-    data = [encode_frame(FrameType.DATA, label, b"x" * 100) for label in (1, 3)]
+    request = frames.encode_map(FrameType.OPEN, 3, Open(), 4096)
+    both = pair(far_limits=Limits(early_stream=100, early_link=300))
+    both.far.mux.receive_data(request + encode_frame(FrameType.DATA, 3, b"x" * 101), START)
+    assert lost(both.far).text == "101 bytes came on stream 3, 100 were granted"
+    both = pair(far_limits=Limits(early_stream=200, early_link=300))
+    second = frames.encode_map(FrameType.OPEN, 5, Open(), 4096)
+    data = [encode_frame(FrameType.DATA, label, b"x" * 200) for label in (3, 5)]
     both.far.mux.receive_data(request + second + b"".join(data), START)
-    assert lost(both.far).text == "200 bytes of early data, the limit is 150"
+    assert lost(both.far).text == "400 bytes of early data, the limit is 300"
+
+
+# -- earlier still: behind the dialler's HELLO
+
+
+def test_a_dialler_opens_its_first_stream_with_its_hello_and_is_answered_in_one_flight() -> None:
+    both = Pair(far_limits=Limits(early_stream=0, early_link=0))
+    label = both.near.mux.open(Open(service="clock"), CALL)
+    both.near.mux.send(label, b"x" * 256)
+    both.pull(both.near)
+    both.deliver(both.far)
+    greeted, established, *rest = both.far.listen()
+    assert (type(greeted), type(established)) == (Greeted, Established)
+    assert rest == [Opened(1, Open(service="clock", credit=65536), CALL), Received(1, b"x" * 256)]
+    both.far.mux.accept(label, ("near", "far"))
+    both.far.mux.send(label, b"noon")
+    both.pull(both.far)
+    both.deliver(both.near)
+    assert both.near.listen()[-2:] == [Accepted(label, ("near", "far")), Received(label, b"noon")]
+
+
+def test_before_the_peer_has_said_hello_only_a_little_is_sent() -> None:
+    both = Pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.near.mux.send(label, b"x" * 5000)
+    both.pull(both.near)
+    both.deliver(both.far)
+    assert received(both.far) == b"x" * 256
+    both.exchange()
+    assert received(both.far) == b"x" * (4096 - 256)  # its limits are known now
+    both.far.mux.accept(label, ())
+    both.exchange()
+    assert received(both.far) == b"x" * (5000 - 4096)
+
+
+def test_only_the_dialler_opens_before_hello_and_only_one_stream_in_a_small_frame() -> None:
+    both = Pair()
+    with pytest.raises(LinkLost, match="waiting for the peer's HELLO"):
+        both.far.mux.open(Open(), CALL)
+    with pytest.raises(LimitExceeded, match="the peer takes 256"):
+        both.near.mux.open(Open(service="s" * 300), CALL)
+    both.near.mux.open(Open(), CALL)
+    with pytest.raises(LimitExceeded, match="one stream may be opened before the peer has said HELLO"):
+        both.near.mux.open(Open(), CALL)
+    both.exchange()
+    assert both.near.mux.open(Open(), CALL) == 3
+
+
+def test_a_stream_that_came_before_a_refusal_is_lost_with_the_link() -> None:
+    both = Pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.pull(both.near)
+    both.far.mux.receive_data(both.far.coming, START)
+    both.far.mux.refuse(NO)
+    both.pull(both.far)
+    both.deliver(both.near)
+    reset, gone = both.near.listen()
+    assert isinstance(reset, Reset)
+    assert reset.label == label
+    assert gone == Lost(NO)
+    assert not [event for event in both.far.listen() if isinstance(event, Opened)]
 
 
 # -- credit
@@ -685,12 +748,6 @@ def test_a_peer_that_reads_nothing_gets_no_new_streams() -> None:
     with pytest.raises(LimitExceeded, match="far does not read"):
         flood()
     assert both.near.mux.statistics().opened < 1100
-
-
-def test_nothing_is_opened_on_a_link_that_is_not_up() -> None:
-    both = Pair()
-    with pytest.raises(LinkLost, match="waiting for the peer's HELLO"):
-        both.near.mux.open(Open(), CALL)
 
 
 # -- labels
