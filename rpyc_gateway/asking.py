@@ -41,6 +41,7 @@ class Asking:
         self._desk = desk
         self._references = references
         references.ask_by(self)
+        self.drop = desk.rpc.imports.drop
         self._threads = threads
         self._waiters: dict[int, Waiter] = {}
         self._by_cause: dict[int, list[ThreadWaiter]] = {}
@@ -383,9 +384,12 @@ class Asking:
         return structure if type(structure) in ATOMS else self._reader(outcome, payload, face).value(structure)
 
     def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
+        reader = self._references.open_reader(payload)
+        if outcome.held is None and outcome.raised is None:  # what was raised may be read a second time
+            reader.refs = self._references.take(payload.refs, face)
+            return reader
         if outcome.held is None:
             outcome.held = self._references.hold(payload.refs)
-        reader = self._references.open_reader(payload)
         reader.refs = self._references.show(outcome.held, face)
         return reader
 

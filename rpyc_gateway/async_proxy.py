@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Generator
 from functools import partial
 from sys import _getframe
@@ -16,7 +15,7 @@ from rpyc_gateway.async_verbs import HERE
 from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.classes import SLOTS, is_probe
 from rpyc_gateway.errors import Cancelled
-from rpyc_gateway.held import Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.held import AsyncHandle, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.iteration import FIRST, LARGEST, First, Iteration
 from rpyc_gateway.once import Once
 from rpyc_gateway.operations import HINTS
@@ -197,11 +196,11 @@ def _new(held: Held, step: Recording | None) -> AsyncProxy:
 
 def async_proxy(held: Held) -> AsyncProxy:
     """The trio proxy of what is held, made if there is none. The caller holds the link's turn."""
-    face = held.async_face() if held.async_face is not None else None
+    face = held.face(AsyncHandle)
     if face is not None:
         return face  # type: ignore[return-value]
     proxy = _new(held, None)
-    held.async_face = weakref.ref(proxy)
+    held.show(AsyncHandle, proxy)
     return proxy
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.proto.tables import Handle
 from rpyc_gateway.steps import Step
 
 __all__ = ["Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
@@ -17,6 +17,7 @@ class Caller(Protocol):
     """What a proxy needs of its session."""
 
     peer_vat: bytes
+    drop: Callable[[Handle[Any]], object]  # called with the handle of a proxy that has died, in the middle of anything
 
     def ask(self, number: int, steps: Sequence[Step]) -> Any:
         """Run a program on the peer's object `number`, and wait for its value in this thread."""
@@ -59,32 +60,103 @@ class Posted(Protocol):
         ...
 
 
-class Held:
-    """One object of a peer that is held here. Its proxies, one for each face, share it; when it dies the references go back."""
+NONE: frozenset[str] = frozenset()
 
-    __slots__ = (
-        "__weakref__",
-        "async_face",
-        "blocking_face",
-        "caller",
-        "hash",
-        "hidden",
-        "info",
-        "number",
-        "origin",
-        "vat",
-    )
+
+class BlockingHandle(Handle[RemoteObject]):
+    """Of a blocking proxy."""
+
+    __slots__ = ()
+
+
+class AsyncHandle(Handle[RemoteObject]):
+    """Of a proxy for trio code."""
+
+    __slots__ = ()
+
+
+class _More:
+    """What few of the objects that are held need."""
+
+    __slots__ = ("hash", "hidden", "origin", "twin", "vat")
+
+    def __init__(self) -> None:
+        self.hash: int | None = None
+        self.hidden: frozenset[str] = NONE  # methods that an attribute set here hides
+        self.origin: int | None = None
+        self.vat: bytes | None = None
+        self.twin: Handle[RemoteObject] | None = None  # of the other face
+
+
+class Held:
+    """One object of a peer that is held here. Its proxies, one for each face, share it; when nobody has it the references go back.
+
+    There may be many of them, so that each byte of one is counted.
+    """
+
+    __slots__ = ("caller", "count", "handle", "info", "more", "number")
 
     def __init__(self, caller: Caller, number: int, info: ClassInfo, vat: bytes | None, origin: int | None) -> None:
         self.caller = caller
         self.number = number
         self.info = info
-        self.vat = vat
-        self.origin = origin
-        self.hash: int | None = None
-        self.hidden: frozenset[str] = frozenset()  # methods that an attribute set here hides
-        self.blocking_face: weakref.ref[RemoteObject] | None = None
-        self.async_face: weakref.ref[RemoteObject] | None = None
+        self.count = 0
+        self.handle: Handle[RemoteObject] | None = None  # of the face that was shown first
+        self.more: _More | None = None
+        if origin is not None:
+            more = self._with_more()
+            more.vat = vat
+            more.origin = origin
+
+    def _with_more(self) -> _More:
+        if self.more is None:
+            self.more = _More()
+        return self.more
+
+    def face(self, kind: type[Handle[RemoteObject]]) -> RemoteObject | None:
+        """The live proxy of this face."""
+        for handle in (self.handle, None if self.more is None else self.more.twin):
+            if type(handle) is kind:
+                return handle()
+        return None
+
+    def show(self, kind: type[Handle[RemoteObject]], proxy: RemoteObject) -> None:
+        """From now on this is the proxy of its face. The caller holds the link's turn."""
+        handle = kind(proxy, self.caller.drop)
+        handle.number = self.number
+        if self.handle is None or type(self.handle) is kind or self.handle() is None:
+            self.handle = handle
+        else:
+            self._with_more().twin = handle
+
+    @property
+    def shown(self) -> bool:
+        """Whether a proxy of it lives."""
+        if self.handle is not None and self.handle() is not None:
+            return True
+        return self.more is not None and self.more.twin is not None and self.more.twin() is not None
+
+    @property
+    def hidden(self) -> frozenset[str]:
+        """Plain methods that an attribute set here hides."""
+        return NONE if self.more is None else self.more.hidden
+
+    def hide(self, name: str) -> None:
+        """An attribute of this name was set."""
+        more = self._with_more()
+        more.hidden |= {name}
+
+    @property
+    def vat(self) -> bytes | None:
+        """The process that has the original, if that is not the peer."""
+        return None if self.more is None else self.more.vat
+
+    def hash(self) -> int:
+        """The hash of the original; asked for once."""
+        more = self._with_more()
+        if more.hash is None:
+            more.hash = hash(self.identity) if self.info.flags & ClassInfo.IDENTITY else int(self.op("__hash__"))
+        return more.hash
 
     def op(self, name: str, *args: object) -> Any:
         """Let a special method of the object answer; wait for it in this thread."""
@@ -95,8 +167,9 @@ class Held:
         """(vat, number) of the original: the same over every path. A root is its session's own."""
         if self.number == 0:
             return b"root", id(self.caller)
-        if self.vat is not None and self.origin is not None:
-            return self.vat, self.origin
+        more = self.more
+        if more is not None and more.vat is not None and more.origin is not None:
+            return more.vat, more.origin
         return self.caller.peer_vat, self.number
 
 

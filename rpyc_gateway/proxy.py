@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from sys import getrefcount
@@ -14,7 +13,7 @@ from rpyc_gateway.classes import SLOTS, SPECIAL, is_probe, local_class
 from rpyc_gateway.copying import copy_there, deepcopy_there, reduce_copy
 from rpyc_gateway.declaring import declared_bases
 from rpyc_gateway.errors import GatewayError, NotExposed
-from rpyc_gateway.held import Held, RemoteObject, held_by, is_proxy
+from rpyc_gateway.held import BlockingHandle, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.iteration import walk_quietly
 from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.operators import binary_methods, extra_methods, operate
@@ -65,7 +64,7 @@ class Proxy(RemoteObject):
         if name in kind.local:
             return object.__getattribute__(self, name)
         held = held_by(self)
-        if name in kind.methods and name not in held.hidden:
+        if name in kind.methods and (held.more is None or name not in held.more.hidden):
             return _bound_method(held.caller.read(held, name))
         if is_probe(name):
             raise AttributeError(f"{kind.info.name!r} object has no attribute {name!r}")
@@ -77,7 +76,7 @@ class Proxy(RemoteObject):
     def __setattr__(self, name: str, value: object) -> None:
         held = held_by(self)
         if name in type(self).__gw_kind__.methods:
-            held.hidden |= {name}
+            held.hide(name)
         held.caller.ask(held.number, ((Verb.SET, 0, name, value),))
 
     def __delattr__(self, name: str) -> None:
@@ -115,11 +114,7 @@ class Proxy(RemoteObject):
         return not (is_proxy(other) and held_by(self).identity == held_by(other).identity)
 
     def __hash__(self) -> int:
-        held = held_by(self)
-        if held.hash is None:
-            identity = held.info.flags & ClassInfo.IDENTITY
-            held.hash = hash(held.identity) if identity else int(held.op("__hash__"))
-        return held.hash
+        return held_by(self).hash()
 
     __copy__ = copy_there
     __deepcopy__ = deepcopy_there
@@ -310,16 +305,18 @@ def make_class(info: ClassInfo, bases: tuple[type, ...]) -> type[Proxy]:
 
 
 _set_class = object.__dict__["__class__"].__set__
+_set_held = _Object.__dict__["__gw_held__"].__set__
 
 
 def blocking_proxy(held: Held) -> Proxy:
     """The blocking proxy of what is held, made if there is none. The caller holds the link's turn."""
-    face = held.blocking_face() if held.blocking_face is not None else None
+    handle = held.handle
+    face = handle() if type(handle) is BlockingHandle else held.face(BlockingHandle)
     if face is not None:
         if type(face).__gw_kind__.info is not held.info:  # type: ignore[attr-defined]
             _set_class(face, _class_for(held))
         return face  # type: ignore[return-value]
     proxy = object.__new__(_class_for(held))
-    object.__setattr__(proxy, "__gw_held__", held)
-    held.blocking_face = weakref.ref(proxy)
+    _set_held(proxy, held)
+    held.show(BlockingHandle, proxy)
     return proxy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import LinkLost, SessionClosed
 from rpyc_gateway.exception_proxy import exception_proxy
-from rpyc_gateway.held import Caller, Held, held_by, is_proxy
+from rpyc_gateway.held import BlockingHandle, Caller, Held, held_by, is_proxy
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft
 from rpyc_gateway.proto.kinds import Kinds, StandIn, is_stand_in, passes_for
@@ -132,15 +131,15 @@ class Raisables:
         return kind
 
     def _proxy(self, held: Held, reader: Reader, description: Any) -> object:
-        live = _live(held)
+        live: Any = held.face(BlockingHandle)
         if live is not None:
             return live
         parts = self._parts(held, reader, description)
         proxy = exception_proxy(held, parts)
         with self._step():
-            live = _live(held)
+            live = held.face(BlockingHandle)
             if live is None:
-                held.blocking_face = weakref.ref(proxy)
+                held.show(BlockingHandle, proxy)
                 return proxy
         if description is not None:  # it was mentioned in its own description, or in another thread
             fill(live, parts)
@@ -164,10 +163,6 @@ class Raisables:
 def _original(error: BaseException) -> Any:
     """What is held of the original of an exception: of a proxy, or of one that was rebuilt."""
     return held_by(error) if is_proxy(error) else way_home(error)
-
-
-def _live(held: Held) -> Any:
-    return held.blocking_face() if held.blocking_face is not None else None
 
 
 def _names(info: ClassInfo) -> list[list[str]]:

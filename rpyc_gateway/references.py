@@ -132,26 +132,47 @@ class References:
             twin = blocking_proxy(held)
         return ExportDraft(twin, held.info, vat, origin)
 
+    def take(self, refs: Sequence[object], face: Face) -> tuple[object, ...]:
+        """Take over the references of a message, and show them: proxies for the imports, the others as they are."""
+        if not refs:
+            return ()
+        with self._desk.step():
+            held = self._adopt_all(refs)
+            try:
+                return self._show(held, face)
+            except BaseException:
+                self._doubt(held)
+                raise
+
     def hold(self, refs: Sequence[object]) -> tuple[object, ...]:
         """Take over the references of a message: a Held for each import, the others as they are."""
         if not refs:
             return ()
         with self._desk.step():
-            self._desk.holds()
-            return tuple([self._adopt(ref) if type(ref) is Import else redeem(ref) for ref in refs])
+            held = self._adopt_all(refs)
+            self._doubt(held)
+            return held
 
     def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
         """Proxies for what `hold` returned."""
         if not held:
             return ()
+        with self._desk.step():
+            return self._show(held, face)
+
+    def _show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
         plain: Callable[[Held], object] = blocking_proxy if face is Face.BLOCKING else async_proxy
         made: dict[int, BaseException] = {}
-
-        def make(one: Held) -> object:
-            return self.raisables.show(one, face, made) if one.info.flags & _RAISABLE else plain(one)
-
-        with self._desk.step():
-            return tuple([make(one) if type(one) is Held else one for one in held])
+        shown: list[object] = []
+        for one in held:
+            if type(one) is not Held:
+                shown.append(one)
+            elif one.info.flags & _RAISABLE:
+                self._desk.rpc.imports.doubt(one.number)  # it may never get a proxy
+                shown.append(self.raisables.show(one, face, made))
+            else:
+                shown.append(plain(one))
+        return tuple(shown)
 
     def _dumps(self, value: object) -> bytes:
         return pickle_for(self._desk.rpc, value)
@@ -159,9 +180,18 @@ class References:
     def _loads(self, data: bytes) -> object:
         return unpickle_for(self._desk.rpc, data)
 
+    def _adopt_all(self, refs: Sequence[object]) -> tuple[object, ...]:
+        self._desk.holds()
+        return tuple([self._adopt(ref) if type(ref) is Import else redeem(ref) for ref in refs])
+
     def _adopt(self, ref: Import) -> Held:
         caller = self.caller
         assert caller is not None
-        held = self._desk.rpc.imports.adopt(ref.number, lambda: Held(caller, ref.number, ref.info, ref.vat, ref.origin))
+        held = self._desk.rpc.imports.adopt(ref.number, Held, caller, ref.number, ref.info, ref.vat, ref.origin)
         held.info = ref.info  # its class may have got a method since
         return held
+
+    def _doubt(self, held: Sequence[object]) -> None:
+        for one in held:
+            if type(one) is Held:
+                self._desk.rpc.imports.doubt(one.number)

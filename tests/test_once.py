@@ -148,11 +148,14 @@ async def test_a_failed_expression_is_not_kept_by_what_it_raised() -> None:
         gc.disable()
         try:
             thing = await lab.eval("[1]")
-            watch = weakref.ref(held_by(thing))
+            watch = weakref.ref(thing)
             with pytest.raises(AttributeError):
                 await thing.nothing
+            before = lab.statistics().imports
             del thing
             assert watch() is None
+            await lab.ping()
+            assert lab.statistics().imports == before - 1
         finally:
             gc.enable()
 

@@ -8,21 +8,24 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, TypeVar
+from sys import getrefcount
+from typing import Any, Generic, Protocol, TypeVar
 
 from rpyc_gateway.errors import LimitExceeded, ProtocolError
 from rpyc_gateway.proto.messages import ClassInfo
 
-__all__ = ["Classes", "Exports", "Handle", "Imports"]
+__all__ = ["Classes", "Exports", "Handle", "Holder", "Imports"]
 
 _T = TypeVar("_T", bound=object)
+_H = TypeVar("_H", bound="Holder")
 
 
 class _Export:
-    __slots__ = ("count", "value")
+    __slots__ = ("count", "number", "value")
 
-    def __init__(self, value: object) -> None:
+    def __init__(self, value: object, number: int) -> None:
         self.value = value
+        self.number = number
         self.count = 0
 
 
@@ -34,20 +37,21 @@ class Exports:
         self._numbers = numbers
         self._limit = limit
         self._by_number: dict[int, _Export] = {}
-        self._by_identity: dict[int, int] = {}
+        self._by_identity: dict[int, _Export] = {}
+        self._most = 0  # how long the tables were since they were made
 
     def introduce(self, value: object) -> int:
         """Count one more reference to `value` that the peer is about to get; its number. Raises LimitExceeded."""
         # The table keeps the object alive, so its id is its own as long as the entry stands; it never leaves the process.
-        number = self._by_identity.get(id(value))
-        if number is None:
+        export = self._by_identity.get(id(value))
+        if export is None:
             if len(self._by_number) >= self._limit:
                 raise LimitExceeded(f"the peer already holds {self._limit} objects of this session")
             number = next(self._numbers)
-            self._by_number[number] = _Export(value)
-            self._by_identity[id(value)] = number
-        self._by_number[number].count += 1
-        return number
+            export = self._by_number[number] = self._by_identity[id(value)] = _Export(value, number)
+            self._most = max(self._most, len(self._by_number))
+        export.count += 1
+        return export.number
 
     def resolve(self, number: int) -> object:
         """The object with this number. Raises ProtocolError if the peer was never given it, or gave it back."""
@@ -72,6 +76,9 @@ class Exports:
             return None
         del self._by_number[number]
         del self._by_identity[id(export.value)]
+        if self._most > LONG and len(self._by_number) < self._most // 8:
+            _shrink(self._by_identity)
+            self._most = _shrink(self._by_number)
         return export.value
 
     def clear(self) -> list[object]:
@@ -87,50 +94,103 @@ class Exports:
 
 
 class Handle(weakref.ref[_T], Generic[_T]):
-    """A weak hold of an import, with the references it has seen."""
+    """A weak hold of a proxy of an import: when that dies, it says whose it was."""
 
-    __slots__ = ("count", "number")
+    __slots__ = ("number",)
 
-    count: int
     number: int
 
 
-class Imports:
-    """The peer's objects that are held here: one live holder per number, and who holds the count.
+class Holder(Protocol):
+    """What is held here of one of the peer's objects. `count` are the references that came of it."""
 
-    A holder may die in any thread at any moment. Its weak reference is then appended to a deque, by the deque's own method: no line of
-    Python runs in the finalizer, where a KeyboardInterrupt would be printed and forgotten. Somebody must come and `take_dropped`.
+    number: int
+    count: int
+
+    @property
+    def shown(self) -> bool:
+        """Whether a proxy of it lives, whose handle will tell of its end."""
+        ...
+
+
+class Imports:
+    """The peer's objects that are held here: one holder per number, as long as anybody but this table has it.
+
+    As a rule that is a proxy, which may die in any thread at any moment. Its handle is then appended to a deque, by the deque's own method: no
+    line of Python runs in the finalizer, where a KeyboardInterrupt would be printed and forgotten. Somebody must come and `take_dropped`.
+    (A second weak reference, to the holder, would tell the same and cost a third of what a proxy takes.)
     """
 
     def __init__(self) -> None:
-        self._handles: dict[int, Handle[Any]] = {}
-        self._dropped: deque[Handle[Any]] = deque()
+        self._holders: dict[int, Any] = {}
+        self._most = 0  # how long the table was since it was made
+        self._dropped: deque[Handle[Any] | int] = deque()
+        self._lingering: deque[int] = deque()  # without a proxy, but somebody has them
+        self.drop: Callable[[Handle[Any]], object] = self._dropped.append
 
-    def adopt(self, number: int, make: Callable[[], _T]) -> _T:
-        """The live holder for `number`, made if there is none; it answers for one reference more."""
-        handle = self._handles.get(number)
-        holder = handle() if handle is not None else None
-        if handle is None or holder is None:
-            holder = make()
-            handle = Handle(holder, self._dropped.append)
-            handle.number = number
-            handle.count = 0
-            self._handles[number] = handle
-        handle.count += 1
+    def adopt(self, number: int, make: Callable[..., _H], *facts: object) -> _H:
+        """The holder for `number`, made of the facts if there is none; it answers for one reference more.
+
+        Who does not make a proxy of it at once must `doubt` it.
+        """
+        holder: _H | None = self._holders.get(number)
+        if holder is None:
+            holder = self._holders[number] = make(*facts)
+            self._most = max(self._most, len(self._holders))
+        holder.count += 1
         return holder
 
+    def doubt(self, number: int) -> None:
+        """Perhaps nobody has this one any more, and no handle will tell."""
+        self._dropped.append(number)
+
     def take_dropped(self) -> list[tuple[int, int]]:
-        """(number, count) of each holder that has died since the last time."""
+        """(number, count) of each holder that nobody has any more, as far as is known since the last time."""
         pairs: list[tuple[int, int]] = []
+        if self._lingering:
+            for _ in range(max(len(self._lingering) // 8, min(len(self._lingering), LINGERING))):
+                self._take(self._lingering.popleft(), pairs)
         while self._dropped:
-            handle = self._dropped.popleft()
-            if self._handles.get(handle.number) is handle:
-                del self._handles[handle.number]
-            pairs.append((handle.number, handle.count))
+            dropped = self._dropped.popleft()
+            self._take(dropped if type(dropped) is int else dropped.number, pairs)  # type: ignore[union-attr]
+        if pairs and self._most > LONG and len(self._holders) < self._most // 8:
+            self._most = _shrink(self._holders)
         return pairs
 
+    def _take(self, number: int, pairs: list[tuple[int, int]]) -> None:
+        holder = self._holders.get(number)
+        if holder is None or holder.shown:
+            return
+        if getrefcount(holder) > _OURS:
+            self._lingering.append(number)
+            return
+        del self._holders[number]
+        pairs.append((number, holder.count))
+
     def __len__(self) -> int:
-        return len(self._handles)
+        return len(self._holders)
+
+
+LINGERING = 100  # of those that linger so many are looked at each time: they are few, or there is no hurry
+LONG = 1000  # entries of a table that is worth the trouble
+
+
+def _our_references() -> int:
+    """What is counted where the table has a holder, and `_take` looks at it."""
+    table: dict[int, object] = {0: object()}
+    holder = table.get(0)
+    return getrefcount(holder)
+
+
+_OURS = _our_references()
+
+
+def _shrink(table: dict[Any, Any]) -> int:
+    """Give back the room that a table keeps for what it had once; its length."""
+    rest = table.copy()
+    table.clear()
+    table.update(rest)
+    return len(table)
 
 
 HEARD = 2**24

@@ -27,9 +27,12 @@ class Thing:
 class Held:
     """One of the other side's objects, held on this one; when it dies the references go back."""
 
+    shown = False  # nothing here has a proxy
+
     def __init__(self, side: Side, number: int) -> None:
         self.side = side
         self.number = number
+        self.count = 0
 
 
 @dataclass(eq=False)
@@ -67,7 +70,8 @@ class Side:
     def hold(self, ref: object) -> object:
         if type(ref) is not Import:
             return ref
-        return self.rpc.imports.adopt(ref.number, lambda: Held(self, ref.number))
+        self.rpc.imports.doubt(ref.number)
+        return self.rpc.imports.adopt(ref.number, Held, self, ref.number)
 
     def call(self, value: object = None, number: int = 0) -> int:
         return self.rpc.call(number, self.draft(value), cause=self.rpc.new_cause())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
-import weakref
-from types import BuiltinMethodType
+import sys
 
 import pytest
 from hypothesis import given
@@ -13,11 +12,11 @@ from hypothesis import strategies as st
 
 from rpyc_gateway.errors import LimitExceeded, ProtocolError
 from rpyc_gateway.proto.messages import ClassInfo
-from rpyc_gateway.proto.tables import HEARD, Classes, Exports, Imports
+from rpyc_gateway.proto.tables import HEARD, Classes, Exports, Handle, Imports
 
 
 class Thing:
-    """Something that is lent, or the holder of something borrowed."""
+    """Something that is lent, or stands for something borrowed."""
 
 
 def exports(*, root: object = None, limit: int = 1000, first: int = 1) -> Exports:
@@ -88,51 +87,115 @@ def test_the_end_gives_every_object_back_to_be_dropped() -> None:
 # -- imports ------------------------------------------------------------------------------------------------------------
 
 
+class Holding:
+    """What is held of something borrowed; `proxy` stands for what a program has of it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.count = 0
+        self.handle: Handle[Thing] | None = None
+
+    @property
+    def shown(self) -> bool:
+        return self.handle is not None and self.handle() is not None
+
+    def show(self, table: Imports) -> Thing:
+        proxy = self.handle() if self.handle is not None else None
+        if proxy is None:
+            proxy = Thing()
+            self.handle = Handle(proxy, table.drop)
+            self.handle.number = self.number
+        proxy.holding = self  # type: ignore[attr-defined]
+        return proxy
+
+
+def borrow(table: Imports, number: int) -> Thing:
+    """A reference comes: a proxy for it."""
+    return table.adopt(number, Holding, number).show(table)
+
+
 def test_one_object_has_one_live_holder() -> None:
     table = Imports()
-    holder = table.adopt(7, Thing)
-    assert table.adopt(7, Thing) is holder
-    assert table.adopt(8, Thing) is not holder
+    proxy = borrow(table, 7)
+    assert borrow(table, 7) is proxy
+    assert borrow(table, 8) is not proxy
     assert table.take_dropped() == [(8, 1)]
     assert len(table) == 1
 
 
-def test_a_holder_gives_back_what_it_has_seen_when_it_dies() -> None:
+def test_a_proxy_gives_back_what_has_come_of_it_when_it_dies() -> None:
     table = Imports()
-    holder = table.adopt(7, Thing)
+    proxy = borrow(table, 7)
     for _ in range(2):
-        table.adopt(7, Thing)
-    del holder
+        borrow(table, 7)
+    assert table.take_dropped() == []
+    del proxy
     assert table.take_dropped() == [(7, 3)]
     assert table.take_dropped() == []
     assert len(table) == 0
 
 
-def test_a_finalizer_runs_no_line_of_python() -> None:
-    """A KeyboardInterrupt in one would be printed and forgotten, and the program would run on."""
+def test_what_somebody_has_without_a_proxy_is_not_given_back_before_he_is_done_with_it() -> None:
     table = Imports()
-    holder = table.adopt(7, Thing)
-    (handle,) = weakref.getweakrefs(holder)
-    assert isinstance(handle.__callback__, BuiltinMethodType)
-
-
-def test_a_new_introduction_may_cross_the_release_of_the_old_holder() -> None:
-    table = Imports()
-    table.adopt(7, Thing)  # dies at once; nobody has taken what it dropped
-    holder = table.adopt(7, Thing)
+    proxy = borrow(table, 7)
+    reading = [proxy.holding]  # type: ignore[attr-defined]
+    del proxy
+    assert table.take_dropped() == table.take_dropped() == []
+    reading.clear()
     assert table.take_dropped() == [(7, 1)]
-    assert table.adopt(7, Thing) is holder
-    del holder
+
+
+def test_what_never_had_a_proxy_is_given_back_when_it_is_doubted() -> None:
+    table = Imports()
+    kept = table.adopt(7, Holding, 7)
+    table.adopt(8, Holding, 8)
+    for number in (7, 8):
+        table.doubt(number)
+    assert table.take_dropped() == [(8, 1)]
+    del kept
+    assert table.take_dropped() == [(7, 1)]
+
+
+def test_many_that_linger_are_looked_at_in_turns_and_none_is_forgotten() -> None:
+    table = Imports()
+    kept = [table.adopt(number, Holding, number) for number in range(1000)]
+    for number in range(1000):
+        table.doubt(number)
+    assert table.take_dropped() == []
+    kept.clear()
+    given_back = [pair for _ in range(12) for pair in table.take_dropped()]
+    assert sorted(given_back) == [(number, 1) for number in range(1000)]
+
+
+def test_a_new_introduction_may_cross_the_death_of_the_old_proxy() -> None:
+    table = Imports()
+    borrow(table, 7)  # dies at once; nobody has taken what it dropped
+    proxy = borrow(table, 7)
+    assert table.take_dropped() == []
+    del proxy
     assert table.take_dropped() == [(7, 2)]
 
 
-def test_a_holder_in_a_cycle_is_given_back_by_the_collector() -> None:
+def test_a_proxy_in_a_cycle_is_given_back_by_the_collector() -> None:
     table = Imports()
-    holder = table.adopt(7, Thing)
-    holder.me = holder  # type: ignore[attr-defined]
-    del holder
+    proxy = borrow(table, 7)
+    proxy.me = proxy  # type: ignore[attr-defined]
+    del proxy
     gc.collect()
     assert table.take_dropped() == [(7, 1)]
+
+
+def test_a_table_that_was_long_gives_its_room_back() -> None:
+    table, lender = Imports(), exports(limit=20_000)
+    lent = [Thing() for _ in range(10_000)]
+    proxies = [borrow(table, lender.introduce(thing)) for thing in lent]
+    del proxies[100:]
+    for number, count in table.take_dropped():
+        lender.release(number, count)
+    assert len(table) == len(lender) == 100
+    for dictionary in (table._holders, lender._by_number, lender._by_identity):
+        assert sys.getsizeof(dictionary) < 100_000
+    assert borrow(table, lender.introduce(lent[5])) is proxies[5]
 
 
 @given(st.lists(st.sampled_from(["lend", "drop", "flush", "deliver"]), max_size=40))
@@ -150,7 +213,7 @@ def test_lender_and_borrower_agree_whatever_crosses(steps: list[str]) -> None:
         elif step == "flush":
             going += table.take_dropped()
         else:
-            holders += [table.adopt(number, Thing) for number in coming]
+            holders += [borrow(table, number) for number in coming]
             coming.clear()
             for number, count in going:
                 assert lender.resolve(number) is thing
