@@ -60,7 +60,7 @@ class Answering:
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
-        self._garbage: list[object] = []
+        self.garbage: list[object] = []
         self._burials: list[Burial] = []
 
     # -- with the turn held -------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ class Answering:
     def discard(self, values: list[object]) -> None:
         """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""
         abandon(values)
-        self._garbage += values
+        self.garbage += values
 
     def sweep(self) -> None:
         """Let what was discarded die now if no call has taken it along."""
@@ -180,10 +180,10 @@ class Answering:
     def _bury(self) -> Burial | None:
         """What was discarded, to be finished by whoever comes first; None if it is nothing."""
         self._burials = [burial for burial in self._burials if not burial.over]
-        if not self._garbage:
+        if not self.garbage:
             return None
-        burial = Burial(self._garbage)
-        self._garbage = []
+        burial = Burial(self.garbage)
+        self.garbage = []
         self._burials.append(burial)
         return burial
 

@@ -269,6 +269,11 @@ class Asking:
         else:
             waiter.complete(outcome)
 
+    @property
+    def crowded(self) -> bool:
+        """Whether tasks wait until they may ask."""
+        return bool(self._queue)
+
     def make_room(self) -> None:
         """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
         if self._queue:

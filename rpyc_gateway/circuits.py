@@ -19,6 +19,7 @@ class Listener(Protocol):
     """The session. All in the trio thread, with the link's turn held."""
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
+    def call_heard(self, data: bytes) -> None: ...
     def call_received(self, data: bytes) -> None: ...
     def bulk_received(self, data: bytes | memoryview) -> int: ...
     def bulk_drained(self) -> None: ...
@@ -64,6 +65,9 @@ class _Circuit:
     def received(self, data: bytes | memoryview) -> None:
         """Bytes came."""
 
+    def heard(self, data: bytes) -> None:
+        """Bytes came that are consumed already."""
+
     def refused(self, failure: Failure) -> None:
         """The far side, or a gateway, did not take the stream."""
         self._session.circuit_ended(failure)
@@ -94,6 +98,14 @@ class CallCircuit(_Circuit):
     def mute(self) -> None:
         """Nobody waits for the queue to drain: a message is on its way when it is queued."""
         self._connection.mux.mute(self.label)
+
+    def send(self, data: bytes | memoryview) -> None:
+        """Queue messages, or send them at once."""
+        self._connection.say(self.label, data)  # type: ignore[arg-type]
+
+    def heard(self, data: bytes) -> None:
+        """Bytes of messages, as a rule of one."""
+        self._session.call_heard(data)
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes of messages: taken at once, the machine's bounds hold them."""

@@ -36,12 +36,13 @@ _Errand: TypeAlias = "tuple[Connection, Callable[[Mux, int, Any], object], int, 
 class StreamHandler(Protocol):
     """Who is told of a stream, with the link's turn held; must not block or run user code.
 
-    `received` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
+    `received`, `heard` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
     """
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
     def refused(self, failure: Failure) -> None: ...
     def received(self, data: Buffer) -> None: ...  # a view of what arrived where that is long
+    def heard(self, data: bytes) -> None: ...  # the same where the stream is muted: counted as consumed already
     def finished(self) -> None: ...
     def reset(self, failure: Failure) -> None: ...
     def stopped(self, failure: Failure) -> None: ...
@@ -70,7 +71,6 @@ class Connection:
     def __init__(self, pipe: Pipe, hello: Hello, owner: Owner, *, dialler: bool) -> None:
         self.pipe = pipe
         self.dialler = dialler
-        self.turn = Turn()
         self._clock = trio.lowlevel.current_clock()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
@@ -79,7 +79,7 @@ class Connection:
         self._handlers: dict[int, StreamHandler] = {}
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
         self.errands: list[_Errand] = []  # see `afterwards`
-        self._step = _Step(self)
+        self.turn = self._step = _Step(self)
         self._send_nowait = pipe.send_nowait
         self._receive_nowait = pipe.receive_nowait
         self.lead: Leadership | None = None
@@ -88,6 +88,7 @@ class Connection:
         self._running = False
         self._writing = False  # the writer is in send_all, or about to be
         self._left: list[Buffer] = []  # what send_nowait did not take
+        self.unsettled = False  # there is more to do at the end of this step than the machine knows
         self._kept_back = False  # the end of this step sends nothing
         self._reading = trio.Event()  # for trio's reader: it is to read
         self._wake = trio.Event()  # for the writer
@@ -176,12 +177,30 @@ class Connection:
 
     def keep_back(self) -> None:
         """Within a step: nothing need be sent at its end, somebody will flush. With the turn held."""
-        self._kept_back = True
+        self._kept_back = self.unsettled = True
 
     def put_together(self) -> None:
         """Within a step of a trio task: the writer sends at the end of this round of tasks what all of them have said."""
-        self._kept_back = True
+        self._kept_back = self.unsettled = True
         self._wake.set()
+
+    def say(self, label: int, data: bytes) -> None:
+        """Within a step: send a message, at once if nothing stands in its way."""
+        send = self._send_nowait
+        frame = None
+        if send is not None and self._running and not (self._left or self._writing or self._kept_back or self._mute):
+            frame = self.mux.say(label, data)
+        if send is None or frame is None:
+            self.mux.send(label, data)
+            return
+        try:
+            taken = send(frame)
+        except OSError as exc:
+            self._fail_to_send(exc)
+            return
+        if taken < len(frame):
+            self._left = [memoryview(frame)[taken:]]
+            self._wake_writer()
 
     def afterwards(self, other: Connection, act: Callable[[Mux, int, Any], object], label: int, value: object) -> None:
         """When the turn of this link has been given back, `act(mux, label, value)` on the machine of another link. With the turn held."""
@@ -189,6 +208,7 @@ class Connection:
 
     def settle(self) -> None:
         """The end of an outer step: tell what has happened, send what may go, until nothing moves. The turn is held."""
+        self.unsettled = bool(self._untold)
         self._tell()
         if self._kept_back:
             self._kept_back = False
@@ -351,19 +371,35 @@ class Connection:
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
         data: bytes | None = None
-        with self._step as mux:
+        with self.turn as mux:
             try:
-                if self._receive_nowait is not None and not mux.down:
+                if self._receive_nowait is not None:
                     data = self._receive_nowait(CHUNK)
             except OSError as exc:
                 mux.fail(self._broken(exc))
+            if data is None:
+                return False
+            now = self._clock.current_time()
+            heard = mux.hear(data, now) if data and not self._untold else None
+            if heard is not None:
+                self._tell_heard(*heard)
+                return False
             if data:
-                mux.receive_data(data, self._clock.current_time())
-            elif data is not None:
-                mux.receive_eof(self._clock.current_time())
+                mux.receive_data(data, now)
+            else:
+                mux.receive_eof(now)
             if mux.down and self.lead is not None:
                 self.lead.over = True
-        return data is not None and len(data) == CHUNK
+        return len(data) == CHUNK
+
+    def _tell_heard(self, label: int, data: bytes) -> None:
+        handler = self._handlers.get(label)
+        if handler is None:
+            return
+        try:
+            handler.heard(data)
+        except Exception:  # noqa: BLE001  # logged there
+            self._disown(label)
 
     def read_for_threads(self) -> None:
         """What comes is for threads or for other links: where threads can, they read it, and trio's tasks no longer do."""
@@ -508,23 +544,16 @@ class Connection:
         return Failure(Code.LINK_LOST, text, self.mux.hello.name)
 
 
-class _Step:
-    """The context of a step: the turn, and at its end what must follow. Counts inner steps of the thread that holds the turn."""
+class _Step(Turn[Mux]):
+    """The turn of a link, and what must follow at its end."""
 
-    __slots__ = ("_connection", "_inner")
+    __slots__ = ("_connection",)
 
     def __init__(self, connection: Connection) -> None:
+        super().__init__(connection.mux)
         self._connection = connection
-        self._inner = 0
 
-    def __enter__(self) -> Mux:
-        turn = self._connection.turn
-        if turn.held:
-            self._inner += 1
-        else:
-            turn.__enter__()
-        return self._connection.mux
-
+    @trio.lowlevel.enable_ki_protection
     def __exit__(self, *_: object) -> None:
         if self._inner:
             self._inner -= 1
@@ -532,11 +561,12 @@ class _Step:
         connection = self._connection
         errands = connection.errands
         try:
-            connection.settle()
+            if not self.machine.at_rest or connection.unsettled:
+                connection.settle()
         finally:
             if errands:
                 connection.errands = []
-            connection.turn.__exit__()
+            self.give_back()
         if errands:
             connection.run_errands(errands)
 

@@ -105,7 +105,7 @@ class Session(TrioFace):
         self._bulk: BulkCircuit | None = None
         self._ended_threads: deque[int] = deque()
         self._failing = False  # the session will be aborted; what still comes is dropped
-        self._steps = _Steps(self)
+        self.steps = _Steps(self)
         self._token = trio.lowlevel.current_trio_token()
         self._pid = os.getpid()
         self._holding = trio.Event()
@@ -226,12 +226,13 @@ class Session(TrioFace):
     def use(self, connection: Connection) -> None:
         """This is the session's link."""
         self._connection = connection
+        self.turn = connection.turn
         self.lead: Leadership | None = connection.lead
 
     def step(self) -> _Steps:
         """Hold the link's turn, and send what the steps in the body produced. RecursionError, and nothing is changed, without room for them."""
         check_room(STEP_ROOM)
-        return self._steps
+        return self.steps
 
     def push(self) -> None:
         """Queue the machine's bytes on the circuits. With the turn held; from a caller's thread too."""
@@ -250,6 +251,11 @@ class Session(TrioFace):
     def put_together(self) -> None:
         """Within a step of a trio task: what this round of tasks says is sent at its end."""
         self._connection.put_together()
+
+    @property
+    def busy(self) -> bool:
+        """Whether bodies may wait to be sent."""
+        return self._bulk is not None
 
     def say_later(self) -> bool:
         """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
@@ -325,6 +331,30 @@ class Session(TrioFace):
     def accepted(self, path: tuple[str, ...]) -> None:
         """The far side took the `call` circuit."""
         self.path = path
+
+    def call_heard(self, data: bytes) -> None:
+        """Bytes of the `call` circuit that are one short message, as a rule: the short way of `call_received`."""
+        if self.error is not None or self._failing:
+            return
+        assert self._call is not None
+        try:
+            event = None if self._call.queued else self.rpc.hear(data)
+            if event is None:
+                self.call_received(data)
+                return
+            if type(event) is facts.Answered:
+                self._asking.complete(event.question, Outcome(event.payload))
+            else:
+                self._answering.serve(event)  # type: ignore[arg-type]
+            if not self.rpc.at_rest:
+                self.rpc.flush_releases()
+                self.push()
+            if self._answering.garbage:
+                self._answering.sweep()
+            if self._asking.crowded:
+                self._asking.make_room()
+        except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
+            self._blame(error)
 
     def call_received(self, data: bytes) -> None:
         """Bytes of the `call` circuit, in whichever thread reads."""
@@ -441,7 +471,7 @@ class Session(TrioFace):
     @property
     def stepping(self) -> bool:
         """Whether this thread holds the link's turn, so that it must not wait for anything."""
-        return self._connection.turn.held
+        return self.turn.held
 
     def check_open(self) -> None:
         """Raise what ended the session, if it is over."""
@@ -488,15 +518,15 @@ class _Steps:
         self._session = session
 
     def __enter__(self) -> None:
-        self._session._connection.step().__enter__()  # noqa: SLF001  # they are one
+        self._session.turn.__enter__()
 
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         session = self._session
         try:
-            if kind is None:
+            if kind is None and (session.busy or not session.rpc.at_rest):
                 session.push()
         finally:
-            session._connection.step().__exit__()  # noqa: SLF001
+            session.turn.__exit__()
 
 
 def _again(error: GatewayError) -> GatewayError:

@@ -34,6 +34,9 @@ class SplicedStream:
     def received(self, data: Buffer) -> None:
         self._near.afterwards(self._other, Mux.send, self._label, data)
 
+    def heard(self, data: bytes) -> None:
+        raise AssertionError("nobody mutes the streams of a circuit that is forwarded")
+
     def drained(self, count: int) -> None:
         self._near.afterwards(self._other, Mux.consume, self._label, count)
 

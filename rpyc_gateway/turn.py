@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import _signal  # type: ignore[import-not-found]  # the functions of `signal` without their enums, which cost more than a step does
+import os
 import signal
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from types import FrameType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import trio
 
 __all__ = ["Deferral", "Turn", "deferral"]
 
+_M = TypeVar("_M")
 _Handler = Callable[[int, FrameType | None], Any]
-_MAIN = threading.main_thread()
 
 # Ctrl-C, the end that a supervisor asks for, and alarms: programs turn them into exceptions.
 _RAISING = [
     int(signal.Signals[name]) for name in ("SIGINT", "SIGTERM", "SIGALRM") if name in signal.Signals.__members__
 ]
+
+
+class _Main:
+    """Which thread is the main one: after a fork, the one that forked."""
+
+    def __init__(self) -> None:
+        self.learn()
+
+    def learn(self) -> None:
+        self.ident = threading.main_thread().ident
+
+
+_main = _Main()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_main.learn)
 
 
 class Deferral:
@@ -29,11 +46,11 @@ class Deferral:
     runs it. While `open` is set (the thread waits, and may be interrupted) signals go to their handlers at once.
     """
 
-    __slots__ = ("_active", "_came", "_handlers", "open")
+    __slots__ = ("_came", "_handlers", "active", "open")
 
     def __init__(self) -> None:
         self.open = False
-        self._active = False
+        self.active = False
         self._handlers: dict[int, _Handler] = {}
         self._came: list[tuple[int, FrameType | None]] = []
 
@@ -45,7 +62,7 @@ class Deferral:
 
     def begin(self) -> bool:
         """Let signals wait until `end`, in the main thread; False if that is not needed here: another thread, trio, or an outer `begin`."""
-        if threading.get_ident() != _MAIN.ident or self._active or trio.lowlevel.in_trio_run():
+        if get_ident() != _main.ident or self.active or trio.lowlevel.in_trio_run():
             return False
         handlers: dict[int, _Handler] = {}
         for number in _RAISING:
@@ -59,9 +76,9 @@ class Deferral:
 
     def end(self) -> None:
         """Put the handlers back, and call those whose signals came. Only after a `begin` that returned True; once more is no harm."""
-        if not self._active:
+        if not self.active:
             return
-        self.open = self._active = False
+        self.open = self.active = False
         handlers, came = self._handlers, self._came
         self._came = []
         self._restore(handlers)
@@ -71,12 +88,12 @@ class Deferral:
     def _take_over(self, handlers: dict[int, _Handler]) -> None:
         """Stand in for all of them or, if one of them raises meanwhile, for none."""
         self._handlers = handlers
-        self._active = True
+        self.active = True
         try:
             for number in handlers:
                 _signal.signal(number, self)
         except BaseException:
-            self._active = False
+            self.active = False
             self._restore(handlers)
             raise
 
@@ -95,40 +112,48 @@ deferral = Deferral()
 """The one of this process."""
 
 
-class Turn:
-    """A lock that knows its owner. `with turn:` from any thread, for a few microseconds.
+class Turn(Generic[_M]):
+    """A lock that knows its owner. `with turn as machine:` from any thread, for a few microseconds; within a turn of the same thread it only
+    counts.
 
-    Entering it twice in one thread raises RuntimeError: as a rule that is a finalizer which makes a remote call while the
-    garbage collector runs inside somebody's turn. In the main thread signals whose handlers may raise wait until the turn is given back.
+    In the main thread signals whose handlers may raise wait until the turn is given back.
     """
 
-    __slots__ = ("_deferred", "_lock", "_owner")
+    __slots__ = ("_deferred", "_inner", "_lock", "_owner", "machine")
 
-    def __init__(self) -> None:
+    def __init__(self, machine: _M) -> None:
+        self.machine = machine
         self._lock = threading.Lock()
         self._owner = 0
+        self._inner = 0
         self._deferred = False
 
     @property
     def held(self) -> bool:
         """Whether this thread holds it."""
-        return self._owner == threading.get_ident()
+        return self._owner == get_ident()
 
     @trio.lowlevel.enable_ki_protection
-    def __enter__(self) -> None:
-        me = threading.get_ident()
+    def __enter__(self) -> _M:
+        me = get_ident()
         if self._owner == me:
-            raise RuntimeError(
-                "a remote call from a finalizer while the link's turn is held in the same thread: "
-                "let the finalizer append to a queue instead, and make the call elsewhere"
-            )
-        deferred = me == _MAIN.ident and deferral.begin()
+            self._inner += 1
+            return self.machine
+        deferred = me == _main.ident and not deferral.active and deferral.begin()
         self._lock.acquire()
         self._owner = me
         self._deferred = deferred
+        return self.machine
 
     @trio.lowlevel.enable_ki_protection
     def __exit__(self, *_: object) -> None:
+        if self._inner:
+            self._inner -= 1
+        else:
+            self.give_back()
+
+    def give_back(self) -> None:
+        """The end of the outer one."""
         deferred, self._deferred = self._deferred, False
         self._owner = 0
         self._lock.release()

@@ -29,7 +29,7 @@ def interrupts() -> Iterator[Came]:
 
 
 def test_a_turn_knows_its_holder() -> None:
-    turn = Turn()
+    turn = Turn(None)
     assert not turn.held
     with turn:
         assert turn.held
@@ -42,7 +42,7 @@ def test_a_turn_knows_its_holder() -> None:
 
 
 def test_one_thread_at_a_time() -> None:
-    turn = Turn()
+    turn = Turn(None)
     order: list[str] = []
     trying = threading.Event()
 
@@ -60,16 +60,17 @@ def test_one_thread_at_a_time() -> None:
     assert order == ["first", "second"]
 
 
-def test_taking_it_twice_says_what_is_wrong() -> None:
-    turn = Turn()
-    with turn, pytest.raises(RuntimeError, match="remote call from a finalizer while the link's turn is held"), turn:
-        pass
-    with turn:
+def test_within_a_turn_of_the_same_thread_it_only_counts() -> None:
+    turn = Turn("machine")
+    with turn as outer:
+        with turn as inner:
+            assert (outer, inner) == ("machine", "machine")
         assert turn.held
+    assert not turn.held
 
 
 def test_it_is_given_back_when_a_step_fails() -> None:
-    turn = Turn()
+    turn = Turn(None)
     with pytest.raises(ZeroDivisionError), turn:
         _ = 1 / 0
     assert not turn.held
@@ -79,7 +80,7 @@ def test_it_is_given_back_when_a_step_fails() -> None:
 
 def test_an_interrupt_waits_for_the_end_of_the_turn(interrupts: Came) -> None:
     ours = signal.getsignal(signal.SIGINT)
-    with Turn():
+    with Turn(None):
         signal.raise_signal(signal.SIGINT)
         assert interrupts == []
     assert interrupts == ["SIGINT"]
@@ -89,15 +90,15 @@ def test_an_interrupt_waits_for_the_end_of_the_turn(interrupts: Came) -> None:
 
 
 def test_an_interrupt_waits_for_the_outer_of_two_turns(interrupts: Came) -> None:
-    with Turn():
-        with Turn():
+    with Turn(None):
+        with Turn(None):
             signal.raise_signal(signal.SIGINT)
         assert interrupts == []
     assert interrupts == ["SIGINT"]
 
 
 def test_the_interpreter_s_own_handler_raises_after_the_turn() -> None:
-    turn = Turn()
+    turn = Turn(None)
     done: list[str] = []
 
     def interrupted() -> None:
@@ -124,7 +125,7 @@ def test_a_handler_that_ends_the_program_waits_too() -> None:
         raise SystemExit(3)
 
     before = signal.signal(signal.SIGTERM, leave)
-    turn, steps = Turn(), []
+    turn, steps = Turn(None), []
     try:
         with pytest.raises(SystemExit), turn:  # noqa: PT012  # that the step ends is the point
             signal.raise_signal(signal.SIGTERM)
@@ -140,7 +141,7 @@ def test_a_handler_that_ends_the_program_waits_too() -> None:
 def test_what_is_no_handler_is_left_alone(action: signal.Handlers) -> None:
     before = signal.signal(signal.SIGINT, action)
     try:
-        with Turn():
+        with Turn(None):
             assert signal.getsignal(signal.SIGINT) == action
     finally:
         signal.signal(signal.SIGINT, before)
@@ -151,7 +152,7 @@ def test_other_threads_leave_signals_alone(interrupts: Came) -> None:
     seen: list[object] = []
 
     def elsewhere() -> None:
-        with Turn():
+        with Turn(None):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=elsewhere)
@@ -164,7 +165,7 @@ def test_other_threads_leave_signals_alone(interrupts: Came) -> None:
 async def test_inside_trio_signals_are_trio_s_business(interrupts: Came) -> None:
     ours = signal.getsignal(signal.SIGINT)
     assert callable(ours)
-    with Turn():
+    with Turn(None):
         assert signal.getsignal(signal.SIGINT) is ours
     await trio.lowlevel.checkpoint()
     assert interrupts == []

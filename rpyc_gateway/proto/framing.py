@@ -63,6 +63,11 @@ class Framer:
         """How many bytes of a long frame that has begun have not come."""
         return self._missing if self._kind == REST else 0
 
+    @property
+    def between(self) -> bool:
+        """Whether what comes next begins a frame."""
+        return not (self._missing or self._held or self.error)
+
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes or goes on with, in order. Long payloads are views of it."""
         arrived: list[Frame] = []

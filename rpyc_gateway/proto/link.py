@@ -93,6 +93,16 @@ class Link:
             self._take_early(frame, now)
         return []
 
+    @property
+    def at_ease(self) -> bool:
+        """Whether a whole frame may come now, and nothing depends on one."""
+        return self.state is UP and self._answer_by is None and self._probe_by is None and self.framer.between
+
+    def hear_one(self, now: float) -> None:
+        """A frame has come that was read elsewhere."""
+        self.frames_in += 1
+        self._heard = now
+
     def _relieve(self) -> None:
         """The sign of life that was waited for."""
         self._answer_by = None

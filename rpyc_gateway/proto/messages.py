@@ -248,6 +248,16 @@ class Splitter:
         self._buffer = bytearray()
         self._wanted = 4  # bytes without which there is nothing to do
 
+    def read_whole(self, data: bytes) -> Message | None:
+        """The message, if `data` is just one and nothing has begun before; None, and nothing has changed, otherwise."""
+        if self._buffer or len(data) < 4 or _unpack_length(data)[0] != len(data) - 4:
+            return None
+        try:
+            message: Message = _decode(memoryview(data)[4:])
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return None
+        return message
+
     def receive_data(self, data: bytes) -> list[Message]:
         """The messages that are complete now. Raises ProtocolError for one that is too long or cannot be read."""
         if self._buffer:

@@ -56,6 +56,7 @@ PULL = 131072
 """Bytes that go out in one write if nobody says otherwise: two full frames, so that the next ones are chosen soon."""
 
 _header = HEADER.pack
+_open_header = HEADER.unpack_from
 
 
 class MuxStatistics(Struct, frozen=True):
@@ -168,6 +169,37 @@ class Mux(Streams):
         if link.lost is not None or link.leaving is not None:
             self._settle()
 
+    def hear(self, data: bytes, now: float) -> tuple[int, bytes] | None:
+        """(label, payload) if `data` is one small frame of data, whole, for a muted stream: counted as consumed, too, and no event tells it.
+
+        None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
+        """
+        size = len(data)
+        if not 8 < size < LARGE:
+            return None
+        kind, _, length, label = _open_header(data)
+        stream = self._table.get(label)
+        link = self._link
+        if (
+            kind != DATA
+            or length != size - 8
+            or stream is None
+            or not stream.muted
+            or not stream.listening
+            or not link.at_ease
+            or link.backlog > BACKLOG
+        ):
+            return None
+        received = stream.received + length
+        if received > stream.granted or stream.consumed != stream.received:
+            return None
+        stream.received = stream.consumed = received
+        if received >= stream.renew_at:
+            self._thirsty[label] = stream
+        self._bytes_in += size
+        link.hear_one(now)
+        return label, data[8:]
+
     def receive_eof(self, now: float) -> None:
         """The peer has closed: nothing can be sent, either."""
         self._link.receive_eof()
@@ -213,6 +245,46 @@ class Mux(Streams):
         self._link.probe(now, within)
 
     # -- bytes out
+
+    def say(self, label: int, data: bytes) -> bytes | None:
+        """The frame in which `data` leaves now, if that is all there is to send on this link, and small; counted as sent.
+
+        None, and nothing has changed, otherwise: `send` it. The short way of `send` and `data_to_send`, and of nothing but them.
+        """
+        stream = self._table.get(label)
+        if (
+            stream is None
+            or self._turns.waiting
+            or self._thirsty
+            or stream.queued
+            or not stream.muted
+            or stream.finishing
+        ):
+            return None
+        link = self._link
+        size = len(data)
+        sent = stream.sent + size
+        if (
+            not 0 < size < LARGE
+            or sent > stream.allowed
+            or size > link.data_limit
+            or link.backlog
+            or stream.stopped
+            or not stream.answered
+            or link.leaving is not None
+            or link.lost is not None
+        ):
+            return None
+        stream.sent = sent
+        self._data_frames += 1
+        self._bytes_out += 8 + size
+        return _header(DATA, 0, size, label) + data
+
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to tell and nothing to send, and the deadline is no nearer than it was."""
+        link = self._link
+        return not (link.events or self._over or link.backlog or self._thirsty or self._turns.waiting or link.hurried)
 
     def data_to_send(self, now: float, limit: int = PULL) -> list[bytes | memoryview]:
         """The next frames, about `limit` bytes if there is so much, as buffers for one write; [] if nothing may go.

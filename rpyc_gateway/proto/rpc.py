@@ -93,6 +93,40 @@ class Rpc:
                 raise ProtocolError(f"unexpected {type(message).__name__} message")
             receive(self, message)
 
+    def hear(self, data: bytes) -> Answered | Called | None:
+        """The event of the one short message that these bytes of the `call` circuit are: a call or an answer without references.
+
+        None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
+        """
+        if self.peer is None or self._events:
+            return None
+        message = self._splitter.read_whole(data)
+        if type(message) is m.Answer:
+            question, value = message.question, message.value
+            if value is None or message.refs or message.bulk or self._asked.get(question) != 0:
+                return None
+            del self._asked[question]
+            return Answered(question, Payload(value))
+        if type(message) is not m.Call:
+            return None
+        question, steps, serving = message.question, message.steps, self._serving
+        if (
+            steps is None
+            or message.refs
+            or message.bulk
+            or message.flags
+            or self._dismissed
+            or question in serving
+            or len(serving) >= self.info.limits.questions
+        ):
+            return None
+        number = message.number
+        if not number or number not in self.exports:
+            return None
+        serving[question] = None
+        target = self.exports.resolve(number)
+        return Called(question, target, Payload(steps), message.cause, message.affinity, message.deadline)
+
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
         return self._arrivals.receive_data(data)
@@ -294,8 +328,12 @@ class Rpc:
         """
         if len(self._asked) >= self._most_asked:
             raise LimitExceeded(f"{self._most_asked} questions are open already")
-        self.flush_releases()
-        question = self._allot()
+        if self.imports.dropped:
+            self.flush_releases()
+        question = self._next_question
+        if question in self._asked:
+            question = self._allot()
+        self._next_question = question % (2**32 - 1) + 1
         self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
         self._asked[question] = 0
         return question
@@ -390,10 +428,18 @@ class Rpc:
 
     # -- bytes out --------------------------------------------------------------------------------------------------
 
+    @property
+    def at_rest(self) -> bool:
+        """Whether there is nothing to tell and nothing to send, and nothing has died."""
+        return not (self._events or self._out or self.imports.dropped)
+
     def data_to_send(self) -> bytes:
         """Bytes for the `call` circuit."""
-        data = b"".join(self._out)
-        self._out.clear()
+        out = self._out
+        if len(out) == 1:
+            return out.pop()
+        data = b"".join(out)
+        out.clear()
         return data
 
     def bulk_to_send(self) -> list[bytes | memoryview]:

@@ -53,6 +53,9 @@ class Exports:
         export.count += 1
         return export.number
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._by_number
+
     def resolve(self, number: int) -> object:
         """The object with this number. Raises ProtocolError if the peer was never given it, or gave it back."""
         if number == 0:
@@ -124,9 +127,9 @@ class Imports:
     def __init__(self) -> None:
         self._holders: dict[int, Any] = {}
         self._most = 0  # how long the table was since it was made
-        self._dropped: deque[Handle[Any] | int] = deque()
+        self.dropped: deque[Handle[Any] | int] = deque()
         self._lingering: deque[int] = deque()  # without a proxy, but somebody has them
-        self.drop: Callable[[Handle[Any]], object] = self._dropped.append
+        self.drop: Callable[[Handle[Any]], object] = self.dropped.append
 
     def adopt(self, number: int, make: Callable[..., _H], *facts: object) -> _H:
         """The holder for `number`, made of the facts if there is none; it answers for one reference more.
@@ -142,7 +145,7 @@ class Imports:
 
     def doubt(self, number: int) -> None:
         """Perhaps nobody has this one any more, and no handle will tell."""
-        self._dropped.append(number)
+        self.dropped.append(number)
 
     def take_dropped(self) -> list[tuple[int, int]]:
         """(number, count) of each holder that nobody has any more, as far as is known since the last time."""
@@ -150,8 +153,8 @@ class Imports:
         if self._lingering:
             for _ in range(max(len(self._lingering) // 8, min(len(self._lingering), LINGERING))):
                 self._take(self._lingering.popleft(), pairs)
-        while self._dropped:
-            dropped = self._dropped.popleft()
+        while self.dropped:
+            dropped = self.dropped.popleft()
             self._take(dropped if type(dropped) is int else dropped.number, pairs)  # type: ignore[union-attr]
         if pairs and self._most > LONG and len(self._holders) < self._most // 8:
             self._most = _shrink(self._holders)
