@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -44,9 +45,10 @@ class Asking:
         self.drop = desk.rpc.imports.drop
         self._threads = threads
         self._waiters: dict[int, Waiter] = {}
-        self._by_cause: dict[int, list[ThreadWaiter]] = {}
+        self._by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
+        self._numbers = threading.local()
         self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
-        self._queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
+        self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
         self.peer_vat = b""
         self._token = trio.lowlevel.current_trio_token()
 
@@ -60,7 +62,7 @@ class Asking:
         call = self._enter()
         draft = draft_steps(steps, self._references.writer)
         waiter = ThreadWaiter()
-        affinity = thread_number(self._threads)
+        affinity = getattr(self._numbers, "number", 0) or self._number()
         deadline = deadlines.current()
         left = deadline.milliseconds() if deadline is not None else 0
         question = 0
@@ -68,14 +70,16 @@ class Asking:
         desk = self._desk
         deferred = deferral.begin()
         try:
-            with desk.step():
-                desk.check_open()
+            with desk.steps:  # `_enter` has seen to the room on the stack
+                if desk.error is not None:
+                    desk.check_open()
                 if self._readings:
                     self.send_readings()
                 cause = waiter.cause = self._cause_of(call) if call is not None else desk.rpc.new_cause()
                 question = desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
                 self._waiters[question] = waiter
-                self._by_cause.setdefault(cause, []).append(waiter)
+                waiter.outer = self._by_cause.get(cause)
+                self._by_cause[cause] = waiter
             # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
             if call is None:
                 outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
@@ -93,13 +97,18 @@ class Asking:
                     deferral.end()
         return self._value(outcome, Face.BLOCKING)
 
+    def _number(self) -> int:
+        """The number of this thread, which is told when it has ended."""
+        number = self._numbers.number = thread_number(self._threads)
+        return number
+
     def _enter(self) -> ServedCall | None:
         """Check that this thread may wait for the peer; the call that it is serving, if any."""
         check_room()
         if trio.lowlevel.in_trio_run():
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
         self._desk.check_process()
-        if self._desk.stepping:
+        if self._desk.turn.held:
             raise RuntimeError(
                 "a remote call from a finalizer that ran in the middle of another: let it append to a queue, and make the call elsewhere"
             )
@@ -233,19 +242,19 @@ class Asking:
         while self._desk.rpc.room <= 0:
             self._desk.check_open()
             place = trio.Event()
-            self._queue.append(place)
+            self.queue.append(place)
             try:
                 await place.wait()
             except trio.Cancelled:
                 if place.is_set():
                     self._call_next()
                 else:
-                    self._queue.remove(place)
+                    self.queue.remove(place)
                 raise
 
     def _call_next(self) -> None:
-        if self._queue:
-            self._queue.popleft().set()
+        if self.queue:
+            self.queue.popleft().set()
 
     # -- with the turn held -------------------------------------------------------------------------------------------
 
@@ -254,8 +263,14 @@ class Asking:
         waiter = self._waiters.pop(question, None)
         if waiter is None:
             return
-        self._leave_cause(waiter)
-        self._complete(waiter, outcome)
+        if type(waiter) is ThreadWaiter:
+            if waiter.outer is None and self._by_cause.get(waiter.cause) is waiter:  # as a rule
+                del self._by_cause[waiter.cause]
+            else:
+                self._leave_cause(waiter)
+            waiter.inbox.give(outcome)
+        else:
+            self._complete(waiter, outcome)
 
     def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
         if type(waiter) is TaskWaiter and not self._desk.here:
@@ -269,18 +284,13 @@ class Asking:
         else:
             waiter.complete(outcome)
 
-    @property
-    def crowded(self) -> bool:
-        """Whether tasks wait until they may ask."""
-        return bool(self._queue)
-
     def make_room(self) -> None:
         """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
-        if self._queue:
+        if self.queue:
             self._desk.in_trio(self._call_next_ones)
 
     def _call_next_ones(self) -> None:
-        for _ in range(min(self._desk.rpc.room, len(self._queue))):
+        for _ in range(min(self._desk.rpc.room, len(self.queue))):
             self._call_next()
 
     def fail(self, error: Callable[[], GatewayError]) -> None:
@@ -289,7 +299,7 @@ class Asking:
         self._by_cause.clear()
         for waiter in waiters.values():
             self._complete(waiter, Outcome(error=error()))
-        while self._queue:
+        while self.queue:
             self._call_next()
 
     def has_asked(self, cause: int) -> bool:
@@ -298,10 +308,14 @@ class Asking:
             return True  # it began here
         return any(waiter.cause == cause for waiter in list(self._waiters.values()))
 
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether a thread waits here, which might have to run a callback."""
+        return bool(self._by_cause)
+
     def waiting_for(self, cause: int) -> ThreadWaiter | None:
         """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
-        waiting = self._by_cause.get(cause)
-        return waiting[-1] if waiting else None
+        return self._by_cause.get(cause)
 
     # -- in the thread or task that asks ----------------------------------------------------------------------------
 
@@ -364,11 +378,17 @@ class Asking:
         """No callback is handed to this thread from now on."""
         if type(waiter) is not ThreadWaiter:
             return
-        waiting = self._by_cause.get(waiter.cause)
-        if waiting is not None and waiter in waiting:
-            waiting.remove(waiter)
-            if not waiting:
+        inner = self._by_cause.get(waiter.cause)
+        if inner is waiter:
+            if waiter.outer is None:
                 del self._by_cause[waiter.cause]
+            else:
+                self._by_cause[waiter.cause] = waiter.outer
+            return
+        while inner is not None:
+            if inner.outer is waiter:
+                inner.outer = waiter.outer
+            inner = inner.outer
 
     def _value(self, outcome: Outcome, face: Face) -> Any:
         """The value of an outcome, decoded by whoever waited for it."""

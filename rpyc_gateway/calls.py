@@ -187,13 +187,14 @@ class ServedCall:
     def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
         self.begun = True
-        burials, self._garbage = self._garbage, []
-        for burial in burials if not self.cancelled else ():
-            burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
+        if self._garbage:
+            burials, self._garbage = self._garbage, []
+            for burial in burials if not self.cancelled else ():
+                burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None
         assert called is not None
         payload = called.payload
-        held = self.host.hold(payload.refs)
+        held = self.host.hold(payload.refs) if payload.refs else ()
         if self.cancelled:
             self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
             return None
@@ -223,14 +224,16 @@ class ServedCall:
         if outer is not None:
             outer.inner.append(self)
         serving.set(self)
-        deadlines.inherited(self._deadline)
+        if self._deadline is not None:
+            deadlines.inherited(self._deadline)
 
     def _leave(self) -> None:
         if self.outer is not None:
             self.outer.inner.remove(self)
             self.outer = None
-        serving.set(None)  # the context may be that of the next call too
-        deadlines.forget()
+        if self.bound:  # the context is that of the next call too
+            serving.set(None)
+            deadlines.forget()
 
     # -- in a task --------------------------------------------------------------------------------------------------
 

@@ -91,6 +91,10 @@ class _Circuit:
 class CallCircuit(_Circuit):
     """Messages, in order."""
 
+    def __init__(self, session: Listener, connection: Connection, label: int = 0) -> None:
+        super().__init__(session, connection, label)
+        self.heard = session.call_heard  # type: ignore[method-assign]  # itself: it is what most calls come through
+
     def accepted(self, path: tuple[str, ...]) -> None:
         """The session is open."""
         self._session.accepted(path)
@@ -102,10 +106,6 @@ class CallCircuit(_Circuit):
     def send(self, data: bytes | memoryview) -> None:
         """Queue messages, or send them at once."""
         self._connection.say(self.label, data)  # type: ignore[arg-type]
-
-    def heard(self, data: bytes) -> None:
-        """Bytes of messages, as a rule of one."""
-        self._session.call_heard(data)
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes of messages: taken at once, the machine's bounds hold them."""

@@ -382,7 +382,12 @@ class Connection:
             now = self._clock.current_time()
             heard = mux.hear(data, now) if data and not self._untold else None
             if heard is not None:
-                self._tell_heard(*heard)
+                handler = self._handlers.get(heard[0])
+                if handler is not None:
+                    try:
+                        handler.heard(heard[1])
+                    except Exception:  # noqa: BLE001  # logged there
+                        self._disown(heard[0])
                 return False
             if data:
                 mux.receive_data(data, now)
@@ -391,15 +396,6 @@ class Connection:
             if mux.down and self.lead is not None:
                 self.lead.over = True
         return len(data) == CHUNK
-
-    def _tell_heard(self, label: int, data: bytes) -> None:
-        handler = self._handlers.get(label)
-        if handler is None:
-            return
-        try:
-            handler.heard(data)
-        except Exception:  # noqa: BLE001  # logged there
-            self._disown(label)
 
     def read_for_threads(self) -> None:
         """What comes is for threads or for other links: where threads can, they read it, and trio's tasks no longer do."""

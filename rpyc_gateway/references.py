@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Any, Protocol
 
 from rpyc_gateway.async_proxy import AsyncProxy, async_proxy, is_recorded
 from rpyc_gateway.classes import describe
-from rpyc_gateway.errors import EncodeError
+from rpyc_gateway.errors import EncodeError, GatewayError
 from rpyc_gateway.held import Caller, Held, held_by, is_proxy
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.pickling import pickle_for, unpickle_for
@@ -20,6 +20,7 @@ from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import Payload, Reader, Writer
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.raisable import Raisables, is_raisable
+from rpyc_gateway.turn import Turn
 
 __all__ = ["Desk", "References"]
 
@@ -31,6 +32,10 @@ class Desk(Protocol):
 
     rpc: Rpc
     local: str
+    error: GatewayError | None
+    turn: Turn[Any]
+    steps: AbstractContextManager[None]
+    """What `step` returns when it has seen that there is room on the stack."""
 
     @property
     def way_back(self) -> tuple[str, ...]:
@@ -74,11 +79,6 @@ class Desk(Protocol):
 
     def holds(self) -> None:
         """Objects of the peer are held from now on; from any thread, with the turn held."""
-        ...
-
-    @property
-    def stepping(self) -> bool:
-        """Whether this thread holds the link's turn."""
         ...
 
     def check_process(self) -> None:

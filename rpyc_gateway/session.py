@@ -31,6 +31,7 @@ from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for, root_methods
 from rpyc_gateway.stack import check_room
 from rpyc_gateway.trio_face import TrioFace
+from rpyc_gateway.turn import Turn
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
 from rpyc_gateway.worker import workers
@@ -101,7 +102,7 @@ class Session(TrioFace):
         self.held_root = Held(self._asking, 0, _ROOT, None, None)  # number 0 is never counted
         self._opener = opener
         self._request = Open()
-        self._call: CallCircuit | None = None
+        self.circuit: CallCircuit | None = None
         self._bulk: BulkCircuit | None = None
         self._ended_threads: deque[int] = deque()
         self._failing = False  # the session will be aborted; what still comes is dropped
@@ -123,10 +124,10 @@ class Session(TrioFace):
         """Open the `call` circuit for `request`; calls may be made at once. In the trio thread. Raises LimitExceeded, LinkLost."""
         self.use(connection)
         self._request = replace(request, token=self.token)
-        self._call = CallCircuit(self, connection)
+        self.circuit = CallCircuit(self, connection)
         with self.step():
-            self._call.open(self._request)
-            self._call.mute()
+            self.circuit.open(self._request)
+            self.circuit.mute()
 
     def accept(self, connection: Connection, label: int, request: Open) -> CallCircuit:
         """Serve on a stream that the peer has opened and the node accepts; the stream's handler. Raises what on_connect raises."""
@@ -136,12 +137,12 @@ class Session(TrioFace):
         self._request = request
         self.token = request.token
         self.path = (*request.path, self.local)
-        self._call = CallCircuit(self, connection, label)
-        self._call.mute()
+        self.circuit = CallCircuit(self, connection, label)
+        self.circuit.mute()
         self._opened.set()
         if self._service is not None:
             self._service.on_connect(self)
-        return self._call
+        return self.circuit
 
     def accept_bulk(self, connection: Connection, label: int) -> BulkCircuit | None:
         """Take the second circuit of this session; its handler, or None if there is one already."""
@@ -187,11 +188,11 @@ class Session(TrioFace):
         """End the session in order. In the trio thread; synchronous, and no harm if it is over."""
         if self.closed:
             return
-        assert self._call is not None
+        assert self.circuit is not None
         with self.step():
             self.rpc.bye()
             self.push()
-            self._call.end()
+            self.circuit.end()
             self._end(SessionClosed("this session was closed here"))
 
     @trio.lowlevel.enable_ki_protection
@@ -199,9 +200,9 @@ class Session(TrioFace):
         """End the session at once, and tell the peer why. In the trio thread."""
         if self.closed:
             return
-        assert self._call is not None
+        assert self.circuit is not None
         with self.step():
-            self._call.abort(failure)
+            self.circuit.abort(failure)
             self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
     def _end(self, error: GatewayError) -> None:
@@ -226,7 +227,7 @@ class Session(TrioFace):
     def use(self, connection: Connection) -> None:
         """This is the session's link."""
         self._connection = connection
-        self.turn = connection.turn
+        self.turn: Turn[Any] = connection.turn
         self.lead: Leadership | None = connection.lead
 
     def step(self) -> _Steps:
@@ -236,7 +237,7 @@ class Session(TrioFace):
 
     def push(self) -> None:
         """Queue the machine's bytes on the circuits. With the turn held; from a caller's thread too."""
-        if self.error is not None or self._call is None:
+        if self.error is not None or self.circuit is None:
             return
         for event in self.rpc.events():
             handle = _HANDLE.get(type(event))
@@ -244,7 +245,7 @@ class Session(TrioFace):
                 handle(self, event)
         data = self.rpc.data_to_send()
         if data:
-            self._call.send(data)
+            self.circuit.send(data)
         if self._bulk is not None:
             self._bulk.pump(self.rpc)
 
@@ -336,22 +337,26 @@ class Session(TrioFace):
         """Bytes of the `call` circuit that are one short message, as a rule: the short way of `call_received`."""
         if self.error is not None or self._failing:
             return
-        assert self._call is not None
+        assert self.circuit is not None
         try:
-            event = None if self._call.queued else self.rpc.hear(data)
-            if event is None:
-                self.call_received(data)
-                return
+            event = self.rpc.hear(data)
             if type(event) is facts.Answered:
                 self._asking.complete(event.question, Outcome(event.payload))
+            elif type(event) is facts.Called:
+                if self.circuit.queued > UNREAD:
+                    raise LimitExceeded(
+                        f"{self.circuit.queued} bytes of answers wait for a peer that does not read them"
+                    )
+                self._answering.serve(event)
             else:
-                self._answering.serve(event)  # type: ignore[arg-type]
+                self.call_received(data)
+                return
             if not self.rpc.at_rest:
                 self.rpc.flush_releases()
                 self.push()
             if self._answering.garbage:
                 self._answering.sweep()
-            if self._asking.crowded:
+            if self._asking.queue:
                 self._asking.make_room()
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
@@ -360,10 +365,10 @@ class Session(TrioFace):
         """Bytes of the `call` circuit, in whichever thread reads."""
         if self.error is not None or self._failing:
             return
-        assert self._call is not None
+        assert self.circuit is not None
         try:
-            if self._call.queued > UNREAD:
-                raise LimitExceeded(f"{self._call.queued} bytes of answers wait for a peer that does not read them")
+            if self.circuit.queued > UNREAD:
+                raise LimitExceeded(f"{self.circuit.queued} bytes of answers wait for a peer that does not read them")
             self.rpc.receive_data(data)
             self.rpc.flush_releases()
             self.push()
@@ -401,8 +406,8 @@ class Session(TrioFace):
         """A circuit was refused, finished or reset by the other side. In the trio thread."""
         if self.closed:
             return
-        assert self._call is not None
-        self._call.end()
+        assert self.circuit is not None
+        self.circuit.end()
         self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
     def dismissed(self, failure: Failure) -> None:
@@ -468,11 +473,6 @@ class Session(TrioFace):
         """The nodes that an answer came through, the peer first, without this one."""
         return self.path[:0:-1] if self._opener else self.path[:-1]
 
-    @property
-    def stepping(self) -> bool:
-        """Whether this thread holds the link's turn, so that it must not wait for anything."""
-        return self.turn.held
-
     def check_open(self) -> None:
         """Raise what ended the session, if it is over."""
         if self.error is not None:
@@ -523,8 +523,12 @@ class _Steps:
     def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         session = self._session
         try:
-            if kind is None and (session.busy or not session.rpc.at_rest):
-                session.push()
+            if kind is None:
+                data = session.rpc.one_message()
+                if data is not None and session.circuit is not None and session.error is None:
+                    session.circuit.send(data)
+                elif session.busy or not session.rpc.at_rest:
+                    session.push()
         finally:
             session.turn.__exit__()
 

@@ -21,6 +21,12 @@ Step = tuple[Any, ...]
 
 def draft_steps(steps: Sequence[Step], open_writer: Callable[[], Writer]) -> Draft:
     """A program, packed. Raises EncodeError for an operand that cannot be sent, LimitExceeded beyond STEPS."""
+    if len(steps) == 1:
+        step = steps[0]
+        if step[0] is Verb.CALL and not step[3] and all_flat(step[2]):  # as a rule
+            packed = pack_atoms(((_CALL, step[1], step[2], ()),))
+            if packed is not None:
+                return Draft(packed)
     packed = _pack_plainly(steps)
     if packed is not None:
         return Draft(packed)

@@ -45,12 +45,13 @@ class Waiter(Protocol):
 
 
 class ThreadWaiter:
-    """A thread that waits. Whatever is put into its inbox is run on its stack, until an Outcome is."""
+    """A thread that waits. Whatever is put into its inbox is run on its stack, until an Outcome is. `outer` waits further out in its chain."""
 
-    __slots__ = ("cause", "inbox")
+    __slots__ = ("cause", "inbox", "outer")
 
     def __init__(self) -> None:
         self.cause = 0
+        self.outer: ThreadWaiter | None = None
         self.inbox = Inbox()
 
     def complete(self, outcome: Outcome) -> None:

@@ -428,6 +428,11 @@ class Rpc:
 
     # -- bytes out --------------------------------------------------------------------------------------------------
 
+    def one_message(self) -> bytes | None:
+        """Bytes for the `call` circuit if they are one message, and all that there is to do; None, and nothing has changed, otherwise."""
+        out = self._out
+        return out.pop() if len(out) == 1 and not self._events and not self._bulk_out else None
+
     @property
     def at_rest(self) -> bool:
         """Whether there is nothing to tell and nothing to send, and nothing has died."""
