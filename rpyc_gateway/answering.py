@@ -107,7 +107,7 @@ class Answering:
         self._running.add(call)
         try:
             if call.where == "trio":
-                self._desk.in_trio(self._spawn, call, call.serve_inline)
+                self._desk.after_turn(call.serve)
             else:
                 self.submit(call, call.serve)
         except RuntimeError as error:
@@ -243,6 +243,8 @@ class Answering:
                 waiter.run(task)
             elif call.where == "main":
                 main_thread.submit(task)
+            elif call.where == "trio":
+                self._desk.after_turn(task)
             elif call.affinity and not call.cancelled:
                 self._affinities.add(call.affinity)
                 call.bound = True

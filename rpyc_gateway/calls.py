@@ -155,6 +155,7 @@ class ServedCall:
     def serve(self, result: object = None, error: BaseException | None = None) -> object | None:
         """Run the program in this thread, up to its end or its next coroutine; `result` and `error` are what the last one came to.
 
+        In a trio thread no Ctrl-C may come meanwhile: it is for the program's main task, and here it would become an answer.
         Returns where this thread may wait for its next task, if it has no better place.
         """
         program = self._program or self._begin()
@@ -175,7 +176,7 @@ class ServedCall:
                 context.run(self.host.answer, self, outcome)
             finally:
                 context.run(self._leave)
-            if type(outcome) is RaisedAt:
+            if type(outcome) is RaisedAt and self.where != "trio":
                 _pass_on_interrupt(outcome)
             return self.host.resting_place
         context.run(self._leave)
@@ -208,16 +209,6 @@ class ServedCall:
         )
         return self._program
 
-    @contextmanager
-    def _closing_generators(self) -> Iterator[None]:
-        """Async generators that begin to be iterated here, where no trio would close them, are closed by the session."""
-        hooks = sys.get_asyncgen_hooks()
-        sys.set_asyncgen_hooks(None, self.host.close_generator)
-        try:
-            yield
-        finally:
-            sys.set_asyncgen_hooks(*hooks)
-
     def _enter(self) -> None:
         outer = serving.get()
         self.outer = outer
@@ -237,33 +228,9 @@ class ServedCall:
 
     # -- in a task --------------------------------------------------------------------------------------------------
 
-    @trio.lowlevel.enable_ki_protection  # Ctrl-C is for the program's main task; here it would become an answer
-    async def serve_inline(self) -> None:
-        """Run the program in this task, up to its end: for code that never blocks."""
-        program = self._begin()
-        if program is None:
-            return
-        serving.set(self)
-        deadlines.inherited(self._deadline)
-        outcome: Outcome | None = None
-        with self._patience(), self._dropped_with_session():
-            outcome = await self._run_inline(program)
-        program.close()  # no harm if it is over
-        self.host.answer(self, outcome or self._given_up())
-
-    async def _run_inline(self, program: Program) -> Outcome:
-        value: object = None
-        error: BaseException | None = None
-        while True:
-            with self._closing_generators():
-                outcome = program.go_on(value, error)
-            if type(outcome) is not Later:
-                return outcome
-            value, error = await _outcome_of(outcome.coroutine)
-
     @trio.lowlevel.enable_ki_protection
     async def _finish_async(self, program: Program, coroutine: Coroutine[Any, Any, object]) -> None:
-        """Await what an `async def` returned, in a task, then go on with the program in a thread."""
+        """Await what an `async def` returned, in a task, then go on with the program where it was."""
         serving.set(self)
         deadlines.inherited(self._deadline)
         value: object = None

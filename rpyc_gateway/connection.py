@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import threading
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
@@ -79,6 +80,8 @@ class Connection:
         self._handlers: dict[int, StreamHandler] = {}
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
         self.errands: list[_Errand] = []  # see `afterwards`
+        self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
+        self._reader = 0
         self.turn = self._step = _Step(self)
         self._send_nowait = pipe.send_nowait
         self._receive_nowait = pipe.receive_nowait
@@ -205,6 +208,29 @@ class Connection:
     def afterwards(self, other: Connection, act: Callable[[Mux, int, Any], object], label: int, value: object) -> None:
         """When the turn of this link has been given back, `act(mux, label, value)` on the machine of another link. With the turn held."""
         self.errands.append((other, act, label, value))
+
+    def after_turn(self, task: Callable[[], object]) -> None:
+        """Run `task` in the trio thread when the turn of this link has been given back. With the turn held."""
+        if self._reader == threading.get_ident() == self._thread:
+            self._tasks.append(task)
+        else:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(task)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether more of what `after_turn` was told will be run in a moment, here: what they say is sent after the last of them."""
+        return bool(self._tasks) and self.here
+
+    def _run_tasks(self) -> None:
+        tasks = self._tasks
+        while tasks:
+            task = tasks.popleft()
+            try:
+                task()
+            except Exception:
+                log.exception("the reader of the link to %s goes on after a task that raised", self.peer_name)
+        self.flush()
 
     def settle(self) -> None:
         """The end of an outer step: tell what has happened, send what may go, until nothing moves. The turn is held."""
@@ -370,32 +396,40 @@ class Connection:
 
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
-        data: bytes | None = None
+        size = 0
         with self.turn as mux:
+            data: bytes | None = None
             try:
                 if self._receive_nowait is not None:
                     data = self._receive_nowait(CHUNK)
             except OSError as exc:
                 mux.fail(self._broken(exc))
-            if data is None:
-                return False
-            now = self._clock.current_time()
-            heard = mux.hear(data, now) if data and not self._untold else None
-            if heard is not None:
-                handler = self._handlers.get(heard[0])
-                if handler is not None:
-                    try:
-                        handler.heard(heard[1])
-                    except Exception:  # noqa: BLE001  # logged there
-                        self._disown(heard[0])
-                return False
-            if data:
-                mux.receive_data(data, now)
-            else:
-                mux.receive_eof(now)
-            if mux.down and self.lead is not None:
-                self.lead.over = True
-        return len(data) == CHUNK
+            self._reader = threading.get_ident()
+            if data is not None:
+                size = len(data)
+                self._take(mux, data)
+        self._reader = 0
+        if self._tasks:
+            self._run_tasks()
+        return size == CHUNK
+
+    def _take(self, mux: Mux, data: bytes) -> None:
+        now = self._clock.current_time()
+        heard = mux.hear(data, now) if data and not self._untold else None
+        if heard is not None:
+            handler = self._handlers.get(heard[0])
+            if handler is not None:
+                try:
+                    handler.heard(heard[1])
+                except Exception:  # noqa: BLE001  # logged there
+                    self._disown(heard[0])
+            return
+        if data:
+            mux.receive_data(data, now)
+        else:
+            mux.receive_eof(now)
+        if mux.down and self.lead is not None:
+            self.lead.over = True
 
     def read_for_threads(self) -> None:
         """What comes is for threads or for other links: where threads can, they read it, and trio's tasks no longer do."""
@@ -453,11 +487,11 @@ class Connection:
                 self.close(self._broken(exc))
                 return
             with self._step as mux:
-                now = self._clock.current_time()
-                if data:
-                    mux.receive_data(bytes(data), now)
-                else:
-                    mux.receive_eof(now)
+                self._reader = threading.get_ident()
+                self._take(mux, bytes(data))
+            self._reader = 0
+            if self._tasks:
+                self._run_tasks()
 
     @trio.lowlevel.enable_ki_protection
     async def _read_readable(self) -> None:
@@ -476,11 +510,13 @@ class Connection:
                         lead.leave_to_trio()
                     continue
             self._reading = trio.Event()
-            if not lead.for_trio or not lead.claim():
-                lead.hand_on()
+            if not lead.for_trio:
+                lead.retire()
                 await self._reading.wait()
-            else:
+            elif lead.claim():
                 lead.leave_to_trio()
+            else:
+                await self._reading.wait()
 
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:

@@ -95,6 +95,8 @@ class Leadership:
                         deferral.open = False
                     inbox.waker = None
                 if not ready:
+                    if deadline is None:  # a pause in the conversation
+                        self._stand_by()
                     break
                 for fileno, _ in ready:
                     if fileno == self.fileno:
@@ -117,7 +119,7 @@ class Leadership:
         """Somebody else may lead."""
         self.terms += 1
         self._lead.release()
-        if self._followers or self.over or self.for_trio or not self.watched:
+        if self._followers or self.over or self.for_trio or not (self.watched or self.standing_by):
             self.hand_on()
 
     def leave_to_trio(self) -> None:
@@ -137,9 +139,21 @@ class Leadership:
             self._free()
         elif self.for_trio:
             self._resume()
-        elif not self.watched:
+        elif not (self.watched or self.standing_by):
             self.watched = True
             standby().watch(self)
+
+    def retire(self) -> None:
+        """Trio's reader reads no more: the standby does from now on."""
+        if self.claim():
+            if not (self.over or self.for_trio):
+                self._stand_by()
+            self.leave_to_trio()
+        else:
+            self.hand_on()
+
+    def _stand_by(self) -> None:
+        self.standing_by = standby().wait_for(self)
 
     def wake(self) -> None:
         """Let the leader look into its inbox, if it waits; from any thread."""
@@ -183,7 +197,7 @@ class Leadership:
                 self.watched = False
             elif self.terms == self.seen:
                 self.watched = False
-                self.standing_by = standby().wait_for(self)
+                self._stand_by()
             self.seen = self.terms
         finally:
             self._lead.release()

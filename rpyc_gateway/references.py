@@ -56,6 +56,10 @@ class Desk(Protocol):
         """Call it in the session's trio thread: now if this is it, else soon."""
         ...
 
+    def after_turn(self, task: Callable[[], object]) -> None:
+        """Within a step: run `task` in the trio thread, when the turn has been given back."""
+        ...
+
     def read_for_trio(self) -> None:
         """Trio tasks wait for what comes next. In the trio thread."""
         ...

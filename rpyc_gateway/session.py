@@ -261,7 +261,7 @@ class Session(TrioFace):
     def say_later(self) -> bool:
         """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
         connection = self._connection
-        if not workers.will_go_on(connection):
+        if not (connection.has_tasks or workers.will_go_on(connection)):
             return False
         connection.keep_back()
         return True
@@ -274,6 +274,10 @@ class Session(TrioFace):
     def in_trio(self, call: Callable[..., object], *args: object) -> None:
         """Call it there: now if this is it, else soon."""
         self._connection.in_trio(call, *args)
+
+    def after_turn(self, task: Callable[[], object]) -> None:
+        """Within a step: run `task` in the trio thread, when the turn has been given back."""
+        self._connection.after_turn(task)
 
     def read_for_trio(self) -> None:
         """Trio tasks wait for what comes next: trio reads. In the trio thread."""

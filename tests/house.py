@@ -68,7 +68,7 @@ async def wait_until(condition: Any) -> None:
 def messages_sent(session: Session) -> list[bytes]:
     """What the session says from now on, message by message."""
     sent: list[bytes] = []
-    circuit: Any = session._call
+    circuit: Any = session.circuit
     send = circuit.send
     circuit.send = lambda data: (sent.append(data), send(data))
     return sent

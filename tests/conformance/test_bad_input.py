@@ -214,7 +214,7 @@ def _lying(far: Far, lie: Callable[[Message], Message]) -> Iterator[Any]:
     with gw.connect(far.url(1), node="lab", name="deceived") as conn:
         conn.execute(SETUP)
         names = conn.namespace
-        circuit: Any = far.newest_end()._call
+        circuit: Any = far.newest_end().circuit
         honest = circuit.send
 
         def send(data: bytes) -> None:
@@ -290,7 +290,7 @@ def test_numbers_that_were_never_given(far: Far) -> None:
 def test_giving_back_what_was_never_given_costs_the_session_of_whoever_did_it(far: Far) -> None:
     with far.lent(3) as other, gw.connect(far.url(3), node="lab", name="careless") as conn:
         with conn._session._connection.step():
-            conn._session._call.send(encode(Release((123456789, 1))))
+            conn._session.circuit.send(encode(Release((123456789, 1))))
         with pytest.raises((gw.ProtocolError, gw.SessionClosed, gw.LinkLost)):
             _ping_for_ever(conn)
         assert other.eval("1 + 1") == 2

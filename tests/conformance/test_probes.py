@@ -36,7 +36,7 @@ thing, items, table, curious, many = Thing(), [1, 2], {"a": [1]}, Curious(), lis
 def sent(far: Far) -> Iterator[Callable[[str, Callable[[Any], object]], int]]:
     """How many messages leave for a use of a far object that is met for the first time."""
     with far.lent(1) as conn:
-        circuit: Any = conn._session._call
+        circuit: Any = conn._session.circuit
         honest = circuit.send
         heard = messages_sent(conn._session)
 
