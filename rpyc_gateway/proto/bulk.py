@@ -62,11 +62,12 @@ class BulkSender:
 class Body:
     """A body that is coming in. `data` is None until it is complete."""
 
-    __slots__ = ("_left", "_memory", "aborted", "data")
+    __slots__ = ("_left", "_memory", "_size", "_some", "aborted", "data")
 
     def __init__(self, size: int) -> None:
-        self._memory = BytesIO()  # grows with what comes: a size is only a claim. Its value is its memory, not a copy
-        self._left = size
+        self._memory = BytesIO()  # its value is its memory, not a copy
+        self._some = True  # it is not as large yet as the body will be
+        self._size = self._left = size
         self.data: bytes | None = None
         self.aborted = False
 
@@ -75,11 +76,20 @@ class Body:
         left = self._left - len(piece)
         if left < 0:
             raise ProtocolError("a body is longer than its message said")
+        if self._some and left and 2 * left <= self._size:
+            self._reserve()
         self._left = left
         self._memory.write(piece)
         if not left:
             self.data = self._memory.getvalue()
             self._memory = BytesIO()
+
+    def _reserve(self) -> None:
+        """Half of it is here: the size is more than a claim. Memory that grew to the end by itself would be new each time, not that of the last body."""
+        self._some = False
+        self._memory.seek(self._size - 1)
+        self._memory.write(b"\0")
+        self._memory.seek(self._size - self._left)
 
     @property
     def done(self) -> bool:

@@ -148,6 +148,21 @@ def test_a_body_is_in_memory_once() -> None:
     assert peak < 1.25 * size
 
 
+def test_a_size_is_a_claim_until_half_of_it_is_here() -> None:
+    size = 1 << 26
+    tracemalloc.start()
+    try:
+        body = Body(size)
+        body.receive(bytes(size // 2 - 1))
+        here, _ = tracemalloc.get_traced_memory()
+        body.receive(b"12")
+        grown, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert here < size * 0.6
+    assert size <= grown < size * 1.01
+
+
 @given(
     bodies=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=5),
     late=st.lists(st.booleans(), min_size=5, max_size=5),
