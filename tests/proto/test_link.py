@@ -291,6 +291,22 @@ def test_half_a_frame_is_none() -> None:
     assert both.near.mux.down
 
 
+def test_a_piece_of_a_long_frame_is_one() -> None:
+    both = pair()
+    label = both.far.mux.open(Open(), CircuitClass.CALL)
+    both.exchange()
+    both.near.mux.accept(label, ())
+    both.exchange()
+    wire = encode_frame(FrameType.DATA, label, bytes(60_000))
+    both.near.mux.receive_data(wire[:10], START + 1)
+    both.near.mux.handle_timeout(START + 16)
+    both.near.mux.receive_data(wire[10:5_000], START + 19)
+    both.near.mux.handle_timeout(START + 21)
+    assert both.near.mux.up
+    both.near.mux.receive_data(wire[5_000:9_000], START + 22)  # less than 4 KiB
+    assert both.near.mux.deadline() == START + 19 + 15
+
+
 def test_a_machine_that_slept_asks_before_it_gives_up() -> None:
     both = pair()
     both.near.mux.handle_timeout(START + 3600)
