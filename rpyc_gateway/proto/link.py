@@ -199,7 +199,10 @@ class Link:
         if self._pinged is None or self._pinged[0] != token:
             return
         sample = max(now - self._pinged[1], 0.0)
-        self.rtt = sample if self.rtt is None else self.rtt + (sample - self.rtt) / 8
+        if self.rtt is None or sample < self.rtt:  # whatever takes longer has waited for something
+            self.rtt = sample
+        else:
+            self.rtt += (sample - self.rtt) / 8
         self._pinged = None
 
     # -- intentions
@@ -250,8 +253,8 @@ class Link:
             self._ping(now)
 
     def measure(self, now: float) -> None:
-        """Find out how long a round trip takes, if nobody knows or has asked."""
-        if self.rtt is None and self._pinged is None:
+        """Find out how long a round trip takes, unless somebody has asked before: the greeting alone says too much, if anything."""
+        if not self._pings:
             self._ping(now)
 
     def end(self, failure: Failure, *, tell: bool = False) -> None:

@@ -16,10 +16,11 @@ ROUND_TRIP = 0.1
 OVER = Failure(Code.CANCELLED, "enough", "near")
 
 
-def distant() -> Pair:
-    """A link with a long way between its ends, which far knows as well as near."""
+def distant(rtt: float | None = ROUND_TRIP) -> Pair:
+    """A link with a way between its ends that far has measured."""
     both = pair()
-    both.near.mux._link.rtt = both.far.mux._link.rtt = ROUND_TRIP
+    both.far.mux._link.rtt = rtt
+    both.far.mux._link._pings = 1
     return both
 
 
@@ -77,8 +78,7 @@ def test_a_slow_line_keeps_its_small_window() -> None:
 
 
 def test_a_neighbour_in_no_time_at_all_is_given_some() -> None:
-    both = pair()
-    both.near.mux._link.rtt = both.far.mux._link.rtt = 0.0
+    both = distant(0.0)
     label = opened(both)
     transfer(both, label, within=0.9 * SWIFT, times=2)
     assert window(both, label) == 2 * WINDOW
@@ -86,16 +86,15 @@ def test_a_neighbour_in_no_time_at_all_is_given_some() -> None:
 
 @pytest.mark.parametrize(("rtt", "most"), [(None, NEAR), (0.9 * SWIFT, NEAR), (SWIFT, LARGEST)])
 def test_a_long_way_takes_more(rtt: float | None, most: int) -> None:
-    both = pair()
+    both = distant(rtt)
     label = opened(both)
-    for _ in range(12):
-        both.far.mux._link.rtt = rtt
-        transfer(both, label, within=0.0)
+    transfer(both, label, within=0.0, times=12)
     assert window(both, label) == most
 
 
-def test_who_does_not_know_how_far_it_is_asks_once() -> None:
+def test_who_grants_more_asks_once_how_far_it_is() -> None:
     both = pair()
+    both.far.mux._link.rtt = 3.0  # what a greeting took that had to wait
     label = opened(both)
     both.near.mux.send(label, bytes(WINDOW))
     both.exchange()
