@@ -276,6 +276,7 @@ class Connection:
                     _TELL[type(event)](self, event)
                 else:
                     self._untold = happened[index:] + mux.events()
+                    self.unsettled = True
                     self.in_trio(self.flush)
                     return
         for label in mux.over():
