@@ -183,11 +183,13 @@ class Mux(Streams):
         if (
             kind != DATA
             or length != size - 8
+            or length > self.hello.limits.frame
             or stream is None
             or not stream.muted
             or not stream.listening
             or not link.at_ease
             or link.backlog > BACKLOG
+            or link.events  # they are told first
         ):
             return None
         received = stream.received + length
