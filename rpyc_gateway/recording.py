@@ -131,25 +131,28 @@ def _straight(recording: Recording) -> list[Step] | None:
     """The program of a plain chain of attributes and calls with atoms for arguments, as most are; None if it takes more thought."""
     links: list[Recording] = []
     link: Any = recording
-    while type(link) is Recording or type(link) is Owed:
-        if link.once is not None or link.sent is SENT or len(links) == STEPS or not _is_plain(link):
+    while (kind := type(link)) is Owed or kind is Recording:
+        if link.once is not None or link.sent is SENT or len(links) == STEPS:
+            return None
+        verb = link.verb
+        if verb is _CALL:
+            args, kwargs = link.operands
+            if not all_flat(args) or (kwargs and not all_flat(kwargs.values())):
+                return None
+        elif verb is not _GET:
             return None
         links.append(link)
         link = link.on
     links.reverse()
+    steps: list[Step] = []
     for link in links:
         if type(link) is Owed:
             link.sent = SENT
-    return [(link.verb, source, *link.operands) for source, link in enumerate(links)]
+        steps.append((link.verb, len(steps), *link.operands))
+    return steps
 
 
-def _is_plain(link: Recording) -> bool:
-    if link.verb is Verb.GET:
-        return True
-    if link.verb is not Verb.CALL:
-        return False
-    args, kwargs = link.operands
-    return all_flat(args) and (not kwargs or all_flat(kwargs.values()))
+_GET, _CALL = Verb.GET, Verb.CALL
 
 
 def _forgive(recording: Recording) -> None:
