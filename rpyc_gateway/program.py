@@ -132,8 +132,7 @@ class Program:
     def close(self) -> None:
         """Let go of what it was run on and came to."""
         self._target = self._reader = None
-        self._results = []
-        self._steps = []
+        self._results, self._steps = [], []
         self._adopt = _nothing
 
     def value(self, structure: object, face: Face = Face.BLOCKING) -> Any:

@@ -334,14 +334,22 @@ class Rpc:
         if question in self._asked:
             question = self._allot()
         self._next_question = question % (2**32 - 1) + 1
-        self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
+        packed = draft.packed
+        if draft.refs or draft.bodies or len(packed) > LARGE:
+            self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
+        else:  # as a rule
+            self._out.append(m.encode((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0)))
         self._asked[question] = 0
         return question
 
     def answer(self, question: int, draft: Draft) -> None:
         """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
         if question in self._serving:
-            self._commit((m.ANSWER, question), draft)
+            packed = draft.packed
+            if draft.refs or draft.bodies or len(packed) > LARGE:
+                self._commit((m.ANSWER, question), draft)
+            else:  # as a rule
+                self._out.append(m.encode((m.ANSWER, question, packed, (), ())))
             del self._serving[question]
 
     def raised(self, question: int, draft: Draft, step: int = 0) -> None:
@@ -396,9 +404,6 @@ class Rpc:
         bodies = draft.bodies
         if len(draft.packed) > LARGE:
             packed, bodies = None, (draft.packed, *bodies)
-        if not bodies and not draft.refs:  # as a rule
-            self._out.append(m.encode((*head, packed, (), (), *tail)))
-            return
         size = sum(map(len, bodies))
         limit = (self.peer or self.info).limits.body
         if size > limit:
