@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import chain
 from typing import Any
@@ -30,6 +29,9 @@ First = tuple[tuple[Any, ...], bool, Any]
 """The first items, whether they are all, and the proxy of the walk that goes on if not."""
 
 
+_checkpoint_if_cancelled = trio.lowlevel.checkpoint_if_cancelled
+
+
 class Iteration:
     """An async iterator for one task at a time. `begin` fetches the first batch, of up to `first` items.
 
@@ -42,7 +44,7 @@ class Iteration:
     def __init__(self, begin: Callable[[], Awaitable[First]], first: int) -> None:
         self._begin: Callable[[], Awaitable[First]] | None = begin
         self._busy = False
-        self._items: deque[Any] = deque()
+        self._items: Iterator[Any] = iter(())
         self._size = first
         self._walk: Held | None = None
 
@@ -50,12 +52,13 @@ class Iteration:
         return self
 
     async def __anext__(self) -> Any:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if not self._items:
-            await self._fetch()
-        if not self._items:
-            raise StopAsyncIteration
-        return self._items.popleft()
+        await _checkpoint_if_cancelled()
+        for item in self._items:
+            return item
+        await self._fetch()
+        for item in self._items:
+            return item
+        raise StopAsyncIteration
 
     async def _fetch(self) -> None:
         if self._busy:
@@ -70,7 +73,7 @@ class Iteration:
                 items, done = await self._walk.caller.ask_async(self._walk.number, ((Verb.TAKE, 0, size),))
             else:
                 return
-            self._items.extend(items)
+            self._items = iter(items)
             if done:
                 self._walk = None
         finally:
@@ -88,7 +91,7 @@ class Iteration:
     async def aclose(self) -> None:
         """Fetch no more, and let the far side know now: its generator is closed. For `contextlib.aclosing`."""
         walk, self._walk, self._begin = self._walk, None, None
-        self._items.clear()
+        self._items = iter(())
         if walk is not None:
             caller = walk.caller
             del walk
