@@ -97,7 +97,7 @@ class Program:
                 raise error
             for step in steps[len(results) :] if results else steps:
                 try:
-                    verb, source, *operands = step
+                    verb, source = step[0], step[1]
                     if source < 0:
                         raise ValueError("sources are counted from 0")
                     subject: Any = results[source - 1] if source else target
@@ -107,17 +107,15 @@ class Program:
                 if perform is not None:
                     if verb in _LAST and step is not steps[-1]:
                         raise ProtocolError(f"{Verb(verb).name} is not the last step of its program")
-                    result = perform(subject, operands, self)
+                    result = perform(subject, step[2:], self)
                 else:
-                    policy.check(subject, Verb.CALL, "")
-                    args = _plain_arguments(operands)
-                    if args is not None:
-                        result = subject(*args)
+                    policy.check(subject, _CALL, "")
+                    if len(step) == _CALL_ITEMS and step[3] == [] and type(step[2]) is list and all_atoms(step[2]):
+                        result = subject(*step[2])  # atoms without names, as most arguments are
                     else:
-                        args, kwargs = self._arguments(subject, operands)
+                        args, kwargs = self._arguments(subject, step[2:])
                         result = subject(*args, **kwargs)
-                        del kwargs
-                    del args
+                        del args, kwargs
                     result = later(result) or result if type(result) not in BY_VALUE else result
                 if type(result) is Later:
                     return result
@@ -168,17 +166,11 @@ class Program:
         return _thrown(function, args[:positional]), kwargs
 
 
-def _plain_arguments(operands: list[Any]) -> list[Any] | None:
-    """The arguments of a CALL that are atoms and have no names, as most are; None for others."""
-    if len(operands) == 2 and operands[1] == [] and type(operands[0]) is list and all_atoms(operands[0]):
-        return operands[0]
-    return None
-
-
 def _nothing(_face: Face) -> Sequence[object]:
     return ()
 
 
+_CALL, _CALL_ITEMS = Verb.CALL, 4
 _LAST = frozenset({Verb.COPY, Verb.ENTER})
 
 READING = 300
