@@ -24,7 +24,7 @@ from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Result, read_structure
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.stack import check_room
-from rpyc_gateway.steps import Step, draft_steps
+from rpyc_gateway.steps import Step, Steps, draft_steps
 from rpyc_gateway.turn import deferral
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
 from rpyc_gateway.worker import workers
@@ -180,7 +180,7 @@ class Asking:
             posted.abandon()
 
     @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
-    async def post(self, number: int, steps: Sequence[Step]) -> Posted:
+    async def post(self, number: int, steps: Steps) -> Posted:
         """Send a program from a trio task; whoever gets what is returned waits for its value, or abandons it. Cancelled, nothing was sent."""
         if trio.lowlevel.current_trio_token() is not self._token:
             raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")

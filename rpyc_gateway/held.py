@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from rpyc_gateway.classes import RemoteObject
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.tables import Handle
-from rpyc_gateway.steps import Step
+from rpyc_gateway.steps import Step, Steps
 
 __all__ = ["Caller", "Held", "Posted", "RemoteObject", "held_by", "is_proxy"]
 
@@ -39,7 +39,7 @@ class Caller(Protocol):
         """The same in a trio task."""
         ...
 
-    async def post(self, number: int, steps: Sequence[Step]) -> Posted:
+    async def post(self, number: int, steps: Steps) -> Posted:
         """Send a program from a trio task, and do not wait for its value."""
         ...
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
 from typing import Any
 
 import trio
 
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Held, Posted
-from rpyc_gateway.steps import Step
+from rpyc_gateway.steps import Steps
 
 __all__ = ["Once"]
 
@@ -23,9 +23,9 @@ class Once:
 
     __slots__ = ("_busy", "_error", "_held", "_lot", "_posted", "_steps", "_value", "known")
 
-    def __init__(self, held: Held, steps: Sequence[Step], error: Exception | None = None) -> None:
+    def __init__(self, held: Held, steps: Steps, error: Exception | None = None) -> None:
         self._held: Held | None = held  # until the answer is there: the expression itself may be gone when it is sent
-        self._steps = steps
+        self._steps: Steps = steps
         self._posted: Posted | None = None
         self._busy = False  # a task sends it, or waits for its answer
         self._lot: trio.lowlevel.ParkingLot | None = None  # where the others are

@@ -13,10 +13,10 @@ from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.errors import LimitExceeded
 from rpyc_gateway.held import Held, held_by
 from rpyc_gateway.once import Once
-from rpyc_gateway.proto.atoms import all_flat
+from rpyc_gateway.proto.atoms import all_flat, pack_atoms
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Result
-from rpyc_gateway.steps import STEPS, Step
+from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Draft, Result
+from rpyc_gateway.steps import STEPS, Step, Steps
 
 __all__ = ["Owed", "Recording", "build", "recording_of", "spelling"]
 
@@ -100,7 +100,7 @@ def _brief(value: object) -> str:
     return "…"
 
 
-def build(proxy: Any) -> Sequence[Step]:
+def build(proxy: Any) -> Steps:
     """The program of what a proxy recorded; expressions of the same session among its operands become steps of it.
 
     Raises LimitExceeded beyond STEPS, RuntimeError for a call that is part of another expression, TypeError for an operand of
@@ -127,8 +127,8 @@ REFUSED = "refused"
 """What became of a step that must not be dropped unawaited: refused with its expression, it may be sent with another."""
 
 
-def _straight(recording: Recording) -> list[Step] | None:
-    """The program of a plain chain of attributes and calls with atoms for arguments, as most are; None if it takes more thought."""
+def _straight(recording: Recording) -> Draft | None:
+    """The packed program of a plain chain of attributes and calls with atoms for arguments, as most are; None if it takes more thought."""
     links: list[Recording] = []
     link: Any = recording
     while (kind := type(link)) is Owed or kind is Recording:
@@ -143,16 +143,25 @@ def _straight(recording: Recording) -> list[Step] | None:
             return None
         links.append(link)
         link = link.on
-    links.reverse()
-    steps: list[Step] = []
+    written: list[Step] = []
+    for link in reversed(links):
+        if link.verb is _GET:
+            written.append((_GET_CODE, len(written), *link.operands))
+        else:
+            args, kwargs = link.operands
+            args = (*args, *kwargs.values()) if kwargs else args
+            written.append((_CALL_CODE, len(written), args, tuple(kwargs)))
+    packed = pack_atoms(written)
+    if packed is None:
+        return None
     for link in links:
         if type(link) is Owed:
             link.sent = SENT
-        steps.append((link.verb, len(steps), *link.operands))
-    return steps
+    return Draft(packed)
 
 
 _GET, _CALL = Verb.GET, Verb.CALL
+_GET_CODE, _CALL_CODE = int(_GET), int(_CALL)
 
 
 def _forgive(recording: Recording) -> None:

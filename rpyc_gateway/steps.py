@@ -10,7 +10,7 @@ from rpyc_gateway.proto.atoms import all_flat, pack_atoms
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Writer
 
-__all__ = ["STEPS", "Step", "draft_steps", "write_steps"]
+__all__ = ["STEPS", "Step", "Steps", "draft_steps", "write_steps"]
 
 STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
@@ -19,8 +19,14 @@ Step = tuple[Any, ...]
 """(verb, source, operands...): GET name · SET name, value · DEL name · CALL args, kwargs · OP name, args · TAKE n · VALUE value · COPY flags · ITER quiet, most · ENTER flags."""
 
 
-def draft_steps(steps: Sequence[Step], open_writer: Callable[[], Writer]) -> Draft:
+Steps = Sequence[Step] | Draft
+"""A program as somebody wrote it, or packed already."""
+
+
+def draft_steps(steps: Steps, open_writer: Callable[[], Writer]) -> Draft:
     """A program, packed. Raises EncodeError for an operand that cannot be sent, LimitExceeded beyond STEPS."""
+    if isinstance(steps, Draft):
+        return steps
     if len(steps) == 1:
         step = steps[0]
         if step[0] is Verb.CALL and not step[3] and all_flat(step[2]):  # as a rule
