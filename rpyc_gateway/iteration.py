@@ -104,10 +104,11 @@ class Batches:
     Dropped, the far side drops its iterator with the next message.
     """
 
-    __slots__ = ("_begin", "_factor", "_held", "_most", "_size")
+    __slots__ = ("_batch", "_begin", "_factor", "_held", "_most", "_size")
 
     def __init__(self, held: Held, steps: tuple[Step, ...], first: int, most: int, factor: float) -> None:
         self._held: Held | None = held
+        self._batch: Iterator[Any] = iter(())
         self._begin: tuple[Step, ...] | None = steps
         self._size = first
         self._most = most
@@ -116,7 +117,7 @@ class Batches:
     def __iter__(self) -> Batches:
         return self
 
-    def __next__(self) -> tuple[Any, ...]:
+    def __next__(self) -> Iterator[Any]:
         held = self._held
         if held is None:
             raise StopIteration
@@ -130,11 +131,14 @@ class Batches:
             items, done = held.caller.ask(held.number, ((Verb.TAKE, 0, self._size),))
             if done:
                 self._held = None
-        return items  # type: ignore[no-any-return]
+        self._batch = iter(items)
+        return self._batch
 
     def close(self) -> None:
-        """Fetch no more, and let the far side know now."""
+        """Fetch no more, drop what was fetched, and let the far side know now."""
         held, self._held = self._held, None
+        for _ in self._batch:
+            pass  # somebody may be in the middle of it
         if held is not None:
             caller = held.caller
             del held

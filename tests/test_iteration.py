@@ -383,6 +383,19 @@ async def test_a_loop_over_batches_that_is_left_closes_the_generator() -> None:
     await in_thread(story)
 
 
+async def test_a_loop_ends_where_its_batches_were_closed() -> None:
+    def story(lab: Any) -> None:
+        seen = []
+        items = gw.buffiter(lab.namespace["numbers"](1000), chunk=100)
+        for n in items:
+            seen.append(n)
+            if n == 5:
+                items.close()
+        assert seen == [0, 1, 2, 3, 4, 5]
+
+    await in_thread(story)
+
+
 async def test_a_generator_that_is_held_goes_on_behind_the_batch() -> None:
     def story(lab: Any) -> None:
         held = lab.namespace["numbers"](100)
