@@ -90,7 +90,15 @@ def test_a_plain_chain_becomes_the_program_that_any_expression_becomes(chain: li
         link.sent = "as a test"
 
 
-NOBODY: Any = None
+class Silent:
+    """Whom nobody asks."""
+
+    peer_vat = b""
+
+    def drop(self, _handle: object) -> None: ...
+
+
+NOBODY: Any = Silent()
 
 
 def a_writer() -> Writer:
