@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from sys import getsizeof
@@ -158,11 +158,22 @@ def _append(ready: list[object], iterator: Any, wanted: int, end: float) -> None
 
 def weigh(items: Sequence[object]) -> int:
     """The bytes of some items, roughly. No item is asked: its class may have its own idea of its size."""
+    kinds = set(map(type, items))
+    size = _SIZES.get(kinds.pop()) if len(kinds) == 1 else None
+    if size is not None:  # as a rule, and quicker
+        return SMALL * len(items) + sum(map(size, items))
     if all_atoms(items):
         return sum(map(getsizeof, items))
     if are_rows(items, tuple):
         return sum(map(getsizeof, chain.from_iterable(items)))  # type: ignore[arg-type]
     return sum([_weight(item) for item in items])
+
+
+SMALL = 16
+"""Bytes that an item has at least, here or on its way."""
+
+_SIZES: dict[type, Callable[[Any], int]] = {int: int.bit_length, str: len, bytes: len}
+"""What grows with the size of an atom; an int's bits are too many, but quick to be had."""
 
 
 def _weight(item: object) -> int:
