@@ -166,6 +166,11 @@ def test_threads_share_a_session_and_sessions_share_a_link(url: str, conn: gw.Bl
     assert conn.ping(2) == 2
 
 
+def test_a_long_answer_is_not_held_up(conn: gw.BlockingSession) -> None:
+    with gw.timeout(5):  # the far side opens the stream of bodies first, which only the trio thread here may be told of
+        assert sum(conn.builtins.list(range(50_000))) == sum(range(50_000))
+
+
 def test_what_is_dropped_dies_there_before_the_next_call(conn: gw.BlockingSession) -> None:
     conn.execute("class Mortal:\n def __del__(self): dead.append(1)\ndead = []")
     mortal = conn.namespace["Mortal"]()
