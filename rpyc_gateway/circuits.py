@@ -65,7 +65,7 @@ class _Circuit:
     def received(self, data: bytes | memoryview) -> None:
         """Bytes came."""
 
-    def heard(self, data: bytes) -> None:
+    def received_alone(self, data: bytes) -> None:
         """Bytes came that are consumed already."""
 
     def refused(self, failure: Failure) -> None:
@@ -93,7 +93,7 @@ class CallCircuit(_Circuit):
 
     def __init__(self, session: Listener, connection: Connection, label: int = 0) -> None:
         super().__init__(session, connection, label)
-        self.heard = session.call_heard  # type: ignore[method-assign]  # itself: it is what most calls come through
+        self.received_alone = session.call_heard  # type: ignore[method-assign]  # itself: it is what most calls come through
 
     def accepted(self, path: tuple[str, ...]) -> None:
         """The session is open."""

@@ -37,13 +37,15 @@ _Errand: TypeAlias = "tuple[Connection, Callable[[Mux, int, Any], object], int, 
 class StreamHandler(Protocol):
     """Who is told of a stream, with the link's turn held; must not block or run user code.
 
-    `received`, `heard` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
+    `received`, `received_alone` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
     """
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
     def refused(self, failure: Failure) -> None: ...
     def received(self, data: Buffer) -> None: ...  # a view of what arrived where that is long
-    def heard(self, data: bytes) -> None: ...  # the same where the stream is muted: counted as consumed already
+    def received_alone(
+        self, data: bytes
+    ) -> None: ...  # the same, where that is all there is; for a muted stream it is consumed already
     def finished(self) -> None: ...
     def reset(self, failure: Failure) -> None: ...
     def stopped(self, failure: Failure) -> None: ...
@@ -81,7 +83,8 @@ class Connection:
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
         self.errands: list[_Errand] = []  # see `afterwards`
         self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
-        self._reader = 0
+        self._reader = 0  # the thread that reads now
+        self.forward: tuple[Callable[[bytes], None], bytes] | None = None  # what a handler has heard for another link
         self.turn = self._step = _Step(self)
         self._send_nowait = pipe.send_nowait
         self._receive_nowait = pipe.receive_nowait
@@ -187,23 +190,24 @@ class Connection:
         self._kept_back = self.unsettled = True
         self._wake.set()
 
-    def say(self, label: int, data: bytes) -> None:
-        """Within a step: send a message, at once if nothing stands in its way."""
+    def say(self, label: int, data: bytes) -> bool:
+        """Within a step: send a message, at once if nothing stands in its way; whether it has gone, and no `drained` follows."""
         send = self._send_nowait
         frame = None
         if send is not None and self._running and not (self._left or self._writing or self._kept_back or self._mute):
             frame = self.mux.say(label, data)
         if send is None or frame is None:
             self.mux.send(label, data)
-            return
+            return False
         try:
             taken = send(frame)
         except OSError as exc:
             self._fail_to_send(exc)
-            return
+            return True
         if taken < len(frame):
             self._left = [memoryview(frame)[taken:]]
             self._wake_writer()
+        return True
 
     def afterwards(self, other: Connection, act: Callable[[Mux, int, Any], object], label: int, value: object) -> None:
         """When the turn of this link has been given back, `act(mux, label, value)` on the machine of another link. With the turn held."""
@@ -397,12 +401,13 @@ class Connection:
 
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
-        size = 0
+        wanted = size = 0
         with self.turn as mux:
             data: bytes | None = None
             try:
                 if self._receive_nowait is not None:
-                    data = self._receive_nowait(CHUNK)
+                    wanted = mux.wanted
+                    data = self._receive_nowait(wanted)
             except OSError as exc:
                 mux.fail(self._broken(exc))
             self._reader = threading.get_ident()
@@ -410,9 +415,17 @@ class Connection:
                 size = len(data)
                 self._take(mux, data)
         self._reader = 0
+        if self.forward is not None or self._tasks:
+            self._go_on()
+        return 0 < size == wanted
+
+    def _go_on(self) -> None:
+        """Do what reading has left to do, now that the turn has been given back."""
+        if self.forward is not None:
+            (pass_on, data), self.forward = self.forward, None
+            pass_on(data)
         if self._tasks:
             self._run_tasks()
-        return size == CHUNK
 
     def _take(self, mux: Mux, data: bytes) -> None:
         now = self._clock.current_time()
@@ -421,7 +434,7 @@ class Connection:
             handler = self._handlers.get(heard[0])
             if handler is not None:
                 try:
-                    handler.heard(heard[1])
+                    handler.received_alone(heard[1])
                 except Exception:  # noqa: BLE001  # logged there
                     self._disown(heard[0])
             return
@@ -462,7 +475,7 @@ class Connection:
                 nursery.start_soon(self._read if self.lead is None else self._read_readable)
                 nursery.start_soon(self._watch)
                 task_status.started()
-                await self._write()
+                await (self._write() if self.lead is None else self._write_writable())
                 nursery.cancel_scope.cancel()
             await self._part()
         finally:
@@ -491,8 +504,7 @@ class Connection:
                 self._reader = threading.get_ident()
                 self._take(mux, bytes(data))
             self._reader = 0
-            if self._tasks:
-                self._run_tasks()
+            self._go_on()
 
     @trio.lowlevel.enable_ki_protection
     async def _read_readable(self) -> None:
@@ -536,6 +548,25 @@ class Connection:
                         with self._step:
                             self._fail_to_send(exc)
                 elif self.mux.down and not self._left:
+                    return
+                else:
+                    if self._mute:
+                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
+                    await self._wake.wait()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _write_writable(self) -> None:
+        """The same where the descriptor can be waited for: what is left is sent as it is, without being put into one piece first."""
+        with self._writer_scope:
+            while True:
+                with self.turn as mux:
+                    self._wake = trio.Event()
+                    if self._left and not self._mute:
+                        left, self._left = self._left, []
+                        self._put(left)
+                if self._left and not self._mute:
+                    await trio.lowlevel.wait_writable(self.pipe.fileno)
+                elif mux.down and not self._left:
                     return
                 else:
                     if self._mute:

@@ -17,6 +17,7 @@ class TrioFace(ABC):
     """`modules`, `builtins`, `namespace`, `eval`, `execute` and `root` of a session; what they give is to be awaited."""
 
     held_root: Held
+    _root: AsyncProxy | None = None  # kept: each expression begins with it, and to make it takes the link's turn
 
     @abstractmethod
     def step(self) -> AbstractContextManager[None]:
@@ -25,8 +26,10 @@ class TrioFace(ABC):
     @property
     def root(self) -> AsyncProxy:
         """The root of what the far side serves."""
-        with self.step():
-            return async_proxy(self.held_root)
+        if self._root is None:
+            with self.step():
+                self._root = async_proxy(self.held_root)
+        return self._root
 
     @property
     def modules(self) -> Any:

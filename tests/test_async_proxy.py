@@ -106,3 +106,12 @@ async def test_roots_of_two_sessions_are_two_objects() -> None:
     async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as one, nodes[0].session("lab") as other:
         assert one.root == one.root
         assert one.root != other.root
+
+
+async def test_an_expression_begins_without_the_turn_of_the_link() -> None:
+    async with open_lab() as lab:
+        assert lab.root is lab.root
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(lab, "step", lambda: pytest.fail("the turn was taken"))
+            expression = lab.modules.os.sep
+        assert await expression == "/"

@@ -73,6 +73,9 @@ class Ear:
             self.connection.mux.consume(self.label, len(data))
         self.note("received", len(data))
 
+    def received_alone(self, data: bytes) -> None:
+        self.received(data)
+
     def finished(self) -> None:
         self.note("finished")
 

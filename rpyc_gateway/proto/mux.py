@@ -170,7 +170,7 @@ class Mux(Streams):
             self._settle()
 
     def hear(self, data: bytes, now: float) -> tuple[int, bytes] | None:
-        """(label, payload) if `data` is one small frame of data, whole, for a muted stream: counted as consumed, too, and no event tells it.
+        """(label, payload) if `data` is one small frame of data, whole: no event tells it, and for a muted stream it is consumed, too.
 
         None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
         """
@@ -185,7 +185,6 @@ class Mux(Streams):
             or length != size - 8
             or length > self.hello.limits.frame
             or stream is None
-            or not stream.muted
             or not stream.listening
             or not link.at_ease
             or link.backlog > BACKLOG
@@ -193,11 +192,15 @@ class Mux(Streams):
         ):
             return None
         received = stream.received + length
-        if received > stream.granted or stream.consumed != stream.received:
+        if received > stream.granted:
             return None
-        stream.received = stream.consumed = received
-        if received >= stream.renew_at:
-            self._thirsty[label] = stream
+        if stream.muted:
+            if stream.consumed != stream.received:
+                return None
+            stream.consumed = received
+            if received >= stream.renew_at:
+                self._thirsty[label] = stream
+        stream.received = received
         self._bytes_in += size
         link.hear_one(now)
         return label, data[8:]
@@ -249,19 +252,12 @@ class Mux(Streams):
     # -- bytes out
 
     def say(self, label: int, data: bytes) -> bytes | None:
-        """The frame in which `data` leaves now, if that is all there is to send on this link, and small; counted as sent.
+        """The frame in which `data` leaves now, if that is all there is to send on this link, and small; counted as sent, and no Drained follows.
 
         None, and nothing has changed, otherwise: `send` it. The short way of `send` and `data_to_send`, and of nothing but them.
         """
         stream = self._table.get(label)
-        if (
-            stream is None
-            or self._turns.waiting
-            or self._thirsty
-            or stream.queued
-            or not stream.muted
-            or stream.finishing
-        ):
+        if stream is None or self._turns.waiting or self._thirsty or stream.queued or stream.finishing:
             return None
         link = self._link
         size = len(data)
