@@ -58,10 +58,13 @@ class Way:
 async def open_way(url: str | Sequence[str], *, name: str | None = None) -> AsyncIterator[Way]:
     """Link to the first hop, and have each further one dialled by the one before. Raises like open_session."""
     hops = hops_of(url)
-    async with open_client(name) as client, AsyncExitStack() as stack:
-        connection = (await stack.enter_async_context(client.dial(hops[0]))).connection
-        passed = await _dial_onwards(client, connection, hops[1:], stack)
-        yield Way(client, connection, passed)
+    async with open_client(name) as client, client.dial(hops[0]) as neighbour:
+        if len(hops) == 1:
+            yield Way(client, neighbour.connection, ())
+            return
+        async with AsyncExitStack() as stack:
+            passed = await _dial_onwards(client, neighbour.connection, hops[1:], stack)
+            yield Way(client, neighbour.connection, passed)
 
 
 def hops_of(url: object) -> tuple[str, ...]:
@@ -79,13 +82,16 @@ async def open_client(name: str | None = None) -> AsyncIterator[Node]:
     """A node that serves, relays and announces nothing: where sessions of this process begin."""
     if name is not None and not valid_name(name):
         raise ValueError(f"{name!r} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit")
-    config = Config(node=NodeSection(name=name or process_name()), relay=Relay(allow=()))
+    config = _CLIENT.but(node=NodeSection(name=name or process_name()))
     async with open_background() as nursery:
         client = Node(config, nursery, announce=False)
         try:
             yield client
         finally:
             await client.leave()
+
+
+_CLIENT = Config(node=NodeSection(name="client"), relay=Relay(allow=()))
 
 
 async def _dial_onwards(

@@ -143,6 +143,8 @@ class Node:
             neighbour.connection.announce(Routes(withdraw=(self.name, *self._table.best())))
             neighbour.connection.leave(self._departure, GRACE)
         self._serving.close()
+        if not neighbours:
+            return
         with trio.move_on_after(GRACE):
             for neighbour in neighbours:
                 await neighbour.over.wait()

@@ -31,7 +31,7 @@ class Reception:
         self._drive = drive
         self._undecided: dict[Neighbour, None] = {}  # the oldest first
         self._door = trio.Lock()  # whoever has it is the next to come in; it is fair
-        self._room = trio.Event()
+        self._room: trio.Event | None = None
         self._standard_streams = 0
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -53,9 +53,9 @@ class Reception:
 
     def decided(self, neighbour: Neighbour) -> None:
         """The caller has become a link, or is gone."""
-        if self._undecided.pop(neighbour, self) is None:
+        if self._undecided.pop(neighbour, self) is None and self._room is not None:
             self._room.set()
-            self._room = trio.Event()
+            self._room = None
 
     def __len__(self) -> int:
         """How many callers are undecided."""
@@ -79,6 +79,7 @@ class Reception:
         """Wait until one more may be undecided. The oldest makes room once it has had its time."""
         while len(self._undecided) >= UNDECIDED:
             oldest = next(iter(self._undecided))
+            self._room = self._room or trio.Event()
             with trio.move_on_at(oldest.since + PATIENCE) as patience:
                 await self._room.wait()
             if patience.cancelled_caught:

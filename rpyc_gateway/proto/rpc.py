@@ -328,7 +328,7 @@ class Rpc:
         """
         if len(self._asked) >= self._most_asked:
             raise LimitExceeded(f"{self._most_asked} questions are open already")
-        if self.imports.dropped:
+        if self.imports.dropped or self.imports.lingering:
             self.flush_releases()
         question = self._next_question
         if question in self._asked:

@@ -128,7 +128,7 @@ class Imports:
         self._holders: dict[int, Any] = {}
         self._most = 0  # how long the table was since it was made
         self.dropped: deque[Handle[Any] | int] = deque()
-        self._lingering: deque[int] = deque()  # without a proxy, but somebody has them
+        self.lingering: list[int] = []  # without a proxy, but somebody has them
         self.drop: Callable[[Handle[Any]], object] = self.dropped.append
 
     def adopt(self, number: int, make: Callable[..., _H], *facts: object) -> _H:
@@ -150,9 +150,11 @@ class Imports:
     def take_dropped(self) -> list[tuple[int, int]]:
         """(number, count) of each holder that nobody has any more, as far as is known since the last time."""
         pairs: list[tuple[int, int]] = []
-        if self._lingering:
-            for _ in range(max(len(self._lingering) // 8, min(len(self._lingering), LINGERING))):
-                self._take(self._lingering.popleft(), pairs)
+        if self.lingering:
+            count = max(len(self.lingering) // 8, LINGERING)
+            looked_at, self.lingering = self.lingering[:count], self.lingering[count:]
+            for number in looked_at:
+                self._take(number, pairs)
         while self.dropped:
             dropped = self.dropped.popleft()
             self._take(dropped if type(dropped) is int else dropped.number, pairs)  # type: ignore[union-attr]
@@ -165,7 +167,7 @@ class Imports:
         if holder is None or holder.shown:
             return
         if getrefcount(holder) > _OURS:
-            self._lingering.append(number)
+            self.lingering.append(number)
             return
         del self._holders[number]
         pairs.append((number, holder.count))
