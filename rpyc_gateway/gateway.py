@@ -216,6 +216,7 @@ class Node:
                 await neighbour.wait_established()
                 session.open(connection, request)
             nursery.start_soon(session.run)
+            connection.read_for_trio()  # a task waits for the answer: no thread may be there to read it
             with trio.move_on_after(OPEN_WITHIN) as patience:
                 try:
                     await session.wait_open()

@@ -141,6 +141,8 @@ class Leadership:
             self._resume()
         elif not (self.watched or self.standing_by):
             self.watched = True
+            if self._poll is None:  # no thread has led yet, and none is likely to be back in a moment
+                self.seen = self.terms
             standby().watch(self)
 
     def retire(self) -> None:
