@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from sys import getrefcount
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
@@ -37,10 +38,20 @@ AFFINITIES = 1024
 RUNNING = 2048
 """Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
 
+
+def _last_reference() -> int:
+    """What is counted of an object that nobody has but the list in `discard`."""
+    counts = [getrefcount(value) for value in [object()]]
+    return counts[0]
+
+
+_LAST = _last_reference()
+
 _EMPTY = Payload(b"\x90")  # an empty program, which answers with its target
-_ONE_CALL = (
-    b"\x91\x94\x03"  # a program that is one CALL, as MessagePack writes it (it may be written in other ways too)
-)
+_ONE_STEP, _ONE_CALL = (
+    b"\x91",
+    b"\x91\x94\x03",
+)  # how programs of one step begin, and those that are a CALL, as we write them
 
 logger = logging.getLogger("rpyc_gateway.session")
 
@@ -79,7 +90,7 @@ class Answering:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
         if (
             called.affinity in self._affinities
-            and called.payload.packed.startswith(_ONE_CALL)
+            and (called.payload.packed[:1] != _ONE_STEP or called.payload.packed.startswith(_ONE_CALL))
             and not (self.garbage or self._burials or self.asking.anybody_waits)
             and self._runs == "threads"
             and len(self._running) < RUNNING
@@ -176,7 +187,9 @@ class Answering:
     def discard(self, values: list[object]) -> None:
         """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""
         abandon(values)
-        self.garbage += values
+        for value in values:
+            if getrefcount(value) <= _LAST:  # else somebody else has it, and nothing dies here
+                self.garbage.append(value)
 
     def sweep(self) -> None:
         """Let what was discarded die now if no call has taken it along."""

@@ -69,6 +69,9 @@ class Ear:
                 mux.consume(self.label, len(data))
         self._tell()
 
+    def received_alone(self, data: bytes) -> None:
+        self.received(data)
+
     def finished(self) -> None:
         self._end("finished")
 
