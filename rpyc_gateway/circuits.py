@@ -66,7 +66,8 @@ class _Circuit:
         """Bytes came."""
 
     def received_alone(self, data: bytes) -> None:
-        """Bytes came that are consumed already."""
+        """The same, where they are one small frame."""
+        self.received(data)
 
     def refused(self, failure: Failure) -> None:
         """The far side, or a gateway, did not take the stream."""

@@ -10,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from math import inf
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import trio
 from trio import TaskStatus
 
+from rpyc_gateway.errands import Errands
 from rpyc_gateway.errors import Code
 from rpyc_gateway.leading import Leadership, can_lead
 from rpyc_gateway.proto import events
@@ -29,9 +30,6 @@ CHUNK = 65536
 WRITE = 262_144  # bytes of one write: enough for the cost of a call to the system to vanish
 BURST = 4  # chunks that trio's reader takes before others have their turn
 LAST_WORDS = 2.0  # seconds for the peer to take what explains the end
-
-
-_Errand: TypeAlias = "tuple[Connection, Callable[[Mux, int, Any], object], int, object]"
 
 
 class StreamHandler(Protocol):
@@ -81,10 +79,9 @@ class Connection:
         self.owner = owner
         self._handlers: dict[int, StreamHandler] = {}
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
-        self.errands: list[_Errand] = []  # see `afterwards`
+        self.errands: Errands[Connection] = Errands()  # what its streams have to say on other links
         self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
         self._reader = 0  # the thread that reads now
-        self.forward: tuple[Callable[[bytes], None], bytes] | None = None  # what a handler has heard for another link
         self.turn = self._step = _Step(self)
         self._send_nowait = pipe.send_nowait
         self._receive_nowait = pipe.receive_nowait
@@ -209,10 +206,6 @@ class Connection:
             self._wake_writer()
         return True
 
-    def afterwards(self, other: Connection, act: Callable[[Mux, int, Any], object], label: int, value: object) -> None:
-        """When the turn of this link has been given back, `act(mux, label, value)` on the machine of another link. With the turn held."""
-        self.errands.append((other, act, label, value))
-
     def after_turn(self, task: Callable[[], object]) -> None:
         """Run `task` in the trio thread when the turn of this link has been given back. With the turn held."""
         if self._reader == threading.get_ident() == self._thread:
@@ -246,21 +239,6 @@ class Connection:
             while self._send():
                 self._tell()
         self._rearm()
-
-    def run_errands(self, errands: list[_Errand]) -> None:
-        """What `afterwards` was told, one turn for each link. No turn is held, unless this is the trio thread."""
-        position = 0
-        while position < len(errands):
-            other = errands[position][0]
-            with other.step() as mux:
-                while position < len(errands) and errands[position][0] is other:
-                    _, act, label, value = errands[position]
-                    position += 1
-                    try:
-                        act(mux, label, value)
-                    except Exception:
-                        log.exception("a stream to %s is reset: what it was to pass on failed", other.peer_name)
-                        mux.reset(label, Failure(Code.INTERNAL, "what this stream passes on failed", mux.hello.name))
 
     # -- telling
 
@@ -297,15 +275,15 @@ class Connection:
             else:
                 handler.drained(event.count)  # type: ignore[union-attr]
         except Exception:  # noqa: BLE001  # logged there
-            self._disown(event.label)
+            self.disown(event.label)
 
     def _guard(self, label: int, tell: Callable[..., None], *facts: object) -> None:
         try:
             tell(*facts)
         except Exception:  # noqa: BLE001  # logged there
-            self._disown(label)
+            self.disown(label)
 
-    def _disown(self, label: int) -> None:
+    def disown(self, label: int) -> None:
         """A handler that fails loses its stream, nobody else's."""
         log.exception("a stream from %s is reset: its handler failed", self.peer_name)  # noqa: LOG004  # in the `except` of both
         self.mux.reset(label, Failure(Code.INTERNAL, "the handler of this stream failed", self.mux.hello.name))
@@ -415,17 +393,9 @@ class Connection:
                 size = len(data)
                 self._take(mux, data)
         self._reader = 0
-        if self.forward is not None or self._tasks:
-            self._go_on()
-        return 0 < size == wanted
-
-    def _go_on(self) -> None:
-        """Do what reading has left to do, now that the turn has been given back."""
-        if self.forward is not None:
-            (pass_on, data), self.forward = self.forward, None
-            pass_on(data)
         if self._tasks:
             self._run_tasks()
+        return 0 < size == wanted
 
     def _take(self, mux: Mux, data: bytes) -> None:
         now = self._clock.current_time()
@@ -436,7 +406,7 @@ class Connection:
                 try:
                     handler.received_alone(heard[1])
                 except Exception:  # noqa: BLE001  # logged there
-                    self._disown(heard[0])
+                    self.disown(heard[0])
             return
         if data:
             mux.receive_data(data, now)
@@ -504,7 +474,8 @@ class Connection:
                 self._reader = threading.get_ident()
                 self._take(mux, bytes(data))
             self._reader = 0
-            self._go_on()
+            if self._tasks:
+                self._run_tasks()
 
     @trio.lowlevel.enable_ki_protection
     async def _read_readable(self) -> None:
@@ -623,16 +594,13 @@ class _Step(Turn[Mux]):
             self._inner -= 1
             return
         connection = self._connection
-        errands = connection.errands
         try:
             if not self.machine.at_rest or connection.unsettled:
                 connection.settle()
         finally:
-            if errands:
-                connection.errands = []
             self.give_back()
-        if errands:
-            connection.run_errands(errands)
+        if connection.errands.waiting:
+            connection.errands.run()
 
 
 _TELL: dict[type[events.Event], Callable[[Connection, Any], None]] = {

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Open
-from rpyc_gateway.proto.mux import Mux
 from rpyc_gateway.transport import Buffer
 
 
@@ -27,40 +29,70 @@ class SplicedStream:
         self.own = own  # its label on `near`
 
     def accepted(self, path: tuple[str, ...]) -> None:
-        self._near.afterwards(self._other, Mux.accept, self._label, path)
+        self._say(_accept, path)
 
     def refused(self, failure: Failure) -> None:
-        self._near.afterwards(self._other, Mux.reject, self._label, failure)
+        self._say(_reject, failure)
 
     def received(self, data: Buffer) -> None:
-        self._near.afterwards(self._other, Mux.send, self._label, data)
+        self._say(_send, data)
 
     def received_alone(self, data: bytes) -> None:
-        self._near.forward = self._pass_on, data
-
-    def _pass_on(self, data: bytes) -> None:
-        """Forward a small frame, as a rule at once: then there is credit for it without waiting for an event that says so."""
-        with self._other.turn:
-            gone = self._other.say(self._label, data)
-        if gone:
-            with self._near.turn as mux:
-                mux.consume(self.own, len(data))
+        self._say(_forward, (self, data))
 
     def drained(self, count: int) -> None:
-        self._near.afterwards(self._other, Mux.consume, self._label, count)
+        self._say(_consume, count)
 
     def finished(self) -> None:
-        self._near.afterwards(self._other, _finish, self._label, None)
+        self._say(_finish, None)
 
     def reset(self, failure: Failure) -> None:
-        self._near.afterwards(self._other, Mux.reset, self._label, failure)
+        self._say(_reset, failure)
 
     def stopped(self, failure: Failure) -> None:
-        self._near.afterwards(self._other, Mux.stop, self._label, failure)
+        self._say(_stop, failure)
+
+    def _say(self, act: Callable[[Connection, int, Any], object], value: object) -> None:
+        self._near.errands.add(self._other, act, self._label, value)
+
+    def has_left(self, count: int) -> None:
+        """So many bytes have left by the other link, whose turn is held, and no event tells it: there is credit for them."""
+        self._other.errands.add(self._near, _consume, self.own, count)
 
 
-def _finish(mux: Mux, label: int, _: object) -> None:
-    mux.finish(label)
+def _accept(link: Connection, label: int, path: tuple[str, ...]) -> None:
+    link.mux.accept(label, path)
+
+
+def _reject(link: Connection, label: int, failure: Failure) -> None:
+    link.mux.reject(label, failure)
+
+
+def _send(link: Connection, label: int, data: Buffer) -> None:
+    link.mux.send(label, data)
+
+
+def _forward(link: Connection, label: int, heard: tuple[SplicedStream, bytes]) -> None:
+    """A small frame, which leaves at once as a rule."""
+    stream, data = heard
+    if link.say(label, data):
+        stream.has_left(len(data))
+
+
+def _consume(link: Connection, label: int, count: int) -> None:
+    link.mux.consume(label, count)
+
+
+def _finish(link: Connection, label: int, _: object) -> None:
+    link.mux.finish(label)
+
+
+def _reset(link: Connection, label: int, failure: Failure) -> None:
+    link.mux.reset(label, failure)
+
+
+def _stop(link: Connection, label: int, failure: Failure) -> None:
+    link.mux.stop(label, failure)
 
 
 def splice(near: Connection, label: int, far: Connection, request: Open, kind: CircuitClass) -> SplicedStream:
