@@ -1,0 +1,167 @@
+"""The short ways of an Rpc come to the same as the long ones, or to nothing at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.proto import messages as m
+from rpyc_gateway.proto.frames import Failure
+from rpyc_gateway.proto.messages import encode
+from rpyc_gateway.proto.rpc import Rpc
+from tests.proto.rpc_pair import Pair, Side, Thing
+
+
+def prepared(situation: Callable[[Pair], object]) -> tuple[Pair, int]:
+    """A pair in which near has asked two questions and been lent an object, and then what the situation says."""
+    both = Pair()
+    both.settle()
+    asked = both.near.call("first")
+    both.settle()
+    both.far.answer(asked, Thing(both.far))
+    both.settle()
+    (answered,) = [event for event in both.near.listen() if hasattr(event, "payload")]
+    number = answered.payload.refs[0].number
+    for word in ("second", "third"):
+        both.near.call(word)
+    both.settle()
+    both.near.listen()
+    both.far.listen()
+    situation(both)
+    return both, number
+
+
+def state(rpc: Rpc) -> Any:
+    """All that can be seen of a machine."""
+    seen = (rpc.statistics(), dict(rpc._asked), dict(rpc._serving), rpc._splitter.pending, rpc._dismissed)
+    return seen, [str(event) for event in rpc.events()], rpc.data_to_send()
+
+
+SITUATIONS: dict[str, Callable[[Pair], object]] = {
+    "at rest": lambda both: None,
+    "before the greeting": lambda both: [setattr(side.rpc, "peer", None) for side in (both.near, both.far)],
+    "something to be told": lambda both: [side.receive_without_telling() for side in wrapped(both)],
+    "a message has begun": lambda both: [side.rpc.receive_data(b"\0\0") for side in (both.near, both.far)],
+    "cancelled": lambda both: [both.near.rpc.cancel(question) for question in (2, 3)],
+    "dismissed": lambda both: both.far.receive(m.Bye(Failure(code=0))),
+    "many questions": lambda both: [
+        both.far.receive(m.Call(question, 0, b"\x90")) for question in range(100, 100 + 1024 - 2)
+    ],
+}
+
+
+class Wrapped:
+    """A side to which something has happened that nobody has taken."""
+
+    def __init__(self, side: Side) -> None:
+        self.side = side
+
+    def receive_without_telling(self) -> None:
+        self.side.rpc.receive_data(encode(m.End(5)))
+
+
+def wrapped(both: Pair) -> list[Wrapped]:
+    return [Wrapped(both.near), Wrapped(both.far)]
+
+
+ANSWERS: dict[str, bytes] = {
+    "an answer": encode(m.Answer(2, b"\x03")),
+    "two answers": encode(m.Answer(2, b"\x03")) + encode(m.Answer(3, b"\x03")),
+    "half of one": encode(m.Answer(2, b"\x03"))[:-1],
+    "one and a bit": encode(m.Answer(2, b"\x03")) + b"\0",
+    "nothing": b"",
+    "three bytes": b"\0\0\0",
+    "to nobody": encode(m.Answer(77, b"\x03")),
+    "with a reference": encode(m.Answer(2, b"\x03", (m.Ref(m.RefKind.EXPORT, 9, 1),))),
+    "whose body comes": encode(m.Answer(2, None, (), (1, 9000))),
+    "an exception": encode(m.Raise(2, b"\x03")),
+    "no message": b"\0\0\0\1\xc1",
+}
+
+CALLS: dict[str, Callable[[int], bytes]] = {
+    "a call": lambda number: encode(m.Call(50, number, b"\x90", (), (), 7, 8, 9)),
+    "of the root": lambda _: encode(m.Call(50, 0, b"\x90")),
+    "of nothing": lambda number: encode(m.Call(50, number + 1000, b"\x90")),
+    "open already": lambda number: encode(m.Call(2, number, b"\x90")),
+    "with flags": lambda number: encode(m.Call(50, number, b"\x90", flags=1)),
+    "with a reference": lambda number: encode(m.Call(50, number, b"\x90", (m.Ref(m.RefKind.HOME, number),))),
+    "whose body comes": lambda number: encode(m.Call(50, number, None, (), (1, 9000))),
+    "two calls": lambda number: encode(m.Call(50, number, b"\x90")) + encode(m.Call(51, number, b"\x90")),
+    "a cancellation": lambda _: encode(m.Cancel(2)),
+    "a release": lambda number: encode(m.Release((number, 1))),
+    "an end": lambda _: encode(m.End(8)),
+}
+
+
+def compare(short: Side, long: Side, data: bytes) -> object:
+    """Let one side hear what the other receives; what the first has heard."""
+    event = short.rpc.hear(data)
+    if event is not None:
+        long.rpc.receive_data(data)
+        (told,) = long.rpc.events()
+        assert type(told) is type(event)
+        assert [getattr(told, name) for name in told.__struct_fields__ if name != "target"] == [
+            getattr(event, name) for name in event.__struct_fields__ if name != "target"
+        ]
+    assert state(short.rpc) == state(long.rpc)
+    return event
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_an_answer_that_is_heard_the_short_way_is_what_is_received(situation: str, answer: str) -> None:
+    (short, _), (long, _) = prepared(SITUATIONS[situation]), prepared(SITUATIONS[situation])
+    heard = compare(short.near, long.near, ANSWERS[answer])
+    if situation == "at rest":
+        assert (heard is not None) == (answer == "an answer")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_call_that_is_heard_the_short_way_is_what_is_received(situation: str, call: str) -> None:
+    (short, number), (long, other) = prepared(SITUATIONS[situation]), prepared(SITUATIONS[situation])
+    heard = short.far.rpc.hear(CALLS[call](number))
+    if heard is not None:
+        assert heard.target is short.far.rpc.exports.resolve(number)  # type: ignore[union-attr]
+        long.far.rpc.receive_data(CALLS[call](other))
+        (told,) = long.far.rpc.events()
+        for name in ("question", "payload", "cause", "affinity", "deadline"):
+            assert getattr(told, name) == getattr(heard, name)
+    assert state(short.far.rpc) == state(long.far.rpc)
+    if situation == "at rest":
+        assert (heard is not None) == (call == "a call")
+
+
+def test_what_is_said_in_one_message_is_what_would_be_sent() -> None:
+    (both, _), (other, _) = prepared(lambda _: None), prepared(lambda _: None)
+    for pair in (both, other):
+        pair.far.answer(2, "an atom")
+    assert both.far.rpc.one_message() == other.far.rpc.data_to_send()
+    assert both.far.rpc.at_rest
+    assert both.far.rpc.one_message() is None  # there is nothing
+    for question in (3, 2):
+        both.far.answer(question, "x")
+        both.near.call(question)
+    both.near.call("more")
+    assert both.near.rpc.one_message() is None  # there are two
+    both.near.rpc.data_to_send()
+    both.near.call(b"y" * 9000)
+    assert both.near.rpc.one_message() is None  # its body must be sent, too
+
+
+def test_a_machine_at_rest_has_nothing_to_tell_or_to_send() -> None:
+    for name, situation in SITUATIONS.items():
+        both, _ = prepared(situation)
+        for side in (both.near, both.far):
+            if side.rpc.at_rest:
+                assert (side.rpc.events(), side.rpc.data_to_send()) == ([], b""), name
+
+
+def test_bytes_that_are_no_message_are_the_fault_of_the_long_way() -> None:
+    both, _ = prepared(lambda _: None)
+    assert both.near.rpc.hear(ANSWERS["no message"]) is None
+    with pytest.raises(GatewayError):
+        both.near.rpc.receive_data(ANSWERS["no message"])
