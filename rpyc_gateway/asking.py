@@ -268,7 +268,7 @@ class Asking:
                 del self._by_cause[waiter.cause]
             else:
                 self._leave_cause(waiter)
-            waiter.inbox.give(outcome)
+            waiter.complete(outcome)
         else:
             self._complete(waiter, outcome)
 
