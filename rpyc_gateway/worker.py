@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
@@ -223,6 +224,10 @@ class Workers:
     """Runs tasks in threads. Any thread may use it. What a task raises is logged: it should answer for itself."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Know of no thread, and of no lock that one of them may have: a child that was forked has none of them."""
         self._lock = threading.Lock()
         self._bound: dict[Hashable, _Bound] = {}
         self._numbers = itertools.count(1)
@@ -285,3 +290,6 @@ class Workers:
 
 workers = Workers()
 """The threads of this process that run served code."""
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=workers.forget)

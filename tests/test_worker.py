@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -221,3 +222,24 @@ def test_a_task_that_raises_is_logged_and_costs_nobody_else_anything(
         assert done.get(timeout=10) == "done"
     assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [error, error]
     workers.release("key")
+
+
+def test_a_child_that_is_forked_has_threads_of_its_own() -> None:
+    code = """
+import os, threading
+from rpyc_gateway.worker import workers
+done = threading.Event()
+workers.submit(done.set)
+workers.submit_to("caller", lambda: None)
+assert done.wait(10)
+while not workers.statistics()[0]:
+    os.sched_yield()
+if child := os.fork():
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+else:
+    said = [threading.Event(), threading.Event()]
+    workers.submit(said[0].set)
+    workers.submit_to("caller", said[1].set)
+    os._exit(not all(event.wait(10) for event in said))
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
