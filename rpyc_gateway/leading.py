@@ -155,7 +155,8 @@ class Leadership:
             self.hand_on()
 
     def _stand_by(self) -> None:
-        self.standing_by = standby().wait_for(self)
+        if not self.standing_by:
+            self.standing_by = standby().wait_for(self)
 
     def wake(self) -> None:
         """Let the leader look into its inbox, if it waits; from any thread."""

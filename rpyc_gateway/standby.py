@@ -88,8 +88,9 @@ class Standby:
                         os.eventfd_read(fileno)
                 if self._watched and time.monotonic() >= due:
                     for watched in list(self._watched):
-                        if not watched.look():
-                            self._watched.pop(watched, None)
+                        del self._watched[watched]  # before the look: while it goes on, somebody may want the next one
+                        if watched.look():
+                            self._watched[watched] = None
                     due = time.monotonic() + LOOK
             except Exception:  # a defect of ours must not leave all links of this process unread
                 logger.exception("the standby goes on after a defect")

@@ -134,6 +134,20 @@ def test_where_no_thread_waits_any_more_the_standby_reads(link: Link) -> None:
     assert link.readers.get(timeout=10) == "rpyc-gateway standby"
 
 
+def test_the_standby_takes_a_link_over_once_whoever_comes_first(link: Link) -> None:
+    """A pause makes the leader hand it over, while the standby still looks after it."""
+    link.say("a")
+    assert link.wait("a") == "a"
+    assert link.lead.watched
+    assert link.lead.lead(link.inboxes["a"], idle=0.0)
+    assert link.lead.standing_by
+    while link.lead.watched:
+        os.sched_yield()
+    assert link.lead.standing_by
+    link.say("b")
+    assert link.inboxes["b"].get(timeout=10) == "b"
+
+
 def test_a_thread_takes_the_lead_back_from_the_standby(link: Link) -> None:
     link.say("a")
     assert link.wait("a") == "a"

@@ -80,6 +80,22 @@ def test_it_looks_until_it_is_told_to_look_no_more_though_it_slept_before() -> N
         assert threading.get_ident() not in looked.threads
 
 
+def test_who_wants_to_be_looked_after_while_that_ends_is_looked_after() -> None:
+    keeper = Standby()
+
+    class Again(Looked):
+        def look(self) -> bool:
+            more = super().look()
+            if len(self.threads) == 1:
+                keeper.watch(self)  # as another thread would, just before this says no
+                return False
+            return more
+
+    looked = Again(2)
+    keeper.watch(looked)
+    assert looked.done.wait(10)
+
+
 def test_a_defect_is_logged_and_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     keeper, place, looked = Standby(), Place(), Looked(2)
 
