@@ -79,21 +79,35 @@ class Standby:
             patience = max(due - time.monotonic(), 0.0) if self._watched else None
             ready = self._epoll.poll(patience)
             self._asleep = False
+            for fileno, _ in ready:
+                if fileno == self._waker:
+                    os.eventfd_read(fileno)
+                else:
+                    self._read(fileno)
+            if self._watched and time.monotonic() >= due:
+                for watched in list(self._watched):
+                    self._look_after(watched)
+                due = time.monotonic() + LOOK
+
+    # A defect of ours must not leave all links of this process unread.
+
+    def _read(self, fileno: int) -> None:
+        place = self._waiting.get(fileno)
+        if place is not None:
             try:
-                for fileno, _ in ready:
-                    place = self._waiting.get(fileno)
-                    if place is not None:
-                        place.read_standing_by()
-                    elif fileno == self._waker:
-                        os.eventfd_read(fileno)
-                if self._watched and time.monotonic() >= due:
-                    for watched in list(self._watched):
-                        del self._watched[watched]  # before the look: while it goes on, somebody may want the next one
-                        if watched.look():
-                            self._watched[watched] = None
-                    due = time.monotonic() + LOOK
-            except Exception:  # a defect of ours must not leave all links of this process unread
+                place.read_standing_by()
+            except Exception:
                 logger.exception("the standby goes on after a defect")
+
+    def _look_after(self, watched: Watched) -> None:
+        del self._watched[watched]  # before the look: while it goes on, somebody may want the next one
+        try:
+            more = watched.look()
+        except Exception:
+            logger.exception("the standby goes on after a defect")
+            more = True
+        if more:
+            self._watched[watched] = None
 
 
 _lock = threading.Lock()
