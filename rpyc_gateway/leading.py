@@ -131,13 +131,14 @@ class Leadership:
 
     def hand_on(self) -> None:
         """Nobody leads: let somebody do it who waits, or who looks after it."""
+        if self.over:  # nobody may lead again; those who wait are told by whoever ends what they wait for
+            self._free()
+            return
         for inbox in list(self._followers):
             if self._followers.pop(inbox, self) is None:
                 inbox.give(LEAD)
                 return
-        if self.over:
-            self._free()
-        elif self.for_trio:
+        if self.for_trio:
             self._resume()
         elif not (self.watched or self.standing_by):
             self.watched = True
@@ -267,15 +268,23 @@ os.register_at_fork(after_in_child=_wakers.clear)
 
 
 def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
-    """The next item, waited for in the inbox; None when it is `deadline`."""
+    """The next item, waited for in the inbox; None when it is `deadline`. An interrupt that comes with an item leaves it there."""
+    timeout = None if deadline is None else deadline.wait
+    got: list[object] = []
     try:
         if deferred:
             deferral.open = True
-        item: object = inbox.get(timeout=None if deadline is None else deadline.wait)
+            got.extend(map(inbox.get, (True,), (timeout,)))  # no signal is heard between taking it and having it
+        else:
+            got.append(inbox.get(timeout=timeout))
     except Empty:
         return None
-    else:
-        return item
+    except BaseException:
+        deferral.open = False
+        for item in got:
+            inbox.put(item)
+        raise
     finally:
         if deferred:
             deferral.open = False
+    return got[0]

@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from queue import SimpleQueue
 
 import pytest
 
+from rpyc_gateway import leading
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.inbox import Inbox
 from rpyc_gateway.leading import LEAD, Leadership, can_lead
@@ -224,6 +226,49 @@ def test_an_interrupt_gets_through_to_a_leader_that_waits_and_the_lead_is_free_a
         signal.signal(signal.SIGINT, before)
     assert link.lead.claim()
     link.lead.leave()
+
+
+def test_an_interrupt_that_comes_with_an_item_does_not_cost_it(link: Link) -> None:
+    """The lead for one: if it got lost, nobody would read the link any more."""
+
+    def give_and_press() -> None:
+        while not link.lead._followers:
+            os.sched_yield()
+        link.inboxes["a"].give("a")
+        os.kill(os.getpid(), signal.SIGINT)  # before the other thread runs again
+
+    before, interval = signal.signal(signal.SIGINT, signal.default_int_handler), sys.getswitchinterval()
+    sys.setswitchinterval(10)
+    try:
+        assert link.lead.claim()
+        assert deferral.begin()
+        presser = start("presser", give_and_press)
+        with pytest.raises(KeyboardInterrupt):
+            link.lead.wait(link.inboxes["a"], None, deferred=True)
+        deferral.end()
+        presser.join(10)
+    finally:
+        sys.setswitchinterval(interval)
+        signal.signal(signal.SIGINT, before)
+    assert link.inboxes["a"].get_nowait() == "a"
+    link.lead.leave()
+
+
+def test_what_wakes_the_leader_of_a_link_that_is_over_serves_another_though_threads_wait() -> None:
+    link = Link()
+    link.say("a")
+    assert link.wait("a") == "a"
+    waker = link.lead._waker
+    assert link.lead.claim()
+    late = start("late", lambda: link.wait("b"))
+    while not link.lead._followers:
+        os.sched_yield()
+    link.close()
+    link.lead.leave()
+    assert waker in leading._wakers
+    link.inboxes["b"].give("the end")
+    late.join(10)
+    assert not late.is_alive()
 
 
 def test_only_descriptors_of_systems_that_can_poll_them_are_led(monkeypatch: pytest.MonkeyPatch) -> None:
