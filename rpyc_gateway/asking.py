@@ -337,6 +337,8 @@ class Asking:
         finally:
             if call is not None:
                 call.waiters.remove(waiter)
+            if lead is not None and LEAD in waiter.leftovers():  # an outcome is the reading's
+                lead.hand_on()
             if deferred:
                 deferral.end()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.background import background
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
+from rpyc_gateway.held import held_by
 from tests.house import CLASSIC
 
 
@@ -345,3 +347,37 @@ def test_a_service_is_served_in_three_lines(tmp_path: Any) -> None:
 def test_where_a_service_may_not_listen_is_an_error() -> None:
     with pytest.raises(gw.ConfigError, match="insecure"):
         gw.serve(Adder, "tcp://0.0.0.0:0")
+
+
+def test_whoever_has_fetched_a_method_passes_on_the_lead_that_came_with_it(conn: gw.BlockingSession) -> None:
+    conn.execute("import time\nclass User:\n def greet(self): return 'hello'\nuser = User()")
+    session, user, sleep = conn._session, conn.namespace["user"], conn.modules.time.sleep
+    sleep(0)
+    lead = session.lead
+    assert lead is not None
+    while not lead.standing_by:
+        os.sched_yield()
+    interval = sys.getswitchinterval()
+    with ThreadPoolExecutor() as pool:
+        greet = user.greet
+        assert lead.claim()
+        with session.step():
+            session.asking.send_readings()
+        seen = pool.submit(held_by, greet)
+        while len(lead._followers) < 1:
+            os.sched_yield()
+        slept = pool.submit(sleep, 0.1)
+        while len(lead._followers) < 2:
+            os.sched_yield()
+        assert select.select([lead.fileno], [], [], 10)[0]
+        sys.setswitchinterval(1)  # the lead comes while the answer has not been taken yet
+        try:
+            lead._read()
+            lead.leave()
+        finally:
+            sys.setswitchinterval(interval)
+        try:
+            assert slept.result(10) is None
+        finally:
+            conn.ping()  # whoever else waits is read for
+        assert seen.result(10).count
