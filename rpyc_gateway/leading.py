@@ -264,7 +264,8 @@ QUIET = 10
 
 # Never closed: whoever wakes a leader that is just leaving would write into whatever file had got the number.
 _wakers: list[int] = []
-os.register_at_fork(after_in_child=_wakers.clear)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_wakers.clear)
 
 
 def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:

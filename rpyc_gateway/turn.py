@@ -35,8 +35,6 @@ class _Main:
 
 
 _main = _Main()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_main.learn)
 
 
 class Deferral:
@@ -107,9 +105,25 @@ class Deferral:
                 _signal.signal(number, handler)
             raise
 
+    def forget(self) -> None:
+        """In a child that another thread has forked: whoever began this is not there to end it."""
+        if self.active and get_ident() != _main.ident:
+            self.open = self.active = False
+            self._came = []
+            self._restore(self._handlers)
+
 
 deferral = Deferral()
 """The one of this process."""
+
+
+def _know_the_child() -> None:
+    deferral.forget()
+    _main.learn()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_know_the_child)
 
 
 class Turn(Generic[_M]):

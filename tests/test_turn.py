@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from types import FrameType
@@ -169,3 +171,26 @@ async def test_inside_trio_signals_are_trio_s_business(interrupts: Came) -> None
         assert signal.getsignal(signal.SIGINT) is ours
     await trio.lowlevel.checkpoint()
     assert interrupts == []
+
+
+def test_a_child_that_another_thread_forks_hears_its_signals() -> None:
+    """In the middle of a step of the main thread, which the child does not have."""
+    code = """
+import os, signal, threading
+from rpyc_gateway.turn import Turn
+signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
+codes = []
+def fork():
+    child = os.fork()
+    if not child:
+        signal.raise_signal(signal.SIGTERM)
+        with Turn(None):
+            os._exit(0)
+    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+with Turn(None):
+    forker = threading.Thread(target=fork)
+    forker.start()
+    forker.join()
+assert codes == [7], codes
+"""
+    assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False, timeout=60).returncode == 0
