@@ -99,7 +99,10 @@ class Answering:
             call.bound = True
             self._served[called.question] = call
             self._running.add(call)
-            workers.submit_to((id(self), called.affinity), call.serve)
+            try:
+                workers.submit_to((id(self), called.affinity), call.serve)
+            except RuntimeError as error:
+                self._no_thread(call, called, error)
             return
         read = self._read_at_once(called)
         if read is None:
@@ -122,8 +125,11 @@ class Answering:
             else:
                 self.submit(call, call.serve)
         except RuntimeError as error:
-            self._running.discard(call)
-            self._refuse(called, f"no thread can be started for it: {error}")
+            self._no_thread(call, called, error)
+
+    def _no_thread(self, call: ServedCall, called: Called, error: RuntimeError) -> None:
+        self._running.discard(call)
+        self._refuse(called, f"no thread can be started for it: {error}")
 
     def _read_at_once(self, called: Called) -> Called | None:
         """Run a program that only reads a plain method, which runs no code of anybody: before whatever comes behind it.

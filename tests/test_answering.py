@@ -17,6 +17,7 @@ from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
 from rpyc_gateway.steps import write_steps
 from rpyc_gateway.waiters import TaskWaiter
+from rpyc_gateway.worker import workers
 from tests.counting import Counted, told
 from tests.house import Greeter, open_house, open_lab, wait_until
 
@@ -170,3 +171,22 @@ async def test_what_hides_a_method_runs_no_code_where_the_turn_is_held() -> None
         seen = await gw.obtain(lab.namespace["Shy"].seen)
         assert seen
         assert threading.get_ident() not in seen  # where all nodes of this test run trio
+
+
+async def test_a_caller_whose_thread_was_lost_and_cannot_be_replaced_is_told_so_and_nobody_else_suffers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def story(lab: Counted) -> None:
+        double = lab.root.eval("lambda x: 2 * x")
+        assert double(1) == 2
+
+        def full(*_: object) -> None:
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "submit_to", full)
+            with pytest.raises(gw.LimitExceeded, match="can't start new thread"):
+                double(2)
+        assert double(3) == 6
+
+    await told(1, story)
