@@ -94,7 +94,11 @@ class Asking:
                 self._forget(question, waiter, outcome)
             finally:
                 if deferred:
-                    deferral.end()
+                    try:
+                        deferral.end()
+                    except BaseException:  # a signal that came while the answer was read
+                        self._give_back(outcome)
+                        raise
         return self._value(outcome, Face.BLOCKING)
 
     def _number(self) -> int:

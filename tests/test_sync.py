@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -381,3 +382,38 @@ def test_whoever_has_fetched_a_method_passes_on_the_lead_that_came_with_it(conn:
         finally:
             conn.ping()  # whoever else waits is read for
         assert seen.result(10).count
+
+
+def test_what_comes_while_an_interrupt_waits_goes_back(
+    conn: gw.BlockingSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conn.execute(
+        """import weakref
+class Thing: pass
+made = []
+def make():
+    thing = Thing()
+    made.append(weakref.ref(thing))
+    return thing
+"""
+    )
+    make, is_gone = conn.namespace["make"], conn.eval("lambda: made[0]() is None")
+    lead = conn._session.lead
+    assert lead is not None
+    read = lead._read
+
+    def read_and_press() -> None:
+        read()
+        signal.raise_signal(signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(lead, "_read", read_and_press)
+            with pytest.raises(KeyboardInterrupt):
+                make()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    end = time.monotonic() + 10
+    while not is_gone():
+        assert time.monotonic() < end
