@@ -250,6 +250,8 @@ class Leadership:
     def _free(self) -> None:
         """Part with what wakes the leader: once, by whoever finds that nobody leads any more."""
         if self._lead.acquire(blocking=False):  # for good
+            if self.standing_by:  # since whoever ended the link has looked
+                self._leave_standby()
             waker, self._waker = self._waker, -1
             if waker >= 0:
                 _wakers.append(waker)

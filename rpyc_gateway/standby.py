@@ -66,7 +66,8 @@ class Standby:
 
     def dismiss(self, place: Readable) -> None:
         """Wait for it no more; from any thread. It may hear once more."""
-        if self._waiting.pop(place.fileno, None) is not None:
+        if self._waiting.get(place.fileno) is place:  # else the number is another's by now
+            self._waiting.pop(place.fileno, None)
             try:
                 self._epoll.unregister(place.fileno)
             except OSError:

@@ -18,6 +18,7 @@ from rpyc_gateway import leading
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.inbox import Inbox
 from rpyc_gateway.leading import LEAD, Leadership, can_lead
+from rpyc_gateway.standby import standby
 from rpyc_gateway.turn import deferral
 
 
@@ -269,6 +270,21 @@ def test_what_wakes_the_leader_of_a_link_that_is_over_serves_another_though_thre
     link.inboxes["b"].give("the end")
     late.join(10)
     assert not late.is_alive()
+
+
+def test_a_link_that_ends_while_its_leader_calls_the_standby_is_not_waited_for(link: Link) -> None:
+    """Its number may be that of the next link, which would not be read then."""
+    link.say("a")
+    assert link.wait("a") == "a"
+
+    def end_in_a_pause(_: object) -> list[tuple[int, int]]:
+        link.lead.end()
+        return []
+
+    link.lead._poll = end_in_a_pause
+    assert link.lead.lead(link.inboxes["a"], idle=0.0)
+    assert not link.lead.standing_by
+    assert link.lead.fileno not in standby()._waiting
 
 
 def test_only_descriptors_of_systems_that_can_poll_them_are_led(monkeypatch: pytest.MonkeyPatch) -> None:
