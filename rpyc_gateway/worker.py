@@ -120,7 +120,8 @@ class _Pool:
     """
 
     def __init__(self, numbers: Iterator[int]) -> None:
-        self._lock = threading.Lock()
+        # Entered twice by one thread where a finalizer, run by the garbage collector in between, makes a remote call.
+        self._lock = threading.RLock()
         self._numbers = numbers
         self._tasks: deque[Task] = deque()
         self._idle: list[_Pooled] = []
@@ -159,7 +160,10 @@ class _Pool:
             with self._lock:
                 links, self._unsaid = self._unsaid, {}
             for link in links:
-                link.flush()
+                try:
+                    link.flush()
+                except Exception:  # a defect, which the other links have no part in
+                    logger.exception("a link was not flushed")
 
     def look(self) -> bool:
         """The standby's look: nothing waits for long."""
@@ -228,7 +232,7 @@ class Workers:
 
     def forget(self) -> None:
         """Know of no thread, and of no lock that one of them may have: a child that was forked has none of them."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # as that of the pool
         self._bound: dict[Hashable, _Bound] = {}
         self._numbers = itertools.count(1)
         self._pool = _Pool(self._numbers)

@@ -20,13 +20,15 @@ def share(stream: trio.SocketStream, peer: str, *, identity: str = "", private: 
     trio keeps its descriptor to itself, so it is taken out and wrapped again, with the standard socket kept in hand.
     """
     raw = socket.socket(fileno=stream.socket.detach())
-    send, sendmsg, receive = raw.send, raw.sendmsg, raw.recv
+    send, receive = raw.send, raw.recv
+    sendmsg = getattr(raw, "sendmsg", lambda buffers, _, flags: send(b"".join(buffers), flags))  # Windows has none
 
     def send_nowait(*buffers: Buffer) -> int:
         try:
-            return send(buffers[0], DONT_WAIT) if len(buffers) == 1 else sendmsg(buffers, (), DONT_WAIT)
+            taken: int = send(buffers[0], DONT_WAIT) if len(buffers) == 1 else sendmsg(buffers, (), DONT_WAIT)
         except BlockingIOError:
             return 0
+        return taken
 
     def receive_nowait(limit: int) -> bytes | None:
         try:
