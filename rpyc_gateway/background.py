@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import trio
@@ -16,13 +17,46 @@ from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import GatewayError, SessionClosed, TimedOut
 from rpyc_gateway.session import Session
 
-__all__ = ["Background", "background"]
+__all__ = ["Background", "Told", "background"]
 
 Enter = Callable[[Way], AbstractAsyncContextManager[Session]]
 """Opens the session that is wanted, at the end of a way."""
 
 ABANDON = 5.0
 """Seconds that the end of an abandoned attempt may take: longer than a child is given to go by itself."""
+
+
+class Told:
+    """An event for threads that may be interrupted at any point of `wait`.
+
+    A `threading.Event` keeps a lock in Python code: an interrupt in the wrong moment leaves it taken, and whoever sets it hangs.
+    """
+
+    __slots__ = ("_is_set", "_waiting")
+
+    def __init__(self) -> None:
+        self._is_set = False
+        self._waiting: list[SimpleQueue[None]] = []
+
+    def is_set(self) -> bool:
+        """Whether it has been told."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Wake whoever waits, now and later; from any thread."""
+        self._is_set = True
+        for waiting in tuple(self._waiting):
+            waiting.put(None)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for it; whether it has been told."""
+        if not self._is_set:
+            waiting: SimpleQueue[None] = SimpleQueue()
+            self._waiting.append(waiting)
+            if not self._is_set:  # before we stood in line
+                with suppress(Empty):
+                    waiting.get(timeout=timeout)
+        return self._is_set
 
 
 class _Shared:
@@ -43,7 +77,7 @@ class Background:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self._ready = threading.Event()
+        self._ready = Told()
         self._ways: dict[tuple[tuple[str, ...], str | None], _Shared] = {}
         self._thread = threading.Thread(target=trio.run, args=(self._main,), name="rpyc-gateway trio", daemon=True)
         self._thread.start()
@@ -68,7 +102,7 @@ class Background:
         deadline = deadlines.current()
         if deadline is not None:
             deadline.check()
-        over = threading.Event()
+        over = Told()
 
         async def hold(result: _Result) -> None:
             await self._hold_session(hops, name, enter, over, result)
@@ -103,7 +137,7 @@ class Background:
                 undo(result.value)
             raise
 
-    def _close(self, session: Session, over: threading.Event) -> None:
+    def _close(self, session: Session, over: Told) -> None:
         if self.pid != os.getpid():
             return  # the session belongs to the process that forked this one
         if threading.current_thread() is self._thread:
@@ -114,7 +148,7 @@ class Background:
             over.wait()
 
     async def _hold_session(
-        self, hops: tuple[str, ...], name: str | None, enter: Enter, over: threading.Event, result: _Result
+        self, hops: tuple[str, ...], name: str | None, enter: Enter, over: Told, result: _Result
     ) -> None:
         """Open a session, tell it, and keep it to its end."""
         shared = self._way(hops, name)
@@ -176,7 +210,7 @@ class _Result:
     """One result, told by a task of the trio thread to a thread that waits."""
 
     def __init__(self) -> None:
-        self.told = threading.Event()
+        self.told = Told()
         self.scope = trio.CancelScope()
         self.value: Any = None
         self._error: BaseException | None = None
@@ -214,6 +248,15 @@ class _Result:
 
 _lock = threading.Lock()
 _running: Background | None = None
+
+
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have had it, which the child has not
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def background() -> Background:

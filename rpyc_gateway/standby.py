@@ -115,6 +115,15 @@ _lock = threading.Lock()
 _running: Standby | None = None
 
 
+def _forked() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have had it, which the child has not
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
 def standby() -> Standby:
     """The standby of this process, started if there is none; a child that was forked has one of its own."""
     running = _running

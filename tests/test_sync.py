@@ -15,13 +15,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from textwrap import dedent
+from types import FrameType
 from typing import Any
 
 import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway.background import background
+from rpyc_gateway.background import Told, background
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.held import held_by
 from tests.house import CLASSIC
@@ -278,6 +279,55 @@ def test_a_forked_child_cannot_use_the_session_and_may_open_its_own(url: str) ->
     )
     output, _ = program.communicate(timeout=20)
     assert output == "True\nchild\nparent\n", output
+
+
+def test_a_child_that_is_forked_while_another_thread_connects_for_the_first_time_connects_too() -> None:
+    code = """
+import os, signal, threading
+from rpyc_gateway import background
+thread = threading.Thread(target=background._lock.acquire)
+thread.start()
+thread.join()
+if child := os.fork():
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+else:
+    signal.alarm(20)
+    background.background()
+    os._exit(0)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_wait_may_be_interrupted_between_any_two_steps_of_it() -> None:
+    steps = 0  # until the interrupt
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal steps
+        frame.f_trace_opcodes = True
+        if event == "opcode":
+            steps -= 1
+            if steps == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    for count in range(1, 1000):
+        told, steps = Told(), count
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            told.wait(0)
+        except KeyboardInterrupt:
+            pass
+        else:
+            break
+        finally:
+            sys.settrace(before)
+        setter = threading.Thread(target=told.set, daemon=True)
+        setter.start()
+        setter.join(10)
+        assert not setter.is_alive()
+        assert told.wait(10)
+    assert 10 < count < 999
 
 
 def test_ctrl_c_while_connecting_leaves_nothing_behind(tmp_path: Any) -> None:
