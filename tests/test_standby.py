@@ -129,6 +129,18 @@ else:
     assert standby().pid == os.getpid()
 
 
+def test_who_is_dismissed_late_takes_nothing_from_whoever_has_its_number_now() -> None:
+    keeper, gone, place = Standby(), Place(), Place()
+    assert keeper.wait_for(place)
+    gone.fileno = place.fileno
+    keeper.dismiss(gone)
+    place.far.send(b"one")
+    assert place.came.get(timeout=10) == b"one"
+    keeper.dismiss(place)
+    for each in (gone, place):
+        each.close()
+
+
 def test_a_child_that_is_forked_while_another_thread_starts_it_starts_its_own() -> None:
     code = """
 import os, signal, threading
