@@ -171,7 +171,7 @@ def serve(
     pickle: bool = False,
     runs: Runs = "threads",
 ) -> None:
-    """Serve until interrupted: a Service (a class: one instance for each session), or "classic", to whoever can reach `url`.
+    """Serve until interrupted (KeyboardInterrupt): a Service (a class: one instance for each session), or "classic", to whoever can reach `url`.
 
     A Service is served under its `service_name`; "classic" is the whole interpreter. `runs` says where its code runs: in "threads", as many
     at once as there are callers; in the "main" thread of this process, one call after the other; or in the "trio" thread, inline, which is for
@@ -198,7 +198,12 @@ def serve(
                 ends.start_soon(_end_with, wait_end, ends.cancel_scope)
 
     if runs != "main":
-        trio.run(main, trio.Event())
+        try:
+            trio.run(main, trio.Event())
+        except BaseExceptionGroup as group:
+            if group.split(KeyboardInterrupt)[1] is not None:
+                raise
+            raise KeyboardInterrupt from None  # whoever catches it expects no group
         return
     heard = main_thread.run(main, [signal.SIGINT, signal.SIGTERM])
     if heard is signal.SIGINT:

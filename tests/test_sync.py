@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from textwrap import dedent
@@ -328,6 +329,29 @@ def test_a_wait_may_be_interrupted_between_any_two_steps_of_it() -> None:
         assert not setter.is_alive()
         assert told.wait(10)
     assert 10 < count < 999
+
+
+@pytest.mark.parametrize("runs", ["threads", "trio"])
+def test_ctrl_c_ends_serve_in_a_keyboard_interrupt_that_can_be_caught(runs: str, tmp_path: Path) -> None:
+    place = tmp_path / "s"
+    script = f"""
+import rpyc_gateway as gw
+try: gw.serve("classic", "unix://{place}", runs={runs!r})
+except KeyboardInterrupt: print("interrupted")
+"""
+    program = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    with program:
+        while True:
+            assert program.poll() is None, program.communicate()
+            with suppress(gw.DialFailed), gw.connect(f"unix://{place}") as conn:
+                conn.ping()
+                break
+        program.send_signal(signal.SIGINT)
+        output, _ = program.communicate(timeout=20)
+    assert output == "interrupted\n"
+    assert program.returncode == 0
 
 
 def test_ctrl_c_while_connecting_leaves_nothing_behind(tmp_path: Any) -> None:
