@@ -16,7 +16,7 @@ BULK_QUEUE = 262_144
 
 
 class Listener(Protocol):
-    """The session. All in the trio thread, with the link's turn held."""
+    """The session, with the link's turn held: bytes in whichever thread steps, `accepted` and `circuit_ended` in the trio thread."""
 
     def accepted(self, path: tuple[str, ...]) -> None: ...
     def call_heard(self, data: bytes) -> None: ...

@@ -14,7 +14,7 @@ import trio
 
 from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitted, stamped, wanted
 from rpyc_gateway.config import Config, Dial, Serve
-from rpyc_gateway.connection import Connection, StreamHandler
+from rpyc_gateway.connection import Connection
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, LinkLost, Unreachable
 from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
@@ -22,6 +22,7 @@ from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.route import RouteTable
+from rpyc_gateway.receiving import StreamHandler
 from rpyc_gateway.reception import Reception
 from rpyc_gateway.registry import Neighbour, Registry
 from rpyc_gateway.remote_dial import DialService, SharedLinks, dial_through

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import trio
 
 from rpyc_gateway.admission import asker, permitted, refusal
-from rpyc_gateway.connection import StreamHandler
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, NoService, ProtocolError
 from rpyc_gateway.pickling import features_for
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import Open
+from rpyc_gateway.receiving import StreamHandler
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.session import Session
 

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from rpyc_gateway.connection import Connection, StreamHandler
+from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Limits, Open, Route, Routes
+from rpyc_gateway.receiving import StreamHandler
 from rpyc_gateway.transport import find_transport
 
 
@@ -38,24 +39,24 @@ class Ear:
         return self.ends[0]
 
     def say(self, data: bytes) -> None:
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.send(self.label, data)
 
     def finish(self) -> None:
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.finish(self.label)
 
     def end_with(self, failure: Failure) -> None:
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.reset(self.label, failure)
 
     def stop(self, failure: Failure) -> None:
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.stop(self.label, failure)
 
     def accept(self) -> None:
         assert self.request is not None
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.accept(self.label, (*self.request.path, mux.hello.name))
 
     def accepted(self, path: tuple[str, ...]) -> None:
@@ -65,7 +66,7 @@ class Ear:
     def received(self, data: bytes) -> None:
         self.data += data
         if self.thirsty == "yes":
-            with self.connection.step() as mux:
+            with self.connection.turn as mux:
                 mux.consume(self.label, len(data))
         self._tell()
 
@@ -103,7 +104,7 @@ class Echo(Ear):
         self.say(data)
 
     def drained(self, count: int) -> None:
-        with self.connection.step() as mux:
+        with self.connection.turn as mux:
             mux.consume(self.label, count)
 
     def finished(self) -> None:

@@ -119,7 +119,7 @@ async def test_a_reader_that_goes_on_gets_everything(autojump_clock: MockClock) 
         circuit.finish()
         await wait_all_tasks_blocked()
         far.thirsty = "yes"
-        with far.connection.step() as mux:
+        with far.connection.turn as mux:
             mux.consume(far.label, len(far.data))
         await far.wait_end()
         assert (far.data, far.ends) == (BULK, ["finished"])
@@ -210,7 +210,7 @@ async def test_what_is_said_early_arrives_before_the_answer_and_within_its_limit
         assert far.data == BULK[: Limits().early_stream]
         far.thirsty = "yes"
         far.accept()
-        with far.connection.step() as mux:
+        with far.connection.turn as mux:
             mux.consume(far.label, len(far.data))
         await far.wait(lambda ear: ear.data == BULK)
 

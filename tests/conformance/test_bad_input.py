@@ -268,7 +268,7 @@ def _never_given(conn: gw.BlockingSession, number: int) -> Any:
     """A proxy for a number of the peer's that it never gave us."""
     real = held_by(conn.root)
     held = Held(real.caller, number, ClassInfo(module="builtins", name="object"), None, None)
-    with conn._session._connection.step():
+    with conn._session._connection.turn:
         return blocking_proxy(held)
 
 
@@ -289,7 +289,7 @@ def test_numbers_that_were_never_given(far: Far) -> None:
 
 def test_giving_back_what_was_never_given_costs_the_session_of_whoever_did_it(far: Far) -> None:
     with far.lent(3) as other, gw.connect(far.url(3), node="lab", name="careless") as conn:
-        with conn._session._connection.step():
+        with conn._session._connection.turn:
             conn._session.circuit.send(encode(Release((123456789, 1))))
         with pytest.raises((gw.ProtocolError, gw.SessionClosed, gw.LinkLost)):
             _ping_for_ever(conn)

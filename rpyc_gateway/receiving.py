@@ -1,0 +1,192 @@
+"""What comes in by a link: taken by whichever thread leads, or by trio's reader, and given to its stream."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+import trio
+
+from rpyc_gateway.driver import Driver
+from rpyc_gateway.errors import Code
+from rpyc_gateway.leading import Leadership, can_lead
+from rpyc_gateway.proto import events
+from rpyc_gateway.proto.frames import Failure, Hello
+from rpyc_gateway.proto.mux import Mux
+from rpyc_gateway.transport import Buffer, Pipe
+
+__all__ = ["CHUNK", "Receiver", "StreamHandler"]
+
+log = logging.getLogger(__name__)
+
+CHUNK = 65536
+BURST = 4  # chunks that trio's reader takes before others have their turn
+
+
+class StreamHandler(Protocol):
+    """Who is told of a stream, with the link's turn held; must not block or run user code.
+
+    `received`, `received_alone` and `drained` are called in whichever thread steps the link, the others in the trio thread only.
+    """
+
+    def accepted(self, path: tuple[str, ...]) -> None: ...
+    def refused(self, failure: Failure) -> None: ...
+    def received(self, data: Buffer) -> None: ...  # a view of what arrived where that is long
+    def received_alone(self, data: bytes) -> None:
+        """The same, where that is all there is; for a muted stream it is consumed already."""
+        ...
+
+    def finished(self) -> None: ...
+    def reset(self, failure: Failure) -> None: ...
+    def stopped(self, failure: Failure) -> None: ...
+    def drained(self, count: int) -> None: ...
+
+
+class Receiver(Driver):
+    """The side of a Connection that receives. `lead` says who reads, where threads can; None where only trio does."""
+
+    def __init__(self, pipe: Pipe, hello: Hello, *, dialler: bool) -> None:
+        super().__init__(pipe, hello, dialler=dialler)
+        self._receive_nowait = pipe.receive_nowait
+        self._handlers: dict[int, StreamHandler] = {}
+        self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
+        self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
+        self._reader = 0  # the thread that reads now
+        self._reading = trio.Event()  # for trio's reader: it is to read
+        self.lead: Leadership | None = None
+        if pipe.receive_nowait is not None and can_lead(pipe.fileno):
+            self.lead = Leadership(pipe.fileno, self.read, self._resume_reader)
+
+    # -- who reads
+
+    def read_for_threads(self) -> None:
+        """What comes is for threads or for other links: where threads can, they read it, and trio's tasks no longer do."""
+        if self.lead is not None:
+            self.lead.for_trio = False
+
+    def read_for_trio(self) -> None:
+        """What comes is for trio's tasks: they read it. In the trio thread."""
+        if self.lead is not None and not self.lead.for_trio:
+            self.lead.read_for_trio()
+
+    def _resume_reader(self) -> None:
+        self.in_trio_once(self._set_reading)
+
+    def _set_reading(self) -> None:
+        self._reading.set()
+
+    # -- in whichever thread reads
+
+    def read(self) -> bool:
+        """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
+        wanted = size = 0
+        with self.turn as mux:
+            data: bytes | None = None
+            try:
+                if self._receive_nowait is not None:
+                    wanted = mux.wanted
+                    data = self._receive_nowait(wanted)
+            except OSError as exc:
+                mux.fail(self._broken(exc))
+            self._reader = threading.get_ident()
+            if data is not None:
+                size = len(data)
+                self._take(mux, data)
+        self._reader = 0
+        if self._tasks:
+            self._run_tasks()
+        return 0 < size == wanted
+
+    def _take(self, mux: Mux, data: bytes) -> None:
+        now = self._clock.current_time()
+        heard = mux.hear(data, now) if data and not self._untold else None
+        if heard is not None:
+            handler = self._handlers.get(heard[0])
+            if handler is not None:
+                try:
+                    handler.received_alone(heard[1])
+                except Exception:  # noqa: BLE001  # logged there
+                    self.disown(heard[0])
+            return
+        if data:
+            mux.receive_data(data, now)
+        else:
+            mux.receive_eof(now)
+        if mux.down and self.lead is not None:
+            self.lead.over = True
+
+    def disown(self, label: int) -> None:
+        """A handler that fails loses its stream, nobody else's."""
+        log.exception("a stream from %s is reset: its handler failed", self.peer_name)  # noqa: LOG004  # in the `except` of its callers
+        self.mux.reset(label, Failure(Code.INTERNAL, "the handler of this stream failed", self.mux.hello.name))
+
+    def after_turn(self, task: Callable[[], object]) -> None:
+        """Run `task` in the trio thread when the turn of this link has been given back. With the turn held."""
+        if self._reader == threading.get_ident() == self._thread:
+            self._tasks.append(task)
+        else:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(task)
+
+    @property
+    def has_tasks(self) -> bool:
+        """Whether more of what `after_turn` was told will be run in a moment, here: what they say is sent after the last of them."""
+        return bool(self._tasks) and self.here
+
+    def _run_tasks(self) -> None:
+        tasks = self._tasks
+        while tasks:
+            task = tasks.popleft()
+            try:
+                task()
+            except Exception:
+                log.exception("the reader of the link to %s goes on after a task that raised", self.peer_name)
+        self.flush()
+
+    # -- the reader, a task
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read(self) -> None:
+        receive = self.pipe.stream.receive_some
+        while not self.mux.down:
+            try:
+                data = await receive(CHUNK)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
+                with self.turn as mux:
+                    mux.fail(self._broken(exc))
+                return
+            with self.turn as mux:
+                self._reader = threading.get_ident()
+                self._take(mux, bytes(data))
+            self._reader = 0
+            if self._tasks:
+                self._run_tasks()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _read_readable(self) -> None:
+        """The same where threads can read too: this task does while the link is for trio."""
+        lead = self.lead
+        assert lead is not None
+        while not self.mux.down:
+            if lead.for_trio:
+                await trio.lowlevel.wait_readable(self.pipe.fileno)
+                if lead.claim():
+                    try:
+                        for _ in range(BURST):
+                            if not self.read():
+                                break
+                    finally:
+                        lead.leave_to_trio()
+                    continue
+            self._reading = trio.Event()
+            if not lead.for_trio:
+                lead.retire()
+                await self._reading.wait()
+            elif lead.claim():
+                lead.leave_to_trio()
+            else:
+                await self._reading.wait()

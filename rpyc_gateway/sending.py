@@ -1,0 +1,145 @@
+"""What leaves a link: at once, in the thread that has said it, where the pipe takes it; the rest by a task that waits for the pipe."""
+
+from __future__ import annotations
+
+import trio
+
+from rpyc_gateway.driver import Driver
+from rpyc_gateway.proto.frames import Failure, Hello
+from rpyc_gateway.transport import Buffer, Pipe
+
+__all__ = ["LAST_WORDS", "Sender"]
+
+WRITE = 262_144  # bytes of one write: enough for the cost of a call to the system to vanish
+LAST_WORDS = 2.0  # seconds for the peer to take what explains the end
+
+
+class Sender(Driver):
+    """The side of a Connection that sends."""
+
+    def __init__(self, pipe: Pipe, hello: Hello, *, dialler: bool) -> None:
+        super().__init__(pipe, hello, dialler=dialler)
+        self._send_nowait = pipe.send_nowait
+        self._running = False
+        self._writing = False  # the writer is in send_all, or about to be
+        self._left: list[Buffer] = []  # what send_nowait did not take
+        self.unsettled = False  # there is more to do at the end of this step than the machine knows
+        self._kept_back = False  # the end of this step sends nothing
+        self._wake = trio.Event()  # for the writer
+        self._writer_scope = trio.CancelScope()
+        self._mute: Failure | None = None  # nothing can be sent, but the peer may have said why
+
+    # -- within a step
+
+    def keep_back(self) -> None:
+        """Within a step: nothing need be sent at its end, somebody will flush. With the turn held."""
+        self._kept_back = self.unsettled = True
+
+    def put_together(self) -> None:
+        """Within a step of a trio task: the writer sends at the end of this round of tasks what all of them have said."""
+        self._kept_back = self.unsettled = True
+        self._wake.set()
+
+    def say(self, label: int, data: bytes) -> bool:
+        """Within a step: send a message, at once if nothing stands in its way; whether it has gone, and no `drained` follows."""
+        send = self._send_nowait
+        frame = None
+        if send is not None and self._running and not (self._left or self._writing or self._kept_back or self._mute):
+            frame = self.mux.say(label, data)
+        if send is None or frame is None:
+            self.mux.send(label, data)
+            return False
+        try:
+            taken = send(frame)
+        except OSError as exc:
+            self._fail_to_send(exc)
+            return True
+        if taken < len(frame):
+            self._left = [memoryview(frame)[taken:]]
+            self._wake_writer()
+        return True
+
+    def _send(self) -> bool:
+        """Send without waiting where the pipe can; True if that has caused events."""
+        if self._writing or self._left or self._mute or not self.mux.ready:
+            return False
+        if self._send_nowait is None or not self._running:
+            self._wake_writer()
+            return False
+        buffers = self.mux.data_to_send(self._clock.current_time(), WRITE)
+        if buffers:
+            self._put(buffers)
+        return bool(buffers)
+
+    def _put(self, buffers: list[Buffer]) -> None:
+        assert self._send_nowait is not None
+        try:
+            taken = self._send_nowait(*buffers)
+        except OSError as exc:
+            self._fail_to_send(exc)
+            return
+        for index, buffer in enumerate(buffers):
+            if taken < len(buffer):
+                self._left = [memoryview(buffer)[taken:], *buffers[index + 1 :]]
+                self._wake_writer()
+                return
+            taken -= len(buffer)
+
+    def _fail_to_send(self, exc: BaseException) -> None:
+        """The pipe takes nothing more. Who is sent away unheard has been told why: the reader has a moment for it."""
+        if self.mux.peer is None and not self.mux.down:
+            self._mute = self._broken(exc)
+            self._wake_writer()
+        else:
+            self.mux.fail(self._broken(exc))
+
+    def _wake_writer(self) -> None:
+        if not self._wake.is_set():
+            self.in_trio_once(self._set_wake)
+
+    def _set_wake(self) -> None:
+        self._wake.set()
+
+    # -- the writer, a task
+
+    @trio.lowlevel.enable_ki_protection
+    async def _write(self) -> None:
+        """Send what send_nowait could not. The only task that waits for the pipe to take more."""
+        with self._writer_scope:
+            while True:
+                with self.turn as mux:
+                    self._wake = trio.Event()
+                    data = b"" if self._mute else b"".join(self._left or mux.data_to_send(self._clock.current_time()))
+                    self._left = []
+                    self._writing = bool(data)
+                if data:
+                    try:
+                        await self.pipe.stream.send_all(data)
+                    except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
+                        with self.turn:
+                            self._fail_to_send(exc)
+                elif self.mux.down and not self._left:
+                    return
+                else:
+                    if self._mute:
+                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
+                    await self._wake.wait()
+
+    @trio.lowlevel.enable_ki_protection
+    async def _write_writable(self) -> None:
+        """The same where the descriptor can be waited for: what is left is sent as it is, without being put into one piece first."""
+        with self._writer_scope:
+            while True:
+                with self.turn as mux:
+                    self._wake = trio.Event()
+                    if self._left and not self._mute:
+                        left, self._left = self._left, []
+                        self._put(left)
+                if self._left and not self._mute:
+                    await trio.lowlevel.wait_writable(self.pipe.fileno)
+                elif mux.down and not self._left:
+                    return
+                else:
+                    if self._mute:
+                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
+                    await self._wake.wait()
