@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 import logging
-import os
 import secrets
 from collections import deque
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import trio
 from msgspec.structs import replace
@@ -18,9 +16,9 @@ from rpyc_gateway.answering import Answering
 from rpyc_gateway.asking import Asking
 from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
+from rpyc_gateway.desk import SessionDesk, again
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
 from rpyc_gateway.held import Held
-from rpyc_gateway.leading import Leadership
 from rpyc_gateway.pickling import features_for
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto import facts
@@ -29,12 +27,9 @@ from rpyc_gateway.proto.messages import ClassInfo, SessionInfo
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for, root_methods
-from rpyc_gateway.stack import check_room
 from rpyc_gateway.trio_face import TrioFace
-from rpyc_gateway.turn import Turn
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
-from rpyc_gateway.worker import workers
 
 __all__ = ["Session"]
 
@@ -45,9 +40,6 @@ UNREAD = 2**26
 
 SWEEP = 0.5
 """Seconds after which an idle session gives back what died: the next call does it at once."""
-
-STEP_ROOM = 48
-"""Calls that fit on the stack before a step begins: a RecursionError in the middle of it would leave a machine half changed."""
 
 _NOTHING = Service()
 _ROOT = ClassInfo(module="rpyc_gateway", name="root", flags=ClassInfo.IDENTITY)
@@ -66,7 +58,7 @@ class SessionStatistics(NamedTuple):
     threads: int  # kept for calling threads of the peer
 
 
-class Session(TrioFace):
+class Session(SessionDesk, TrioFace):
     """The object RPC between this process and one other, over any number of hops.
 
     `local` is this node's name, `vat` its vat; `root` what the peer's programs start from (a Service; None serves nothing), and `runs` where
@@ -89,27 +81,17 @@ class Session(TrioFace):
         software = f"rpyc-gateway {__version__}"
         features = features_for(pickle)
         info = SessionInfo(vat=vat, name=local, features=features, software=software, methods=root_methods(root))
-        self.local = local
+        super().__init__(Rpc(info, opener=opener, root=root, numbers=_numbers), local=local)
         self.token = secrets.token_bytes(16)
-        self.path: tuple[str, ...] = ()
-        self.error: GatewayError | None = None
-        self.rpc = Rpc(info, opener=opener, root=root, numbers=_numbers)
         self._service = root if isinstance(root, Service) else None
         self._runs = runs
         self._references = References(self)
         self._asking = Asking(self, self._references, self)
         self._answering = Answering(self, self._references, self._asking, policy_for(root), runs)
         self.held_root = Held(self._asking, 0, _ROOT, None, None)  # number 0 is never counted
-        self._opener = opener
         self._request = Open()
-        self.circuit: CallCircuit | None = None
-        self._bulk: BulkCircuit | None = None
         self._ended_threads: deque[int] = deque()
         self._failing = False  # the session will be aborted; what still comes is dropped
-        self.steps = _Steps(self)
-        self._token = trio.lowlevel.current_trio_token()
-        self._pid = os.getpid()
-        self._holding = trio.Event()
         self._opened = trio.Event()
         self._over = trio.Event()
 
@@ -146,12 +128,12 @@ class Session(TrioFace):
 
     def accept_bulk(self, connection: Connection, label: int) -> BulkCircuit | None:
         """Take the second circuit of this session; its handler, or None if there is one already."""
-        if self._bulk is not None or self.closed or connection is not self._connection:
+        if self.bulk is not None or self.closed or connection is not self._connection:
             return None  # a second one; or one that came another way than the first, over a link with another turn
-        self._bulk = BulkCircuit(self, connection, label)
+        self.bulk = BulkCircuit(self, connection, label)
         self.rpc.bulk_open = True
         self._wake()  # bodies that waited for it are sent once the node has accepted the stream
-        return self._bulk
+        return self.bulk
 
     @trio.lowlevel.enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -177,11 +159,6 @@ class Session(TrioFace):
     async def wait_closed(self) -> None:
         """Return when the session is over, on whichever side it ended; `error` says why."""
         await self._over.wait()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session is over."""
-        return self.error is not None
 
     @trio.lowlevel.enable_ki_protection
     def close(self) -> None:
@@ -210,9 +187,9 @@ class Session(TrioFace):
         if self.closed:
             return
         self.error = error
-        if self._bulk is not None:
-            self._bulk.abort(Failure(code=Code.DONE, text="the session is over", hop=self.local))
-        self._asking.fail(lambda: _again(error))
+        if self.bulk is not None:
+            self.bulk.abort(Failure(code=Code.DONE, text="the session is over", hop=self.local))
+        self._asking.fail(lambda: again(error))
         self._answering.stop(self.rpc.close())
         self._opened.set()
         self._over.set()
@@ -221,75 +198,6 @@ class Session(TrioFace):
                 self._service.on_disconnect(self)
             except Exception:  # a defect of the service; the session is over all the same
                 logger.exception("%s: on_disconnect of %s failed", self.local, type(self._service).__qualname__)
-
-    # -- stepping the machine ---------------------------------------------------------------------------------------
-
-    def use(self, connection: Connection) -> None:
-        """This is the session's link."""
-        self._connection = connection
-        self.turn: Turn[Any] = connection.turn
-        self.lead: Leadership | None = connection.lead
-
-    def step(self) -> _Steps:
-        """Hold the link's turn, and send what the steps in the body produced. RecursionError, and nothing is changed, without room for them."""
-        check_room(STEP_ROOM)
-        return self.steps
-
-    def push(self) -> None:
-        """Queue the machine's bytes on the circuits. With the turn held; from a caller's thread too."""
-        if self.error is not None or self.circuit is None:
-            return
-        for event in self.rpc.events():
-            handle = _HANDLE.get(type(event))
-            if handle is not None:
-                handle(self, event)
-        data = self.rpc.data_to_send()
-        if data:
-            self.circuit.send(data)
-        if self._bulk is not None:
-            self._bulk.pump(self.rpc)
-
-    def put_together(self) -> None:
-        """Within a step of a trio task: what this round of tasks says is sent at its end."""
-        self._connection.put_together()
-
-    @property
-    def busy(self) -> bool:
-        """Whether bodies may wait to be sent."""
-        return self._bulk is not None
-
-    def say_later(self) -> bool:
-        """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
-        connection = self._connection
-        if not (connection.has_tasks or workers.will_go_on(connection)):
-            return False
-        connection.keep_back()
-        return True
-
-    @property
-    def here(self) -> bool:
-        """Whether this is the thread that runs trio for this session."""
-        return self._connection.here
-
-    def in_trio(self, call: Callable[..., object], *args: object) -> None:
-        """Call it there: now if this is it, else soon."""
-        self._connection.in_trio(call, *args)
-
-    def after_turn(self, task: Callable[[], object]) -> None:
-        """Within a step: run `task` in the trio thread, when the turn has been given back."""
-        self._connection.after_turn(task)
-
-    def read_for_trio(self) -> None:
-        """Trio tasks wait for what comes next: trio reads. In the trio thread."""
-        lead = self.lead
-        if lead is not None and not lead.for_trio:
-            lead.read_for_trio()
-
-    @property
-    def resting_place(self) -> Leadership | None:
-        """Where a thread that has served a call may wait for the next one; None if others read the link."""
-        lead = self.lead
-        return None if lead is None or lead.for_trio else lead
 
     @trio.lowlevel.enable_ki_protection
     async def _sweep(self) -> None:
@@ -302,21 +210,9 @@ class Session(TrioFace):
                 if not len(self.rpc.imports):
                     self._holding = trio.Event()
 
-    def holds(self) -> None:
-        """Objects of the peer are held from now on; from any thread, with the turn held."""
-        if not self._holding.is_set():
-            self._soon(self._holding.set)
-
     def _wake(self) -> None:
         """There is something to send that no step of ours has caused; from any thread."""
         self._soon(self._flush)
-
-    def _soon(self, function: Callable[[], object]) -> None:
-        """Call it in the trio thread, later even if this is that."""
-        try:
-            self._token.run_sync_soon(function, idempotent=True)
-        except trio.RunFinishedError:
-            return  # nobody is left to tell
 
     def _flush(self) -> None:
         if self.closed:
@@ -331,7 +227,7 @@ class Session(TrioFace):
         self._ended_threads.append(number)
         self._wake()
 
-    # -- what the circuits say (turn held) ------------------------------------------------------------------------------
+    # -- what the circuits say (turn held, in whichever thread steps, where nothing else is said) ------------------------------------------------------------------------------
 
     def accepted(self, path: tuple[str, ...]) -> None:
         """The far side took the `call` circuit."""
@@ -454,8 +350,8 @@ class Session(TrioFace):
         self._open_bulk()
 
     def _handle_bulk_consumed(self, event: facts.BulkConsumed) -> None:
-        if self._bulk is not None:
-            self._bulk.consumed(event.size)
+        if self.bulk is not None:
+            self.bulk.consumed(event.size)
 
     def _handle_dismissed(self, event: facts.Dismissed) -> None:
         text = event.text or "the far side closed the session"
@@ -469,23 +365,8 @@ class Session(TrioFace):
             failure = Failure(code=error.code, text=f"no bulk circuit can be opened: {error}", hop=self.local)
             self._soon(partial(self.abort, failure))
             return
-        self._bulk = bulk
+        self.bulk = bulk
         self.rpc.bulk_open = True
-
-    @property
-    def way_back(self) -> tuple[str, ...]:
-        """The nodes that an answer came through, the peer first, without this one."""
-        return self.path[:0:-1] if self._opener else self.path[:-1]
-
-    def check_open(self) -> None:
-        """Raise what ended the session, if it is over."""
-        if self.error is not None:
-            raise _again(self.error)
-
-    def check_process(self) -> None:
-        """Raise SessionClosed in a child that was forked from this process: the turn may have been taken at that moment, for ever."""
-        if self._pid != os.getpid():
-            raise SessionClosed("this session belongs to the process that forked this one; open a new one here")
 
     @property
     def asking(self) -> Asking:
@@ -496,49 +377,17 @@ class Session(TrioFace):
         """What the session holds."""
         return SessionStatistics(*self.rpc.statistics(), *self._answering.statistics())
 
-
-_HANDLE: dict[type[facts.Event], Callable[[Session, Any], None]] = {
-    facts.Answered: Session._handle_outcome,  # noqa: SLF001
-    facts.Failed: Session._handle_outcome,  # noqa: SLF001
-    facts.Broken: Session._handle_outcome,  # noqa: SLF001
-    facts.Called: Session._handle_called,  # noqa: SLF001
-    facts.Rejected: Session._handle_rejected,  # noqa: SLF001
-    facts.CancelRequested: Session._handle_cancel,  # noqa: SLF001
-    facts.Released: Session._handle_released,  # noqa: SLF001
-    facts.Ended: Session._handle_ended,  # noqa: SLF001
-    facts.Greeted: Session._handle_greeted,  # noqa: SLF001
-    facts.BulkWanted: Session._handle_bulk_wanted,  # noqa: SLF001
-    facts.BulkConsumed: Session._handle_bulk_consumed,  # noqa: SLF001
-    facts.Dismissed: Session._handle_dismissed,  # noqa: SLF001
-}
-
-
-class _Steps:
-    """The context of a session's step: that of its link, and at its end what the machine has to say."""
-
-    __slots__ = ("_session",)
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    def __enter__(self) -> None:
-        self._session.turn.__enter__()
-
-    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
-        session = self._session
-        try:
-            if kind is None:
-                data = session.rpc.one_message()
-                if data is not None and session.circuit is not None and session.error is None:
-                    session.circuit.send(data)
-                elif session.busy or not session.rpc.at_rest:
-                    session.push()
-        finally:
-            session.turn.__exit__()
-
-
-def _again(error: GatewayError) -> GatewayError:
-    """A copy of a session's error for one of those who get it: a traceback of its own for each."""
-    copy = type(error)(str(error), hop=error.hop)
-    copy.__cause__ = error
-    return copy
+    HANDLERS: ClassVar = {
+        facts.Answered: _handle_outcome,
+        facts.Failed: _handle_outcome,
+        facts.Broken: _handle_outcome,
+        facts.Called: _handle_called,
+        facts.Rejected: _handle_rejected,
+        facts.CancelRequested: _handle_cancel,
+        facts.Released: _handle_released,
+        facts.Ended: _handle_ended,
+        facts.Greeted: _handle_greeted,
+        facts.BulkWanted: _handle_bulk_wanted,
+        facts.BulkConsumed: _handle_bulk_consumed,
+        facts.Dismissed: _handle_dismissed,
+    }

@@ -89,7 +89,7 @@ async def test_a_call_that_comes_before_its_session_has_begun_is_answered(monkey
     run = Session.run
 
     async def run_late(self: Session, **options: Any) -> None:
-        if not self._opener:
+        if not self.rpc.opener:
             await begin.wait()  # the circuit is open, and what comes on it is served
         await run(self, **options)
 

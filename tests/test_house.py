@@ -20,6 +20,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/__init__.py": "here: the public names",
     "rpyc_gateway/__main__.py": "tests/cli/test_main.py",
     "rpyc_gateway/background.py": "tests/test_sync.py",
+    "rpyc_gateway/desk.py": "tests/test_session.py, tests/test_stack.py, tests/test_sync.py",
     "rpyc_gateway/trio_face.py": "tests/test_session.py, tests/test_client.py",
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",

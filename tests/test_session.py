@@ -101,7 +101,7 @@ async def test_garbage_on_a_session_costs_that_session_only() -> None:
     async with open_house("hq", "lab") as nodes:
         async with nodes[0].session("lab") as good, nodes[0].session("lab") as bad:
             assert bad.circuit is not None
-            with bad._connection.step():
+            with bad._connection.turn:
                 bad.circuit.send(b"\xff\xff\xff\xff what is this")
             await bad.wait_closed()
             with pytest.raises(gw.ProtocolError, match="exceeds limit"):
