@@ -6,7 +6,7 @@ import math
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import trio
@@ -15,18 +15,19 @@ from rpyc_gateway import deadlines
 from rpyc_gateway.affinity import task_affinity
 from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
-from rpyc_gateway.errors import Cancelled, GatewayError
+from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Held
 from rpyc_gateway.leading import LEAD
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Result, read_structure
+from rpyc_gateway.questions import Questions
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.stack import check_room
 from rpyc_gateway.steps import Step, Steps, draft_steps
 from rpyc_gateway.turn import deferral
-from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, Waiter, thread_number
+from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, thread_number
 from rpyc_gateway.worker import workers
 
 __all__ = ["Asking"]
@@ -35,20 +36,16 @@ _IN_CALL = -1
 """In place of a question: the GET is a step of the method's call."""
 
 
-class Asking:
+class Asking(Questions):
     """Asks, for proxies of both faces; it is their Caller. `threads` is told when a calling thread has ended."""
 
     def __init__(self, desk: Desk, references: References, threads: Listener) -> None:
-        self._desk = desk
-        self._references = references
+        super().__init__(desk, references)
         references.ask_by(self)
         self.drop = desk.rpc.imports.drop
         self._threads = threads
-        self._waiters: dict[int, Waiter] = {}
-        self._by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
         self._numbers = threading.local()
         self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
-        self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
         self.peer_vat = b""
         self._token = trio.lowlevel.current_trio_token()
 
@@ -171,6 +168,8 @@ class Asking:
             # By a name of its own till here: the method may be called meanwhile, in another thread, which writes there too.
             reading.question = question
 
+    # -- in a trio task -----------------------------------------------------------------------------------------------
+
     @trio.lowlevel.enable_ki_protection
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
         """The same in a trio task. Cancelled, the far side is told to cancel too; cancelled before, nothing is sent.
@@ -219,15 +218,6 @@ class Asking:
             raise
         return Posted(self, question, waiter, end)
 
-    @trio.lowlevel.enable_ki_protection
-    def abandon(self, question: int, waiter: TaskWaiter) -> None:
-        """Nobody waits for this any more: what came for it goes back, or the far side is told to cancel it."""
-        if self._waiters.get(question) is waiter:
-            with self._desk.step():
-                self._abandon(question, waiter)
-        waiter.abandoned = True
-        self._give_back(waiter.leftover())
-
     def value_async(self, outcome: Outcome) -> Any:
         """The value of an outcome, for trio code. Raises what it raises."""
         try:
@@ -240,86 +230,6 @@ class Asking:
         """Tell the far side now which of its objects are held no more. In the trio thread."""
         with self._desk.step():
             self._desk.rpc.flush_releases()
-
-    async def _wait_room(self) -> None:
-        """Wait until the peer takes one more question: tasks queue here in order. Cancelled, the place goes to the next."""
-        while self._desk.rpc.room <= 0:
-            self._desk.check_open()
-            place = trio.Event()
-            self.queue.append(place)
-            try:
-                await place.wait()
-            except trio.Cancelled:
-                if place.is_set():
-                    self._call_next()
-                else:
-                    self.queue.remove(place)
-                raise
-
-    def _call_next(self) -> None:
-        if self.queue:
-            self.queue.popleft().set()
-
-    # -- with the turn held -------------------------------------------------------------------------------------------
-
-    def complete(self, question: int, outcome: Outcome) -> None:
-        """A question is closed: wake who waits for it, if anybody still does."""
-        waiter = self._waiters.pop(question, None)
-        if waiter is None:
-            return
-        if type(waiter) is ThreadWaiter:
-            if waiter.outer is None and self._by_cause.get(waiter.cause) is waiter:  # as a rule
-                del self._by_cause[waiter.cause]
-            else:
-                self._leave_cause(waiter)
-            waiter.complete(outcome)
-        else:
-            self._complete(waiter, outcome)
-
-    def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
-        if type(waiter) is TaskWaiter and not self._desk.here:
-            self._desk.in_trio(self._complete_task, waiter, outcome)
-        else:
-            waiter.complete(outcome)
-
-    def _complete_task(self, waiter: TaskWaiter, outcome: Outcome) -> None:
-        if waiter.abandoned:
-            self._give_back(outcome)
-        else:
-            waiter.complete(outcome)
-
-    def make_room(self) -> None:
-        """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
-        if self.queue:
-            self._desk.in_trio(self._call_next_ones)
-
-    def _call_next_ones(self) -> None:
-        for _ in range(min(self._desk.rpc.room, len(self.queue))):
-            self._call_next()
-
-    def fail(self, error: Callable[[], GatewayError]) -> None:
-        """Every question ends with an error of its own, exactly once."""
-        waiters, self._waiters = self._waiters, {}
-        self._by_cause.clear()
-        for waiter in waiters.values():
-            self._complete(waiter, Outcome(error=error()))
-        while self.queue:
-            self._call_next()
-
-    def has_asked(self, cause: int) -> bool:
-        """Whether a question of ours is open in this chain of calls: what is raised in a callback of it may come home."""
-        if cause % 2 == self._desk.rpc.opener:
-            return True  # it began here
-        return any(waiter.cause == cause for waiter in list(self._waiters.values()))
-
-    @property
-    def anybody_waits(self) -> bool:
-        """Whether a thread waits here, which might have to run a callback."""
-        return bool(self._by_cause)
-
-    def waiting_for(self, cause: int) -> ThreadWaiter | None:
-        """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
-        return self._by_cause.get(cause)
 
     # -- in the thread or task that asks ----------------------------------------------------------------------------
 
@@ -365,36 +275,6 @@ class Asking:
                 workers.submit(item)  # type: ignore[arg-type]
             except RuntimeError:  # no thread can be started: it was for this one anyway
                 item()  # type: ignore[operator]
-
-    def _give_back(self, outcome: Outcome | None) -> None:
-        """An answer that crossed an interrupt is nobody's: what it refers to goes back."""
-        if outcome is None:
-            return
-        payload = outcome.payload or outcome.raised
-        if payload is not None:
-            self._references.hold(payload.refs)
-
-    def _abandon(self, question: int, waiter: Waiter) -> None:
-        if self._waiters.get(question) is waiter:
-            del self._waiters[question]
-            self._leave_cause(waiter)
-            self._desk.rpc.cancel(question)
-
-    def _leave_cause(self, waiter: Waiter) -> None:
-        """No callback is handed to this thread from now on."""
-        if type(waiter) is not ThreadWaiter:
-            return
-        inner = self._by_cause.get(waiter.cause)
-        if inner is waiter:
-            if waiter.outer is None:
-                del self._by_cause[waiter.cause]
-            else:
-                self._by_cause[waiter.cause] = waiter.outer
-            return
-        while inner is not None:
-            if inner.outer is waiter:
-                inner.outer = waiter.outer
-            inner = inner.outer
 
     def _value(self, outcome: Outcome, face: Face) -> Any:
         """The value of an outcome, decoded by whoever waited for it."""

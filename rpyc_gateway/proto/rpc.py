@@ -10,74 +10,36 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, ClassVar
 
-from rpyc_gateway.errors import Cancelled, Code, GatewayError, LimitExceeded, ProtocolError
+from rpyc_gateway.errors import Cancelled, LimitExceeded, ProtocolError
 from rpyc_gateway.proto import messages as m
 from rpyc_gateway.proto.arrivals import Arrivals
-from rpyc_gateway.proto.bulk import BulkSender
 from rpyc_gateway.proto.facts import (
     Answered,
     Broken,
     BulkConsumed,
-    BulkWanted,
     Called,
     CancelRequested,
     Dismissed,
     Ended,
-    Event,
     Failed,
     Greeted,
     Rejected,
     Released,
-    RpcStatistics,
 )
-from rpyc_gateway.proto.frames import Failure
-from rpyc_gateway.proto.lending import Lending
 from rpyc_gateway.proto.messages import Ref, RefKind, SessionInfo
-from rpyc_gateway.proto.tables import Classes, Exports, Imports
-from rpyc_gateway.proto.values import LARGE, Draft, Payload
+from rpyc_gateway.proto.speaking import ARRIVING, DROPPED, Coming, Speaker
+from rpyc_gateway.proto.values import Payload
 
 __all__ = ["Rpc"]
 
-_RELEASE_BATCH = 2000
-"""Pairs in one RELEASE, so that it stays a short message."""
 
-
-_DROPPED, _ARRIVING = 1, 2
-"""What a question of ours may be: nobody is interested any more; its answer is here, without its bodies yet."""
-
-
-class _Coming:
-    """A question of the peer whose bodies are under way. `told`: an event has said all the same that it is over."""
-
-    __slots__ = ("told",)
-
-    def __init__(self) -> None:
-        self.told = False
-
-
-class Rpc:
+class Rpc(Speaker):
     """One side of a session."""
 
     def __init__(self, info: SessionInfo, *, opener: bool, root: object, numbers: Iterator[int]) -> None:
-        self.info = info
-        self.opener = opener
-        self.peer: SessionInfo | None = None
-        self.exports = Exports(root, numbers, info.limits.exports)
-        self.imports = Imports()
-        self.classes = Classes(info.limits.classes)
-        self._lending = Lending(self.exports, self.classes, self._send)
-        self.bulk_open = False
+        super().__init__(info, opener=opener, root=root, numbers=numbers)
         self._splitter = m.Splitter()
-        self._bulk_out = BulkSender()
         self._arrivals = Arrivals(info.limits.body)
-        self._events: list[Event] = []
-        self._out: list[bytes] = [m.encode(m.Hello(info))]
-        self._bulk_asked = False
-        self._asked: dict[int, int] = {}
-        self._serving: dict[int, _Coming | None] = {}  # None: an event has said of it
-        self._most_asked = info.limits.questions
-        self._next_question = 1
-        self._next_cause = 1 if opener else 2
         self._dismissed = False
 
     # -- bytes in ---------------------------------------------------------------------------------------------------
@@ -162,10 +124,10 @@ class Rpc:
         except ProtocolError as reason:
             error = error or reason
         if call.steps is None or call.bulk:
-            coming = self._serving[question] = _Coming()
+            coming = self._serving[question] = Coming()
             self._take(call.steps, call.bulk, partial(self._called, call, target, refs, error, coming))
         elif error is not None:
-            self._called(call, target, refs, error, _Coming(), call.steps)
+            self._called(call, target, refs, error, Coming(), call.steps)
         else:  # as a rule
             self._serving[question] = None
             payload = Payload(call.steps, refs)
@@ -177,7 +139,7 @@ class Rpc:
         target: object,
         refs: tuple[object, ...],
         error: ProtocolError | None,
-        coming: _Coming,
+        coming: Coming,
         packed: bytes,
         bodies: tuple[bytes, ...] = (),
         lost: ProtocolError | None = None,
@@ -199,14 +161,14 @@ class Rpc:
         question = answer.question
         packed = answer.value if type(answer) is m.Answer else answer.exception  # type: ignore[union-attr]
         state = self._asked.get(question)
-        if state is None or state & _ARRIVING:
+        if state is None or state & ARRIVING:
             raise ProtocolError(f"an answer to question {question}, which is not open")
         refs: tuple[object, ...] = ()
         error: ProtocolError | None = None
         if answer.refs:
             refs, error = self._lending.resolve(answer.refs)
         if packed is None or answer.bulk:
-            self._asked[question] = state | _ARRIVING
+            self._asked[question] = state | ARRIVING
             self._take(packed, answer.bulk, partial(self._answered, answer, refs, error))
         else:
             self._answered(answer, refs, error, packed)
@@ -223,7 +185,7 @@ class Rpc:
         """All of an outcome is there, or what is missing will not come."""
         question = answer.question
         problem = error or lost
-        if self._asked.pop(question) & _DROPPED:
+        if self._asked.pop(question) & DROPPED:
             self._return_refs(answer.refs)  # a late answer: what it carried is nobody's
         elif problem is not None:
             self._return_refs(answer.refs)
@@ -302,160 +264,6 @@ class Rpc:
     }
     """What a message does once the peer's HELLO is there; the others are out of place."""
 
-    # -- facts out --------------------------------------------------------------------------------------------------
-
-    def events(self) -> list[Event]:
-        """What happened since the last time."""
-        events, self._events = self._events, []
-        return events
-
-    # -- intentions in ----------------------------------------------------------------------------------------------
-
-    def new_cause(self) -> int:
-        """A number for a chain of calls that begins here."""
-        cause, self._next_cause = self._next_cause, self._next_cause + 2
-        return cause
-
-    @property
-    def room(self) -> int:
-        """How many more questions the peer takes now."""
-        return self._most_asked - len(self._asked)
-
-    def call(self, number: int, draft: Draft, *, cause: int, affinity: int = 0, deadline: int = 0) -> int:
-        """Ask: run the steps of `draft` on the peer's object `number`; returns the question.
-
-        Raises LimitExceeded, EncodeError, and changes nothing then.
-        """
-        if len(self._asked) >= self._most_asked:
-            raise LimitExceeded(f"{self._most_asked} questions are open already")
-        if self.imports.dropped or self.imports.lingering:
-            self.flush_releases()
-        question = self._next_question
-        if question in self._asked:
-            question = self._allot()
-        self._next_question = question % (2**32 - 1) + 1
-        packed = draft.packed
-        if draft.refs or draft.bodies or len(packed) > LARGE:
-            self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
-        else:  # as a rule
-            self._out.append(m.encode((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0)))
-        self._asked[question] = 0
-        return question
-
-    def answer(self, question: int, draft: Draft) -> None:
-        """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
-        if question in self._serving:
-            packed = draft.packed
-            if draft.refs or draft.bodies or len(packed) > LARGE:
-                self._commit((m.ANSWER, question), draft)
-            else:  # as a rule
-                self._out.append(m.encode((m.ANSWER, question, packed, (), ())))
-            del self._serving[question]
-
-    def raised(self, question: int, draft: Draft, step: int = 0) -> None:
-        """Answer a question of the peer with an exception; as `answer`."""
-        if question in self._serving:
-            self._commit((m.RAISE, question), draft, (min(step, 65535),))
-            del self._serving[question]
-
-    def is_serving(self, question: int) -> bool:
-        """Whether a question of the peer still waits for its answer."""
-        return question in self._serving
-
-    def cancel(self, question: int) -> None:
-        """Lose interest in one of our questions; it stays open until its answer has come, which is dropped."""
-        state = self._asked.get(question)
-        if state is None or state & _DROPPED:
-            return
-        self._asked[question] = state | _DROPPED
-        if not state & _ARRIVING:
-            self._send(m.Cancel(question))
-
-    def release(self, pairs: list[tuple[int, int]]) -> None:
-        """Give references back."""
-        for start in range(0, len(pairs), _RELEASE_BATCH):
-            batch = pairs[start : start + _RELEASE_BATCH]
-            self._send(m.Release(tuple(part for pair in batch for part in pair)))
-
-    def flush_releases(self) -> None:
-        """Queue the releases of proxies that have died."""
-        dropped = self.imports.take_dropped()
-        if dropped:
-            self.release(dropped)
-
-    def end(self, affinity: int) -> None:
-        """A thread that called with this affinity is gone."""
-        self._send(m.End(affinity))
-
-    def bye(self, code: int = Code.DONE, text: str = "", hop: str = "") -> None:
-        """Say that no further call will come."""
-        self._send(m.Bye(Failure(code=code, text=text, hop=hop)))
-
-    def _allot(self) -> int:
-        question = self._next_question
-        while question in self._asked:
-            question = question % (2**32 - 1) + 1
-        self._next_question = question % (2**32 - 1) + 1
-        return question
-
-    def _commit(self, head: tuple[object, ...], draft: Draft, tail: tuple[object, ...] = ()) -> None:
-        """Queue the message [*head, packed part, refs, bulk, *tail]: number what its draft refers to, and queue its bodies. All or nothing."""
-        packed: bytes | None = draft.packed
-        bodies = draft.bodies
-        if len(draft.packed) > LARGE:
-            packed, bodies = None, (draft.packed, *bodies)
-        size = sum(map(len, bodies))
-        limit = (self.peer or self.info).limits.body
-        if size > limit:
-            raise LimitExceeded(f"a message with {size} bytes exceeds limit of {limit}")
-        refs = self._lending.lend(draft.refs)
-        try:
-            data = m.encode((*head, packed, refs, self._bulk_out.announce(bodies) if bodies else (), *tail))
-        except GatewayError:
-            self._lending.take_back(refs)
-            raise
-        if bodies:
-            self._want_bulk()
-            self._bulk_out.add(bodies)
-        self._out.append(data)
-
-    def _want_bulk(self) -> None:
-        if self.bulk_open or self._bulk_asked:
-            return
-        self._bulk_asked = True
-        if self.opener:
-            self._events.append(BulkWanted())
-        else:
-            self._send(m.WantBulk())
-
-    def _send(self, message: m.Message) -> None:
-        self._out.append(m.encode(message))
-
-    # -- bytes out --------------------------------------------------------------------------------------------------
-
-    def one_message(self) -> bytes | None:
-        """Bytes for the `call` circuit if they are one message, and all that there is to do; None, and nothing has changed, otherwise."""
-        out = self._out
-        return out.pop() if len(out) == 1 and not self._events and not self._bulk_out else None
-
-    @property
-    def at_rest(self) -> bool:
-        """Whether there is nothing to tell and nothing to send, and nothing has died."""
-        return not (self._events or self._out or self.imports.dropped)
-
-    def data_to_send(self) -> bytes:
-        """Bytes for the `call` circuit."""
-        out = self._out
-        if len(out) == 1:
-            return out.pop()
-        data = b"".join(out)
-        out.clear()
-        return data
-
-    def bulk_to_send(self) -> list[bytes | memoryview]:
-        """The next chunk for the `bulk` circuit once it is open: [header, bytes] or []."""
-        return self._bulk_out.data_to_send() if self.bulk_open else []
-
     # -- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> list[object]:
@@ -473,7 +281,3 @@ class Rpc:
                 lent += (event.target, event.payload)
         self._events.clear()
         return lent
-
-    def statistics(self) -> RpcStatistics:
-        """What the session holds now."""
-        return RpcStatistics(len(self._asked), len(self._serving), len(self.exports), len(self.imports))

@@ -8,12 +8,14 @@ from typing import Any
 
 from rpyc_gateway.proto import facts
 from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
-from rpyc_gateway.proto.messages import ClassInfo, Message, SessionInfo, SessionLimits, encode
+from rpyc_gateway.proto.messages import ClassInfo, Hello, Message, SessionInfo, SessionLimits, Splitter, encode
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import Draft, Payload, Reader, Writer
 
 THING = ClassInfo(module="lab", name="Thing")
 LONG = b"x" * 9000  # travels on bulk
+HELLO = Hello(SessionInfo(vat=b"somebody's vat--"))
+EMPTY = b"\xc0"  # nil
 _numbers = itertools.count(1)
 
 
@@ -153,3 +155,16 @@ def greeted() -> Pair:
     pair.near.listen()
     pair.far.listen()
     return pair
+
+
+def stranger(*, opener: bool = False, limits: SessionLimits | None = None) -> Side:
+    """A side whose peer is played by the test, word by word."""
+    side = Side("ours", opener, limits or SessionLimits())
+    side.receive(HELLO)
+    side.rpc.data_to_send()
+    return side
+
+
+def said(side: Side) -> list[Message]:
+    """What a side has to say on its `call` circuit."""
+    return Splitter().receive_data(side.rpc.data_to_send())

@@ -1,0 +1,150 @@
+"""The open questions of a session: who waits for each, in which chain of calls, and who waits for room to ask one."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.references import Desk, References
+from rpyc_gateway.waiters import Outcome, TaskWaiter, ThreadWaiter, Waiter
+
+__all__ = ["Questions"]
+
+
+class Questions:
+    """The ground floor of Asking: what its questions come to reaches those who asked. Made in the trio thread."""
+
+    def __init__(self, desk: Desk, references: References) -> None:
+        self._desk = desk
+        self._references = references
+        self._waiters: dict[int, Waiter] = {}
+        self._by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
+        self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
+
+    # -- what becomes of them; with the turn held
+
+    def complete(self, question: int, outcome: Outcome) -> None:
+        """A question is closed: wake who waits for it, if anybody still does."""
+        waiter = self._waiters.pop(question, None)
+        if waiter is None:
+            return
+        if type(waiter) is ThreadWaiter:
+            if waiter.outer is None and self._by_cause.get(waiter.cause) is waiter:  # as a rule
+                del self._by_cause[waiter.cause]
+            else:
+                self._leave_cause(waiter)
+            waiter.complete(outcome)
+        else:
+            self._complete(waiter, outcome)
+
+    def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
+        if type(waiter) is TaskWaiter and not self._desk.here:
+            self._desk.in_trio(self._complete_task, waiter, outcome)
+        else:
+            waiter.complete(outcome)
+
+    def _complete_task(self, waiter: TaskWaiter, outcome: Outcome) -> None:
+        if waiter.abandoned:
+            self._give_back(outcome)
+        else:
+            waiter.complete(outcome)
+
+    def fail(self, error: Callable[[], GatewayError]) -> None:
+        """Every question ends with an error of its own, exactly once."""
+        waiters, self._waiters = self._waiters, {}
+        self._by_cause.clear()
+        for waiter in waiters.values():
+            self._complete(waiter, Outcome(error=error()))
+        while self.queue:
+            self._call_next()
+
+    # -- chains of calls; with the turn held
+
+    def has_asked(self, cause: int) -> bool:
+        """Whether a question of ours is open in this chain of calls: what is raised in a callback of it may come home."""
+        if cause % 2 == self._desk.rpc.opener:
+            return True  # it began here
+        return any(waiter.cause == cause for waiter in list(self._waiters.values()))
+
+    @property
+    def anybody_waits(self) -> bool:
+        """Whether a thread waits here, which might have to run a callback."""
+        return bool(self._by_cause)
+
+    def waiting_for(self, cause: int) -> ThreadWaiter | None:
+        """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
+        return self._by_cause.get(cause)
+
+    def _leave_cause(self, waiter: Waiter) -> None:
+        """No callback is handed to this thread from now on."""
+        if type(waiter) is not ThreadWaiter:
+            return
+        inner = self._by_cause.get(waiter.cause)
+        if inner is waiter:
+            if waiter.outer is None:
+                del self._by_cause[waiter.cause]
+            else:
+                self._by_cause[waiter.cause] = waiter.outer
+            return
+        while inner is not None:
+            if inner.outer is waiter:
+                inner.outer = waiter.outer
+            inner = inner.outer
+
+    # -- questions that nobody waits for any more
+
+    @trio.lowlevel.enable_ki_protection
+    def abandon(self, question: int, waiter: TaskWaiter) -> None:
+        """Nobody waits for this any more: what came for it goes back, or the far side is told to cancel it."""
+        if self._waiters.get(question) is waiter:
+            with self._desk.step():
+                self._abandon(question, waiter)
+        waiter.abandoned = True
+        self._give_back(waiter.leftover())
+
+    def _abandon(self, question: int, waiter: Waiter) -> None:
+        if self._waiters.get(question) is waiter:
+            del self._waiters[question]
+            self._leave_cause(waiter)
+            self._desk.rpc.cancel(question)
+
+    def _give_back(self, outcome: Outcome | None) -> None:
+        """An answer that crossed an interrupt is nobody's: what it refers to goes back."""
+        if outcome is None:
+            return
+        payload = outcome.payload or outcome.raised
+        if payload is not None:
+            self._references.hold(payload.refs)
+
+    # -- room for more of them
+
+    async def _wait_room(self) -> None:
+        """Wait until the peer takes one more question: tasks queue here in order. Cancelled, the place goes to the next."""
+        while self._desk.rpc.room <= 0:
+            self._desk.check_open()
+            place = trio.Event()
+            self.queue.append(place)
+            try:
+                await place.wait()
+            except trio.Cancelled:
+                if place.is_set():
+                    self._call_next()
+                else:
+                    self.queue.remove(place)
+                raise
+
+    def make_room(self) -> None:
+        """Questions may have been closed, cancelled ones too: as many tasks as there is room for may ask."""
+        if self.queue:
+            self._desk.in_trio(self._call_next_ones)
+
+    def _call_next_ones(self) -> None:
+        for _ in range(min(self._desk.rpc.room, len(self.queue))):
+            self._call_next()
+
+    def _call_next(self) -> None:
+        if self.queue:
+            self.queue.popleft().set()
