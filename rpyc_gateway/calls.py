@@ -90,7 +90,7 @@ class Host(Protocol):
         ...
 
     def submit(self, call: ServedCall, task: Callable[[], object]) -> None:
-        """Run `task` in a thread that may serve `call`; from the trio thread."""
+        """Run `task` where `call` belongs; from any thread."""
         ...
 
     def answer(self, call: ServedCall, outcome: Outcome) -> None:

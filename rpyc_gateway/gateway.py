@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -13,11 +13,12 @@ from itertools import count
 import trio
 
 from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitted, stamped, wanted
-from rpyc_gateway.config import Config, Dial, Serve
+from rpyc_gateway.built_in import built_in
+from rpyc_gateway.config import Config, Dial
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, LinkLost, Unreachable
-from rpyc_gateway.node_service import NodeInfo, NodeService, surroundings
+from rpyc_gateway.node_service import NodeInfo, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
@@ -25,8 +26,7 @@ from rpyc_gateway.proto.route import RouteTable
 from rpyc_gateway.receiving import StreamHandler
 from rpyc_gateway.reception import Reception
 from rpyc_gateway.registry import Neighbour, Registry
-from rpyc_gateway.remote_dial import DialService, SharedLinks, dial_through
-from rpyc_gateway.service import ClassicService
+from rpyc_gateway.remote_dial import dial_through
 from rpyc_gateway.serving import Offer, Serving
 from rpyc_gateway.session import Session
 from rpyc_gateway.splice import splice
@@ -56,7 +56,7 @@ async def open_node(
         config = Config.load(config)
     async with open_background() as nursery:
         node = Node(config, nursery)
-        offers = _built_in(config, node, nursery) | dict(services or {})
+        offers = built_in(config, node, nursery) | dict(services or {})
         for name, offer in offers.items():
             check_place(name, offer.runs)
         node.offer(offers)
@@ -65,22 +65,6 @@ async def open_node(
             yield node
         finally:
             await node.leave()
-
-
-def _built_in(config: Config, node: Node, nursery: trio.Nursery) -> dict[str, Offer]:
-    served = {"classic": Serve(service="classic"), "node": Serve(service="node", allow=("*",))}
-    served |= {"dial": Serve(service="dial", allow=("parent",))} | {serve.service: serve for serve in config.serve}
-    links = SharedLinks(node, nursery)
-    roots: dict[str, Callable[[], object]] = {
-        "classic": ClassicService,
-        "node": partial(NodeService, node),
-        "dial": partial(DialService, links),
-    }
-    return {
-        name: Offer(root, serve.allow, serve.pickle and name == "classic", serve.runs)
-        for name, root in roots.items()
-        for serve in (served[name],)
-    }
 
 
 class Node:

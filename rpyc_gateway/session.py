@@ -86,9 +86,11 @@ class Session(SessionDesk, TrioFace):
         self._service = root if isinstance(root, Service) else None
         self._runs = runs
         self._references = References(self)
-        self._asking = Asking(self, self._references, self)
-        self._answering = Answering(self, self._references, self._asking, policy_for(root), runs)
-        self.held_root = Held(self._asking, 0, _ROOT, None, None)  # number 0 is never counted
+        self.asking = Asking(
+            self, self._references, self
+        )  # which session this is, to a block with an affinity of its own
+        self._answering = Answering(self, self._references, self.asking, policy_for(root), runs)
+        self.held_root = Held(self.asking, 0, _ROOT, None, None)  # number 0 is never counted
         self._request = Open()
         self._ended_threads: deque[int] = deque()
         self._failing = False  # the session will be aborted; what still comes is dropped
@@ -189,7 +191,7 @@ class Session(SessionDesk, TrioFace):
         self.error = error
         if self.bulk is not None:
             self.bulk.abort(Failure(code=Code.DONE, text="the session is over", hop=self.local))
-        self._asking.fail(lambda: again(error))
+        self.asking.fail(lambda: again(error))
         self._answering.stop(self.rpc.close())
         self._opened.set()
         self._over.set()
@@ -241,7 +243,7 @@ class Session(SessionDesk, TrioFace):
         try:
             event = self.rpc.hear(data)
             if type(event) is facts.Answered:
-                self._asking.complete(event.question, Outcome(event.payload))
+                self.asking.complete(event.question, Outcome(event.payload))
             elif type(event) is facts.Called:
                 if self.circuit.queued > UNREAD:
                     raise LimitExceeded(
@@ -256,8 +258,8 @@ class Session(SessionDesk, TrioFace):
                 self.push()
             if self._answering.garbage:
                 self._answering.sweep()
-            if self._asking.queue:
-                self._asking.make_room()
+            if self.asking.queue:
+                self.asking.make_room()
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
 
@@ -273,7 +275,7 @@ class Session(SessionDesk, TrioFace):
             self.rpc.flush_releases()
             self.push()
             self._answering.sweep()
-            self._asking.make_room()
+            self.asking.make_room()
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
 
@@ -310,7 +312,7 @@ class Session(SessionDesk, TrioFace):
         self.circuit.end()
         self._end(error_for(failure.code, failure.text, failure.hop, here=self.local))
 
-    def dismissed(self, failure: Failure) -> None:
+    def _end_dismissed(self, failure: Failure) -> None:
         """The far side has said goodbye. In the trio thread, perhaps a moment later: the turn is taken for it."""
         with self.step():
             self.circuit_ended(failure)
@@ -324,7 +326,7 @@ class Session(SessionDesk, TrioFace):
             outcome = Outcome(raised=event.payload)
         else:
             outcome = Outcome(error=event.error)  # type: ignore[union-attr]
-        self._asking.complete(event.question, outcome)
+        self.asking.complete(event.question, outcome)
 
     def _handle_called(self, called: facts.Called) -> None:
         self._answering.serve(called)
@@ -342,22 +344,11 @@ class Session(SessionDesk, TrioFace):
         self._answering.end_thread(event.affinity)
 
     def _handle_greeted(self, event: facts.Greeted) -> None:
-        self._asking.peer_vat = event.info.vat
+        self.asking.peer_vat = event.info.vat
         self.held_root.info = replace(_ROOT, methods=event.info.methods)
         self.in_trio(self._opened.set)
 
     def _handle_bulk_wanted(self, _event: facts.BulkWanted) -> None:
-        self._open_bulk()
-
-    def _handle_bulk_consumed(self, event: facts.BulkConsumed) -> None:
-        if self.bulk is not None:
-            self.bulk.consumed(event.size)
-
-    def _handle_dismissed(self, event: facts.Dismissed) -> None:
-        text = event.text or "the far side closed the session"
-        self.in_trio(self.dismissed, Failure(code=event.code, text=text, hop=event.hop))
-
-    def _open_bulk(self) -> None:
         bulk = BulkCircuit(self, self._connection)
         try:
             bulk.open(replace(self._request, circuit="bulk"))
@@ -368,10 +359,13 @@ class Session(SessionDesk, TrioFace):
         self.bulk = bulk
         self.rpc.bulk_open = True
 
-    @property
-    def asking(self) -> Asking:
-        """The part that asks: which session this is, to a block with an affinity of its own."""
-        return self._asking
+    def _handle_bulk_consumed(self, event: facts.BulkConsumed) -> None:
+        if self.bulk is not None:
+            self.bulk.consumed(event.size)
+
+    def _handle_dismissed(self, event: facts.Dismissed) -> None:
+        text = event.text or "the far side closed the session"
+        self.in_trio(self._end_dismissed, Failure(code=event.code, text=text, hop=event.hop))
 
     def statistics(self) -> SessionStatistics:
         """What the session holds."""

@@ -119,8 +119,8 @@ async def test_the_threads_kept_for_callers_are_bounded() -> None:
             with lab.step():
                 draft = writer.finish(write_steps(((Verb.CALL, 0, (), {}),), writer))
                 question = lab.rpc.call(f.number, draft, cause=lab.rpc.new_cause(), affinity=affinity)
-                lab._asking._waiters[question] = waiter
-            return lab._asking._value(await waiter.wait(), Face.ASYNC)
+                lab.asking._waiters[question] = waiter
+            return lab.asking._value(await waiter.wait(), Face.ASYNC)
 
         for affinity in range(1, AFFINITIES + 1):
             assert await ask(affinity) == 1

@@ -52,7 +52,7 @@ async def test_a_deadline_travels() -> None:
 async def test_a_peer_that_names_what_it_was_never_given_hears_so() -> None:
     async with open_lab() as lab:
         with pytest.raises(gw.ProtocolError, match="object 999"):
-            await lab._asking.ask_async(999, ((Verb.GET, 0, "x"),))
+            await lab.asking.ask_async(999, ((Verb.GET, 0, "x"),))
         assert await lab.ping(1) == 1
 
 

@@ -50,7 +50,7 @@ def test_a_call_without_an_answer_is_given_up_in_time_and_the_far_side_hears_of_
     house.until(lambda: far.statistics()[1] == 0)
     conn.eval("stuck.set()")
     house.until(lambda: far.statistics().running == 0)
-    assert conn._session._asking._waiters == {}
+    assert conn._session.asking._waiters == {}
 
 
 def test_what_is_left_of_the_time_travels_and_cancels_a_task(conn: gw.BlockingSession) -> None:

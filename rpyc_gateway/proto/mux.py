@@ -135,11 +135,6 @@ class Mux(Streams):
             self._link.events = []
         return happened
 
-    @property
-    def eventful(self) -> bool:
-        """Whether there are events to take."""
-        return bool(self._link.events)
-
     def over(self) -> list[int]:
         """Labels whose streams have ended since the last call; after their events nothing more is said of them."""
         labels = self._over

@@ -74,8 +74,8 @@ def _is_idle(conn: gw.BlockingSession, house: House) -> None:
     house.until(lambda: far.statistics()[:2] == (0, 0) and far.statistics().running == 0)
     near = conn._session
     assert near.statistics()[:2] == (0, 0)
-    assert near._asking._waiters == far._asking._waiters == {}
-    assert near._asking._by_cause == far._asking._by_cause == {}
+    assert near.asking._waiters == far.asking._waiters == {}
+    assert near.asking._by_cause == far.asking._by_cause == {}
 
 
 @pytest.mark.parametrize("hops", [1, 3])
