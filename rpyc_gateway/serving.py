@@ -52,7 +52,7 @@ class Serving:
         return len(self._sessions)
 
     def admit(self, neighbour: Neighbour, label: int, request: Open) -> StreamHandler:
-        """Take the circuit, and say so: its session's tasks are started. Called in the reader, with the link's turn held.
+        """Take the circuit, and say so: its session's tasks are started. In the trio thread, with the link's turn held.
 
         Raises NoService, Denied, LimitExceeded or ProtocolError: the circuit is to be refused.
         """
