@@ -267,9 +267,11 @@ class _Step(Turn[Mux]):
             if not self.machine.at_rest or connection.unsettled:
                 connection.settle()
         finally:
-            self.give_back()
-        if connection.errands.waiting:
-            connection.errands.run()
+            try:
+                self.give_back()
+            finally:  # a signal that has waited may raise there
+                if connection.errands.waiting:
+                    connection.errands.run()
 
 
 _TELL: dict[type[events.Event], Callable[[Connection, Any], None]] = {

@@ -56,7 +56,7 @@ class Rpc(Speaker):
             receive(self, message)
 
     def hear(self, data: bytes) -> Answered | Called | None:
-        """The event of the one short message that these bytes of the `call` circuit are: a call or an answer without references.
+        """The event of the one short message that these bytes of the `call` circuit are: a call, or an answer with a value.
 
         None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
         """
@@ -65,16 +65,18 @@ class Rpc(Speaker):
         message = self._splitter.read_whole(data)
         if type(message) is m.Answer:
             question, value = message.question, message.value
-            if value is None or message.refs or message.bulk or self._asked.get(question) != 0:
+            if value is None or message.bulk or self._asked.get(question) != 0:
+                return None
+            refs, error = self._lending.resolve(message.refs) if message.refs else ((), None)
+            if error is not None:
                 return None
             del self._asked[question]
-            return Answered(question, Payload(value))
+            return Answered(question, Payload(value, refs))
         if type(message) is not m.Call:
             return None
         question, steps, serving = message.question, message.steps, self._serving
         if (
             steps is None
-            or message.refs
             or message.bulk
             or message.flags
             or self._dismissed
@@ -83,11 +85,12 @@ class Rpc(Speaker):
         ):
             return None
         number = message.number
-        if not number or number not in self.exports:
+        refs, error = self._lending.resolve(message.refs) if message.refs else ((), None)
+        if error is not None or not number or number not in self.exports:
             return None
         serving[question] = None
         target = self.exports.resolve(number)
-        return Called(question, target, Payload(steps), message.cause, message.affinity, message.deadline)
+        return Called(question, target, Payload(steps, refs), message.cause, message.affinity, message.deadline)
 
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
