@@ -32,6 +32,9 @@ from rpyc_gateway.worker import workers
 
 __all__ = ["Asking"]
 
+SHORT = 64
+"""Bytes of an answer that is an atom, as a rule."""
+
 _IN_CALL = -1
 """In place of a question: the GET is a step of the method's call."""
 
@@ -65,9 +68,9 @@ class Asking(Questions):
         question = 0
         outcome: Outcome | None = None
         desk = self._desk
-        deferred = deferral.begin()
+        deferred = deferral.begin(outside_trio=True)
         try:
-            with desk.steps:  # `_enter` has seen to the room on the stack
+            with desk.turn:  # `_enter` has seen to the room on the stack
                 if desk.error is not None:
                     desk.check_open()
                 if self._readings:
@@ -77,6 +80,7 @@ class Asking(Questions):
                 self._waiters[question] = waiter
                 waiter.outer = self._by_cause.get(cause)
                 self._by_cause[cause] = waiter
+                desk.speak()
             # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
             if call is None:
                 outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
@@ -96,6 +100,11 @@ class Asking(Questions):
                     except BaseException:  # a signal that came while the answer was read
                         self._give_back(outcome)
                         raise
+        payload = outcome.payload
+        if payload is not None and len(payload.packed) < SHORT and not payload.refs:  # as a rule, an atom
+            structure = read_structure(payload.packed)
+            if type(structure) in ATOMS:
+                return structure
         return self._value(outcome, Face.BLOCKING)
 
     def _number(self) -> int:

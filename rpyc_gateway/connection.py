@@ -264,7 +264,7 @@ class _Step(Turn[Mux]):
             return
         connection = self._connection
         try:
-            if not self.machine.at_rest or connection.unsettled:
+            if connection.unsettled or not self.machine.at_rest:
                 connection.settle()
         finally:
             try:

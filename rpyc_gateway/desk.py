@@ -40,7 +40,7 @@ class SessionDesk:
         self.path: tuple[str, ...] = ()
         self.error: GatewayError | None = None
         self.circuit: CallCircuit | None = None
-        self.steps: AbstractContextManager[None] = _Steps(self)
+        self._steps: AbstractContextManager[None] = _Steps(self)
         self.bulk: BulkCircuit | None = None  # if it is there, bodies may wait to be sent
         self._token = trio.lowlevel.current_trio_token()
         self._pid = os.getpid()
@@ -55,7 +55,7 @@ class SessionDesk:
     def step(self) -> AbstractContextManager[None]:
         """Hold the link's turn, and send what the steps in the body produced. RecursionError, and nothing is changed, without room for them."""
         check_room(STEP_ROOM)
-        return self.steps
+        return self._steps
 
     def push(self) -> None:
         """Queue the machine's bytes on the circuits. With the turn held; from a caller's thread too."""
@@ -70,6 +70,14 @@ class SessionDesk:
             self.circuit.send(data)
         if self.bulk is not None:
             self.bulk.pump(self.rpc)
+
+    def speak(self) -> None:
+        """The end of a step in which nothing went wrong: `push`, in a short way if the machine has one message to send. With the turn held."""
+        data = self.rpc.one_message()
+        if data is not None and self.circuit is not None and self.error is None:
+            self._connection.say(self.circuit.label, data)
+        elif self.bulk is not None or not self.rpc.at_rest:
+            self.push()
 
     # -- what waits for the end of a round
 
@@ -162,11 +170,7 @@ class _Steps:
         session = self._session
         try:
             if kind is None:
-                data = session.rpc.one_message()
-                if data is not None and session.circuit is not None and session.error is None:
-                    session.circuit.send(data)
-                elif session.bulk is not None or not session.rpc.at_rest:
-                    session.push()
+                session.speak()
         finally:
             session.turn.__exit__()
 

@@ -226,7 +226,7 @@ def _special(name: str) -> Callable[..., Any]:
 
 
 def _call(self: Proxy, /, *args: object, **kwargs: object) -> Any:
-    held = held_by(self)
+    held = object.__getattribute__(self, "__gw_held__")
     return held.caller.ask(held.number, ((Verb.CALL, 0, args, kwargs),))
 
 

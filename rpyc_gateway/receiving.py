@@ -16,7 +16,7 @@ from rpyc_gateway.errors import Code
 from rpyc_gateway.leading import Leadership, can_lead
 from rpyc_gateway.proto import events
 from rpyc_gateway.proto.frames import Failure, Hello
-from rpyc_gateway.proto.mux import Mux
+from rpyc_gateway.proto.mux import READ, Mux
 from rpyc_gateway.transport import Buffer, Pipe
 
 __all__ = ["CHUNK", "Receiver", "StreamHandler"]
@@ -57,6 +57,7 @@ class Receiver(Driver):
         self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
         self._reader = 0  # the thread that reads now
         self._reading = trio.Event()  # for trio's reader: it is to read
+        self._wanted = READ  # bytes to read next
         self.lead: Leadership | None = None
         if pipe.receive_nowait is not None and can_lead(pipe.fileno):
             self.lead = Leadership(pipe.fileno, self.read, self._resume_reader)
@@ -88,7 +89,7 @@ class Receiver(Driver):
             data: bytes | None = None
             try:
                 if self._receive_nowait is not None:
-                    wanted = mux.wanted
+                    wanted = self._wanted
                     data = self._receive_nowait(wanted)
             except OSError as exc:
                 mux.fail(self._broken(exc))
@@ -116,6 +117,7 @@ class Receiver(Driver):
             mux.receive_data(data, now)
         else:
             mux.receive_eof(now)
+        self._wanted = mux.wanted
         if mux.down and self.lead is not None:
             self.lead.over = True
 

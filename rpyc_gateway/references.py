@@ -34,8 +34,6 @@ class Desk(Protocol):
     local: str
     error: GatewayError | None
     turn: Turn[Any]
-    steps: AbstractContextManager[None]
-    """What `step` returns when it has seen that there is room on the stack."""
 
     @property
     def way_back(self) -> tuple[str, ...]:
@@ -67,6 +65,10 @@ class Desk(Protocol):
     @property
     def resting_place(self) -> Leadership | None:
         """Where a thread that has served a call may wait for the next one; None if others read the link."""
+        ...
+
+    def speak(self) -> None:
+        """With the turn held, at the end of what needed no `step` since there is room on the stack: send what was produced."""
         ...
 
     def step(self) -> AbstractContextManager[None]:

@@ -58,9 +58,12 @@ class Deferral:
         else:
             self._came.append((number, frame))
 
-    def begin(self) -> bool:
-        """Let signals wait until `end`, in the main thread; False if that is not needed here: another thread, trio, or an outer `begin`."""
-        if get_ident() != _main.ident or self.active or trio.lowlevel.in_trio_run():
+    def begin(self, *, outside_trio: bool = False) -> bool:
+        """Let signals wait until `end`, in the main thread; False if that is not needed here: another thread, trio, or an outer `begin`.
+
+        `outside_trio`: the caller has seen that this thread runs no trio. A handler that raises meanwhile does so here, and nothing has begun.
+        """
+        if get_ident() != _main.ident or self.active or (not outside_trio and trio.lowlevel.in_trio_run()):
             return False
         handlers: dict[int, _Handler] = {}
         for number in _RAISING:
@@ -69,7 +72,15 @@ class Deferral:
                 handlers[number] = handler
         if not handlers:
             return False
-        self._take_over(handlers)
+        self._handlers = handlers
+        self.active = True
+        try:
+            for number in handlers:
+                _signal.signal(number, self)
+        except BaseException:
+            self.active = False
+            self._restore(handlers)
+            raise
         return True
 
     def end(self) -> None:
@@ -82,18 +93,6 @@ class Deferral:
         self._restore(handlers)
         for number, frame in came:
             handlers[number](number, frame)
-
-    def _take_over(self, handlers: dict[int, _Handler]) -> None:
-        """Stand in for all of them or, if one of them raises meanwhile, for none."""
-        self._handlers = handlers
-        self.active = True
-        try:
-            for number in handlers:
-                _signal.signal(number, self)
-        except BaseException:
-            self.active = False
-            self._restore(handlers)
-            raise
 
     @staticmethod
     def _restore(handlers: dict[int, _Handler]) -> None:

@@ -66,12 +66,12 @@ class Link:
         self._held_bytes = 0
         self._made = now
         self._decide_by = 0.0
-        self._heard = now
+        self.heard = now
         self._idle = IDLE * (1 - 0.2 * jitter)
         self._pings = 0
         self._pinged: tuple[bytes, float] | None = None  # the PING that waits for its PONG
-        self._answer_by: float | None = None
-        self._probe_by: float | None = None
+        self.answer_by: float | None = None
+        self.probe_by: float | None = None
         self._grace = 0.0
         self._leave_by: float | None = None
         if dialler:
@@ -84,8 +84,8 @@ class Link:
         arrived = self.framer.receive(data)
         if arrived:
             self.frames_in += len(arrived)
-            self._heard = now
-            if self._answer_by is not None or self._probe_by is not None:
+            self.heard = now
+            if self.answer_by is not None or self.probe_by is not None:
                 self._relieve()
         if self.state is UP:
             return arrived
@@ -93,21 +93,11 @@ class Link:
             self._take_early(frame, now)
         return []
 
-    @property
-    def at_ease(self) -> bool:
-        """Whether a whole frame may come now, and nothing depends on one."""
-        return self.state is UP and self._answer_by is None and self._probe_by is None and self.framer.between
-
-    def hear_one(self, now: float) -> None:
-        """A frame has come that was read elsewhere."""
-        self.frames_in += 1
-        self._heard = now
-
     def _relieve(self) -> None:
         """The sign of life that was waited for."""
-        self._answer_by = None
-        if self._probe_by is not None:
-            self._probe_by = None
+        self.answer_by = None
+        if self.probe_by is not None:
+            self.probe_by = None
             self.events.append(Probed())
 
     def complain(self) -> None:
@@ -214,7 +204,7 @@ class Link:
         if not self.dialler:
             self.put(frames.encode_hello(self.hello))
         self.state = UP
-        self._heard = now
+        self.heard = now
         self.hurried = True
         self.events.append(Established())
         held, self._held = self._held, []
@@ -248,7 +238,7 @@ class Link:
     def probe(self, now: float, within: float) -> None:
         """Find out whether the peer is there: Probed follows, or Lost after `within` seconds."""
         if self.state is State.UP:
-            self._probe_by = now + within
+            self.probe_by = now + within
             self.hurried = True
             self._ping(now)
 
@@ -301,12 +291,12 @@ class Link:
         if self.state is State.DECIDING:
             return self._decide_by
         if self.leaving is not None and self._leave_by is None:
-            return self._heard  # long ago: the grace begins when the driver says what time it is
-        if self._answer_by is None and self._probe_by is None and self._leave_by is None:
-            return self._heard + self._idle
+            return self.heard  # long ago: the grace begins when the driver says what time it is
+        if self.answer_by is None and self.probe_by is None and self._leave_by is None:
+            return self.heard + self._idle
         moments = (
-            self._heard + self._idle if self._answer_by is None else self._answer_by,
-            self._probe_by,
+            self.heard + self._idle if self.answer_by is None else self.answer_by,
+            self.probe_by,
             self._leave_by,
         )
         return min(moment for moment in moments if moment is not None)
@@ -330,12 +320,12 @@ class Link:
     def _watch(self, now: float) -> None:
         if self._leave_by is not None and now >= self._leave_by and self.leaving is not None:
             self.end(self.leaving, tell=True)
-        elif self._probe_by is not None and now >= self._probe_by:
+        elif self.probe_by is not None and now >= self.probe_by:
             self.end(self._failure(Code.LINK_LOST, "no answer to a probe"))
-        elif self._answer_by is not None and now >= self._answer_by:
-            self.end(self._failure(Code.LINK_LOST, f"no frame for {now - self._heard:.0f} s"))
-        elif self._answer_by is None and now >= self._heard + self._idle:
-            self._answer_by = now + ANSWER
+        elif self.answer_by is not None and now >= self.answer_by:
+            self.end(self._failure(Code.LINK_LOST, f"no frame for {now - self.heard:.0f} s"))
+        elif self.answer_by is None and now >= self.heard + self._idle:
+            self.answer_by = now + ANSWER
             self._ping(now)
 
     def _ping(self, now: float) -> None:

@@ -181,7 +181,10 @@ class Mux(Streams):
             or length > self.hello.limits.frame
             or stream is None
             or not stream.listening
-            or not link.at_ease
+            or link.state is not UP
+            or link.answer_by is not None  # a sign of life is waited for
+            or link.probe_by is not None
+            or not link.framer.between
             or link.backlog > BACKLOG
             or link.events  # they are told first
         ):
@@ -197,7 +200,8 @@ class Mux(Streams):
                 self._thirsty[label] = stream
         stream.received = received
         self._bytes_in += size
-        link.hear_one(now)
+        link.frames_in += 1
+        link.heard = now
         return label, data[8:]
 
     def receive_eof(self, now: float) -> None:
