@@ -15,6 +15,7 @@ from rpyc_gateway import deadlines
 from rpyc_gateway.client import Way, open_way
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import GatewayError, SessionClosed, TimedOut
+from rpyc_gateway.per_process import PerProcess
 from rpyc_gateway.session import Session
 
 __all__ = ["Background", "Told", "background"]
@@ -246,23 +247,5 @@ class _Result:
         return self.value
 
 
-_lock = threading.Lock()
-_running: Background | None = None
-
-
-def _forked() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have had it, which the child has not
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-def background() -> Background:
-    """The background thread of this process, started if there is none; a child that was forked has one of its own."""
-    global _running
-    with _lock:
-        if _running is None or _running.pid != os.getpid():
-            _running = Background()
-        return _running
+background = PerProcess(Background)
+"""The background thread of this process, started if there is none; a child that was forked has one of its own."""

@@ -204,11 +204,7 @@ class Leadership:
                 self._stand_by()
             self.seen = self.terms
         finally:
-            self._lead.release()
-        if self.over:
-            self._free()
-        elif self.for_trio:
-            self._resume()
+            self._let_go()
         return self.watched
 
     def read_standing_by(self) -> None:
@@ -221,11 +217,13 @@ class Leadership:
                 if self.over or self.for_trio:
                     self._leave_standby()
         finally:
-            self._lead.release()
-        if self.over:
-            self._free()
-        elif self.for_trio:
-            self._resume()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The standby leads no more; whoever wanted to meanwhile may."""
+        self._lead.release()
+        if self._followers or self.over or self.for_trio:
+            self.hand_on()
 
     # -- in the trio thread -------------------------------------------------------------------------------------------
 

@@ -9,6 +9,8 @@ import threading
 import time
 from typing import Protocol
 
+from rpyc_gateway.per_process import PerProcess
+
 __all__ = ["LOOK", "Standby", "Watched", "standby"]
 
 LOOK = 0.002
@@ -111,28 +113,5 @@ class Standby:
             self._watched[watched] = None
 
 
-_lock = threading.Lock()
-_running: Standby | None = None
-
-
-def _forked() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have had it, which the child has not
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forked)
-
-
-def standby() -> Standby:
-    """The standby of this process, started if there is none; a child that was forked has one of its own."""
-    running = _running
-    return running if running is not None and running.pid == os.getpid() else _start()
-
-
-def _start() -> Standby:
-    global _running
-    with _lock:
-        if _running is None or _running.pid != os.getpid():
-            _running = Standby()
-        return _running
+standby = PerProcess(Standby)
+"""The standby of this process, started if there is none; a child that was forked has one of its own."""

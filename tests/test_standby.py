@@ -139,20 +139,3 @@ def test_who_is_dismissed_late_takes_nothing_from_whoever_has_its_number_now() -
     keeper.dismiss(place)
     for each in (gone, place):
         each.close()
-
-
-def test_a_child_that_is_forked_while_another_thread_starts_it_starts_its_own() -> None:
-    code = """
-import os, signal, threading
-from rpyc_gateway import standby
-thread = threading.Thread(target=standby._lock.acquire)
-thread.start()
-thread.join()
-if child := os.fork():
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-else:
-    signal.alarm(20)
-    standby.standby()
-    os._exit(0)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

@@ -282,23 +282,6 @@ def test_a_forked_child_cannot_use_the_session_and_may_open_its_own(url: str) ->
     assert output == "True\nchild\nparent\n", output
 
 
-def test_a_child_that_is_forked_while_another_thread_connects_for_the_first_time_connects_too() -> None:
-    code = """
-import os, signal, threading
-from rpyc_gateway import background
-thread = threading.Thread(target=background._lock.acquire)
-thread.start()
-thread.join()
-if child := os.fork():
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-else:
-    signal.alarm(20)
-    background.background()
-    os._exit(0)
-"""
-    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
-
-
 def test_a_wait_may_be_interrupted_between_any_two_steps_of_it() -> None:
     steps = 0  # until the interrupt
 
