@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from typing import Any, Protocol
 
 import trio
@@ -161,29 +161,31 @@ class ServedCall:
         program = self._program or self._begin()
         if program is None:
             return None
-        # Not the thread's own: whatever interrupts this thread, it is not left serving.
-        context = _context_of_thread() if self.bound else copy_context()
-        context.run(self._enter)
+        if self.bound:  # the thread is its caller's: what one of its calls sets in the context, the next one finds
+            outcome = self._go_on(program, result, error)
+        else:  # a context of its own: whatever interrupts this thread, it is not left serving
+            outcome = copy_context().run(self._go_on, program, result, error)
+        if type(outcome) is Later:
+            self.bound = False  # its thread is free again
+            coroutine = self._coroutine = outcome.coroutine
+            self.host.spawn(self, lambda: self._finish_async(program, coroutine))
+        elif type(outcome) is RaisedAt and self.where != "trio":
+            _pass_on_interrupt(outcome)
+        return self.host.resting_place
+
+    def _go_on(self, program: Program, result: object, error: BaseException | None) -> Outcome | Later:
+        self._enter()
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, self.host.close_generator)
         try:
-            outcome = context.run(program.go_on, result, error)
+            outcome = program.go_on(result, error)
+            if type(outcome) is not Later:
+                # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
+                self.host.answer(self, outcome)
+            return outcome
         finally:
             sys.set_asyncgen_hooks(*hooks)
-        if type(outcome) is not Later:
-            try:
-                # What it came to may be shown by its owner (an error that names objects of the peer): still as a part of this call.
-                context.run(self.host.answer, self, outcome)
-            finally:
-                context.run(self._leave)
-            if type(outcome) is RaisedAt and self.where != "trio":
-                _pass_on_interrupt(outcome)
-            return self.host.resting_place
-        context.run(self._leave)
-        self.bound = False  # its thread is free again
-        coroutine = self._coroutine = outcome.coroutine
-        self.host.spawn(self, lambda: self._finish_async(program, coroutine))
-        return self.host.resting_place
+            self._leave()
 
     def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
@@ -286,17 +288,6 @@ class ServedCall:
             for waiter in list(call.waiters):
                 waiter.interrupt(LOST_INTEREST)
             calls += call.inner  # callbacks that run on the stack of a call that is of no use are of no use either
-
-
-_own = threading.local()
-
-
-def _context_of_thread() -> Context:
-    """The context variables of the calling thread whose thread this is: what one of its calls sets the next one finds."""
-    context: Context | None = getattr(_own, "context", None)
-    if context is None:
-        context = _own.context = Context()
-    return context
 
 
 async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, BaseException | None]:

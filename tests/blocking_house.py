@@ -55,7 +55,7 @@ class House:
         """Return when the lab has no session, no thread of a caller and no circuit left."""
         serving = self.lab._serving
         self.until(lambda: not len(serving) and not workers.statistics()[1])
-        self.until(lambda: not any(link.statistics().streams for node in self.nodes for link in node._neighbours))
+        self.until(lambda: not any(link.statistics().streams for node in self.nodes for link in list(node._neighbours)))
 
 
 @contextmanager

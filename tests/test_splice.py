@@ -29,10 +29,10 @@ class Chain(NamedTuple):
     lab: RawPeer
 
     def queued(self) -> list[int]:
-        return [sum(link.statistics().queued for link in gate._neighbours) for gate in self.gates]
+        return [sum(link.statistics().queued for link in list(gate._neighbours)) for gate in self.gates]
 
     def streams(self) -> list[int]:
-        return [sum(link.statistics().streams for link in gate._neighbours) for gate in self.gates]
+        return [sum(link.statistics().streams for link in list(gate._neighbours)) for gate in self.gates]
 
 
 @asynccontextmanager
