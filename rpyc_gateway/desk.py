@@ -75,7 +75,7 @@ class SessionDesk:
         """The end of a step in which nothing went wrong: `push`, in a short way if the machine has one message to send. With the turn held."""
         data = self.rpc.one_message()
         if data is not None and self.circuit is not None and self.error is None:
-            self._connection.say(self.circuit.label, data)
+            self.circuit.send(data)
         elif self.bulk is not None or not self.rpc.at_rest:
             self.push()
 
