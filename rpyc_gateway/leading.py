@@ -88,7 +88,7 @@ class Leadership:
                     if not inbox.empty():
                         break
                     if deferred:
-                        deferral.open = True
+                        deferral.let_through()
                     ready = poll(None if patience is None else min(int(patience * 1000) + 1, LONGEST))
                 finally:
                     if deferred:
@@ -274,7 +274,7 @@ def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | 
     got: list[object] = []
     try:
         if deferred:
-            deferral.open = True
+            deferral.let_through()
             got.extend(map(inbox.get, (True,), (timeout,)))  # no signal is heard between taking it and having it
         else:
             got.append(inbox.get(timeout=timeout))

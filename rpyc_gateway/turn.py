@@ -83,6 +83,14 @@ class Deferral:
             raise
         return True
 
+    def let_through(self) -> None:
+        """This thread is about to wait: until `open` is unset signals go to their handlers at once, beginning with those that came before."""
+        self.open = True
+        if self._came:
+            came, self._came = self._came, []
+            for number, frame in came:
+                self._handlers[number](number, frame)
+
     def end(self) -> None:
         """Put the handlers back, and call those whose signals came. Only after a `begin` that returned True; once more is no harm."""
         if not self.active:

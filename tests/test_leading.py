@@ -287,6 +287,25 @@ def test_a_link_that_ends_while_its_leader_calls_the_standby_is_not_waited_for(l
     assert link.lead.fileno not in standby()._waiting
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_an_interrupt_that_came_in_the_middle_of_something_is_not_slept_over(link: Link, leads: bool) -> None:  # noqa: FBT001
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if not leads:
+            assert link.lead.claim()
+        assert deferral.begin()
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            link.lead.wait(link.inboxes["a"], None, deferred=True)
+        deferral.end()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if not leads:
+            link.lead.leave()
+    assert link.lead.claim()
+    link.lead.leave()
+
+
 def test_only_descriptors_of_systems_that_can_poll_them_are_led(monkeypatch: pytest.MonkeyPatch) -> None:
     assert can_lead(0)
     assert not can_lead(-1)

@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 import trio
 
-from rpyc_gateway.turn import Turn
+from rpyc_gateway.turn import Turn, deferral
 
 Came = list[str]
 
@@ -177,7 +177,7 @@ def test_a_child_that_another_thread_forks_hears_its_signals() -> None:
     """In the middle of a step of the main thread, which the child does not have."""
     code = """
 import os, signal, threading
-from rpyc_gateway.turn import Turn
+from rpyc_gateway.turn import Turn, deferral
 signal.signal(signal.SIGTERM, lambda *_: os._exit(7))
 codes = []
 def fork():
@@ -194,3 +194,18 @@ with Turn(None):
 assert codes == [7], codes
 """
     assert subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_what_came_before_a_wait_is_heard_when_it_begins_and_what_comes_then_at_once(interrupts: Came) -> None:
+    assert deferral.begin()
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts == []
+    deferral.let_through()
+    assert interrupts == ["SIGINT"]
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts == ["SIGINT", "SIGINT"]
+    deferral.open = False
+    signal.raise_signal(signal.SIGINT)
+    assert interrupts == ["SIGINT", "SIGINT"]
+    deferral.end()
+    assert interrupts == ["SIGINT", "SIGINT", "SIGINT"]
