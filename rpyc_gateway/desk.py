@@ -117,9 +117,7 @@ class SessionDesk:
 
     def read_for_trio(self) -> None:
         """Trio tasks wait for what comes next: trio reads. In the trio thread."""
-        lead = self.lead
-        if lead is not None and not lead.for_trio:
-            lead.read_for_trio()
+        self._connection.read_for_trio()
 
     @property
     def resting_place(self) -> Leadership | None:

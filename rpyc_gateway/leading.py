@@ -14,6 +14,7 @@ from queue import Empty
 
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.inbox import Inbox
+from rpyc_gateway.places import LOOK_UP
 from rpyc_gateway.standby import standby
 from rpyc_gateway.turn import deferral
 
@@ -82,7 +83,7 @@ class Leadership:
             poll = self._poll or self._make_poll()
             self.for_trio = False
             while inbox.empty() and not self.over:
-                patience = idle if deadline is None else deadline.wait
+                patience = _patience(idle if deadline is None else deadline.wait, deferred=deferred)
                 inbox.waker = self.wake
                 try:
                     if not inbox.empty():
@@ -95,6 +96,8 @@ class Leadership:
                         deferral.open = False
                     inbox.waker = None
                 if not ready:
+                    if deferred and (deadline is None or deadline.left > 0):
+                        continue  # it has only looked up
                     if deadline is None:  # a pause in the conversation
                         self._stand_by()
                     break
@@ -268,9 +271,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_wakers.clear)
 
 
+def _patience(seconds: float | None, *, deferred: bool) -> float | None:
+    """How long to wait at once: a thread whose signals wait looks up from time to time."""
+    if not deferred:
+        return seconds
+    return LOOK_UP if seconds is None else min(seconds, LOOK_UP)
+
+
 def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
-    """The next item, waited for in the inbox; None when it is `deadline`. An interrupt that comes with an item leaves it there."""
-    timeout = None if deadline is None else deadline.wait
+    """The next item, waited for in the inbox; None when it is `deadline`, or time to look up. An interrupt that comes with an item leaves it there."""
+    timeout = _patience(None if deadline is None else deadline.wait, deferred=deferred)
     got: list[object] = []
     try:
         if deferred:

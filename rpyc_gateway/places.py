@@ -19,7 +19,8 @@ Runs = Literal["threads", "main", "trio"]
 """`threads`: as many at once as there are callers. `main`: one after the other, in the main thread. `trio`: inline, must never block."""
 
 LOOK_UP = 1.0
-"""Seconds until the main thread looks up from its inbox: a signal that another thread was given by the system does not wake it."""
+"""Seconds until the main thread looks up from what it waits for: a signal that another thread was given by the system does not wake it, nor one
+that comes when it has looked last and does not wait yet."""
 
 Task = Callable[[], object]
 Main = Callable[[trio.Event], Awaitable[object]]

@@ -306,6 +306,35 @@ def test_an_interrupt_that_came_in_the_middle_of_something_is_not_slept_over(lin
     link.lead.leave()
 
 
+@pytest.mark.parametrize("leads", [True, False])
+def test_an_interrupt_that_woke_another_thread_is_heard_when_the_main_one_looks_up(link: Link, leads: bool) -> None:  # noqa: FBT001
+    over = threading.Event()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        if not leads:
+            assert link.lead.claim()
+
+        def take_it() -> None:
+            while not deferral.open:
+                os.sched_yield()
+            signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            over.wait(30)
+
+        other = start("other", take_it)
+        assert deferral.begin()
+        with pytest.raises(KeyboardInterrupt):
+            list(iter(lambda: link.lead.wait(link.inboxes["a"], None, deferred=True), "an item"))
+        deferral.end()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        over.set()
+        other.join(10)
+        if not leads:
+            link.lead.leave()
+    assert link.lead.claim()
+    link.lead.leave()
+
+
 def test_only_descriptors_of_systems_that_can_poll_them_are_led(monkeypatch: pytest.MonkeyPatch) -> None:
     assert can_lead(0)
     assert not can_lead(-1)
