@@ -85,13 +85,11 @@ class SessionDesk:
         """Within a step of a trio task: what this round of tasks says is sent at its end."""
         self._connection.put_together()
 
-    def say_later(self) -> bool:
+    def say_later(self) -> None:
         """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
         connection = self._connection
-        if not (connection.has_tasks or workers.will_go_on(connection)):
-            return False
-        connection.keep_back()
-        return True
+        if connection.has_tasks or workers.will_go_on(connection):
+            connection.keep_back()
 
     def after_turn(self, task: Callable[[], object]) -> None:
         """Within a step: run `task` in the trio thread, when the turn has been given back."""

@@ -31,14 +31,8 @@ class Questions:
         waiter = self._waiters.pop(question, None)
         if waiter is None:
             return
-        if type(waiter) is ThreadWaiter:
-            if waiter.outer is None and self._by_cause.get(waiter.cause) is waiter:  # as a rule
-                del self._by_cause[waiter.cause]
-            else:
-                self._leave_cause(waiter)
-            waiter.complete(outcome)
-        else:
-            self._complete(waiter, outcome)
+        self._leave_cause(waiter)
+        self._complete(waiter, outcome)
 
     def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
         if type(waiter) is TaskWaiter and not self._desk.here:

@@ -85,19 +85,21 @@ class Receiver(Driver):
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
         wanted = size = 0
-        with self.turn as mux:
-            data: bytes | None = None
-            try:
-                if self._receive_nowait is not None:
-                    wanted = self._wanted
-                    data = self._receive_nowait(wanted)
-            except OSError as exc:
-                mux.fail(self._broken(exc))
-            self._reader = threading.get_ident()
-            if data is not None:
-                size = len(data)
-                self._take(mux, data)
-        self._reader = 0
+        try:
+            with self.turn as mux:
+                data: bytes | None = None
+                try:
+                    if self._receive_nowait is not None:
+                        wanted = self._wanted
+                        data = self._receive_nowait(wanted)
+                except OSError as exc:
+                    mux.fail(self._broken(exc))
+                self._reader = threading.get_ident()
+                if data is not None:
+                    size = len(data)
+                    self._take(mux, data)
+        finally:
+            self._reader = 0
         if self._tasks:
             self._run_tasks()
         return 0 < size == wanted
@@ -161,10 +163,12 @@ class Receiver(Driver):
                 with self.turn as mux:
                     mux.fail(self._broken(exc))
                 return
-            with self.turn as mux:
-                self._reader = threading.get_ident()
-                self._take(mux, bytes(data))
-            self._reader = 0
+            try:
+                with self.turn as mux:
+                    self._reader = threading.get_ident()
+                    self._take(mux, bytes(data))
+            finally:
+                self._reader = 0
             if self._tasks:
                 self._run_tasks()
 

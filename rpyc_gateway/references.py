@@ -79,8 +79,8 @@ class Desk(Protocol):
         """Within a step of a trio task: what this round of tasks says is sent at its end."""
         ...
 
-    def say_later(self) -> bool:
-        """Within a step: whether what it produces may wait for what the other tasks of this thread will say in a moment."""
+    def say_later(self) -> None:
+        """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment."""
         ...
 
     def holds(self) -> None:
