@@ -95,14 +95,20 @@ class SharedLinks:
 
     async def _hold(self, link: SharedLink) -> None:
         try:
-            async with self._node.link_neighbour(link.url) as neighbour:
-                await self._stay(link, neighbour)
+            await self._dial(link)
         except DuplicateNode as error:
             # The node at that URL says that we are linked already; if so, that link serves as well.
-            holder = self._node.holder(error.hop)
-            if holder is None or link.settled.is_set():
+            if link.settled.is_set():
                 raise
-            await self._stay(link, holder)
+            holder = self._node.holder(error.hop)
+            if holder is not None:
+                await self._stay(link, holder)
+            else:  # we were, and that link has ended meanwhile: once more (where another node has our name, that is refused, too)
+                await self._dial(link)
+
+    async def _dial(self, link: SharedLink) -> None:
+        async with self._node.link_neighbour(link.url) as neighbour:
+            await self._stay(link, neighbour)
 
     async def _stay(self, link: SharedLink, neighbour: Neighbour) -> None:
         link.name = neighbour.connection.peer_name

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Dial
+from rpyc_gateway.errors import DuplicateNode
+from rpyc_gateway.registry import Neighbour
+from rpyc_gateway.remote_dial import SharedLinks
 from rpyc_gateway.testing import BadWire
 from tests.house import running, wait_nodes, wait_until
 
@@ -26,6 +33,44 @@ async def test_a_node_is_dialled_through_another_and_again_when_it_is_lost(autoj
             await hq.wait_route("lab")
         await wait_nodes(hq, lambda names: not names)
         assert wire.connections >= 3
+
+
+class Refused:
+    """A node that is refused so many times, as if it were linked already, by a link that has just ended."""
+
+    name = "relay"
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.dials = 0
+
+    @asynccontextmanager
+    async def link_neighbour(self, _url: str) -> AsyncIterator[Neighbour]:
+        self.dials += 1
+        await trio.lowlevel.checkpoint()
+        if self.dials <= self.times:
+            raise DuplicateNode("lab already has a live link with a node named 'relay'", hop="lab")
+        yield cast("Neighbour", SimpleNamespace(connection=SimpleNamespace(peer_name="lab"), over=trio.Event()))
+
+    def holder(self, _name: str) -> Neighbour | None:
+        return None
+
+
+async def test_a_link_that_ends_while_it_stands_in_the_way_costs_one_more_dial() -> None:
+    node = Refused(1)
+    async with trio.open_nursery() as nursery:
+        links = SharedLinks(node, nursery)
+        link = await links.take("tcp://lab:1")
+        assert (link.name, node.dials) == ("lab", 2)
+        links.give_back(link)
+
+
+async def test_another_node_of_our_name_is_told_after_the_second_dial() -> None:
+    node = Refused(9)
+    async with trio.open_nursery() as nursery:
+        with pytest.raises(DuplicateNode, match="relay could not dial tcp://lab:1: lab already has a live link"):
+            await SharedLinks(node, nursery).take("tcp://lab:1")
+    assert node.dials == 2
 
 
 async def test_a_relay_that_does_not_dial_for_us_is_named(autojump_clock: MockClock) -> None:
