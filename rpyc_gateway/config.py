@@ -282,9 +282,10 @@ def _unknown_services(document: Mapping[str, Any], known: Collection[str]) -> It
 
 
 def _is_exposed(url: str) -> bool:
-    """Whether other machines can reach a listener there; what is no URL is told elsewhere."""
+    """Whether other machines can reach a listener there and it takes anybody; what is no URL is told elsewhere."""
     try:
-        return not find_transport(_url(url)).is_private(url)
+        transport = find_transport(_url(url))
+        return not (transport.is_private(url) or transport.is_guarded(url))
     except (ConfigError, ValueError):
         return False
 

@@ -41,7 +41,7 @@ class Reception:
         ends by itself.
         """
         transport = find_transport(listen.url)
-        if not (listen.insecure or transport.is_private(listen.url)):
+        if not (listen.insecure or transport.is_private(listen.url) or transport.is_guarded(listen.url)):
             what = "other machines can reach this listener and nothing protects it yet; `insecure = true` allows it"
             raise ConfigError([f"{listen.url}: {what}"])
         standard = listen.url.partition(":")[0].lower() == "stdio"

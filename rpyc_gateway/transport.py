@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import trio
@@ -39,7 +40,7 @@ class SendNowait(Protocol):
 class Pipe:
     """A byte pipe between two neighbours, as a transport gives it.
 
-    What follows `private` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
+    What follows `message` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
     it returns how many bytes it took (0 if it would block) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
     to so many bytes: b"" at the end, None if nothing is there; OSError likewise. `fileno` is what to poll for it. Their caller
     makes sure that no `send_all` and no `receive_some` is under way, and that nobody closes the stream while they run: a descriptor
@@ -47,11 +48,17 @@ class Pipe:
     """
 
     stream: trio.abc.Stream
+    """`send_all` takes any size, and splits it where the medium has messages of a limited one."""
     peer: str  # for people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"
     identity: str = (
         ""  # what the transport knows of the peer: "uid:1000", "parent", "child:COMMAND" (docs/protocol.md, section 4)
     )
     private: bool = False  # known to have no other machine at its other end
+    reliable: bool = (
+        True  # what arrives is whole and in order, or the pipe breaks; if not, the reliable line goes on top
+    )
+    rate: float = inf  # bytes per second that the medium carries, where that is known: a slow one is given small frames
+    message: int = 262_144  # bytes that it likes to be given at once
     send_nowait: SendNowait | None = None
     receive_nowait: Callable[[int], bytes | None] | None = None
     fileno: int = -1
@@ -63,9 +70,6 @@ Handler: TypeAlias = Callable[[Pipe], Awaitable[None]]
 @runtime_checkable
 class Transport(Protocol):
     """Dials and listens for the URLs of one scheme. It has no state of its own: one value serves all links."""
-
-    reliable: bool
-    """Bytes arrive whole and in order, or the pipe breaks. If not, the line machine goes on top."""
 
     def connect(self, url: str) -> AbstractAsyncContextManager[Pipe]:
         """Dial; leaving the context closes everything that it started.
@@ -84,6 +88,13 @@ class Transport(Protocol):
 
     def is_private(self, url: str) -> bool:
         """Whether a listener at this URL can be reached from this machine only."""
+        ...
+
+    def is_guarded(self, url: str) -> bool:
+        """Whether a listener at this URL lets nobody in whom it cannot name for certain, and nobody else hear or change what is said.
+
+        One that is neither private nor guarded needs `insecure = true`.
+        """
         ...
 
     def check(self, url: str) -> str | None:

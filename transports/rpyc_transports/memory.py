@@ -22,8 +22,6 @@ _listeners: trio.lowlevel.RunVar[dict[str, Callable[[Pipe], None]]] = trio.lowle
 class MemoryTransport:
     """A name lives as long as its listener, and means something in one trio run only."""
 
-    reliable = True
-
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Meet the listener of that name. Raises DialFailed if there is none in this trio run."""
@@ -54,6 +52,9 @@ class MemoryTransport:
 
     def is_private(self, url: str) -> bool:
         return True
+
+    def is_guarded(self, url: str) -> bool:
+        return False
 
     def check(self, url: str) -> str | None:
         return None if _name(url) else "is not of the form memory://name"

@@ -25,8 +25,6 @@ class StdioTransport:
     Neither end knows whether there is another machine behind it (ssh is), so its pipes are never called private.
     """
 
-    reliable = True
-
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Start the command; its standard error goes to the logger `rpyc_gateway.stdio`.
@@ -60,6 +58,9 @@ class StdioTransport:
 
     def is_private(self, url: str) -> bool:
         return True
+
+    def is_guarded(self, url: str) -> bool:
+        return False
 
     def check(self, url: str) -> str | None:
         try:

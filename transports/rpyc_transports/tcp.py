@@ -32,8 +32,6 @@ NOT_HERE = {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}
 class TcpTransport:
     """Dials with happy eyeballs; listens on every address of a name. Port 0 takes a free one."""
 
-    reliable = True
-
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
@@ -65,6 +63,9 @@ class TcpTransport:
         except OSError:
             return False
         return all(_is_loopback(str(sockaddr[0])) for *_, sockaddr in found)
+
+    def is_guarded(self, url: str) -> bool:
+        return False
 
     def check(self, url: str) -> str | None:
         address = _parse(url)

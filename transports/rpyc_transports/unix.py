@@ -48,8 +48,6 @@ LISTEN_ERRORS = {
 class UnixTransport:
     """The socket is there for its user alone (mode 0600) from birth, and gone when serving ends."""
 
-    reliable = True
-
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial. Raises DialFailed: no such socket, nobody listens, not allowed, or no answer within 10 s."""
@@ -74,6 +72,9 @@ class UnixTransport:
 
     def is_private(self, url: str) -> bool:
         return True
+
+    def is_guarded(self, url: str) -> bool:
+        return False
 
     def check(self, url: str) -> str | None:
         path = _path(url)
