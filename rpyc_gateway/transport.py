@@ -16,12 +16,23 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
+from rpyc_gateway.doorway import Crowded, Doorway
 from rpyc_gateway.errors import ConfigError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
 
-__all__ = ["Buffer", "Handler", "Pipe", "SendNowait", "Transport", "find_transport", "handle"]
+__all__ = [
+    "Buffer",
+    "Crowded",
+    "Doorway",
+    "Handler",
+    "Pipe",
+    "SendNowait",
+    "Transport",
+    "find_transport",
+    "handle",
+]
 
 GROUP = "rpyc_gateway.transports"
 
@@ -98,7 +109,10 @@ class Transport(Protocol):
         ...
 
     def check(self, url: str) -> str | None:
-        """What is wrong with this URL, in words for its author; None if nothing is."""
+        """What is wrong with this URL, in words for its author; None if nothing is.
+
+        Raises ConfigError for what is wrong with this machine only, such as a file that the URL names and that is not here.
+        """
         ...
 
 

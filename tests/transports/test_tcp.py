@@ -17,7 +17,8 @@ import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports.tcp import TcpTransport, _family
+from rpyc_transports.hosts import _family
+from rpyc_transports.tcp import TcpTransport
 
 tcp = TcpTransport()
 
@@ -251,7 +252,7 @@ async def test_a_connection_that_meets_itself_is_a_refused_one(monkeypatch: pyte
         raw.connect(raw.getsockname())
         return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
-    monkeypatch.setattr("rpyc_transports.tcp._open", simultaneous_open)
+    monkeypatch.setattr("rpyc_transports.hosts._open", simultaneous_open)
     with pytest.raises(DialFailed, match="connection refused"):
         async with tcp.connect("tcp://127.0.0.1:40000"):
             pass
