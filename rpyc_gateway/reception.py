@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import trio
 
 from rpyc_gateway.config import Listen
+from rpyc_gateway.doorway import PATIENCE
 from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.registry import Neighbour
-from rpyc_gateway.transport import Pipe, find_transport
-
-UNDECIDED = 128  # callers that may wait for their HELLO or for our decision
-PATIENCE = (
-    1.0  # seconds that each of them has for it, even if others wait at the door; an honest HELLO is there at once
-)
-QUEUE = 1024  # callers at the door, each with a file descriptor
+from rpyc_gateway.transport import Crowded, Doorway, Pipe, Place, find_transport
 
 
 class Reception:
@@ -29,9 +25,8 @@ class Reception:
         self._name = name
         self._meet = meet
         self._drive = drive
-        self._undecided: dict[Neighbour, None] = {}  # the oldest first
-        self._door = trio.Lock()  # whoever has it is the next to come in; it is fair
-        self._room: trio.Event | None = None
+        self._doorway = Doorway()
+        self._undecided: dict[Neighbour, Place] = {}
         self._standard_streams = 0
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -53,38 +48,26 @@ class Reception:
 
     def decided(self, neighbour: Neighbour) -> None:
         """The caller has become a link, or is gone."""
-        if self._undecided.pop(neighbour, self) is None and self._room is not None:
-            self._room.set()
-            self._room = None
+        place = self._undecided.pop(neighbour, None)
+        if place is not None:
+            self._doorway.leave(place)
 
     def __len__(self) -> int:
         """How many callers are undecided."""
         return len(self._undecided)
 
     async def _accept(self, pipe: Pipe) -> None:
-        if len(self._undecided) < UNDECIDED and not self._door.locked():
+        try:
+            place = await self._doorway.enter(pipe.fileno)
+        except Crowded:
             neighbour = self._meet(pipe)
-            self._undecided[neighbour] = None
-        elif self._door.statistics().tasks_waiting >= QUEUE:
-            neighbour = self._meet(pipe)
-            self._send_away(neighbour, f"{QUEUE} callers wait to be heard by {self._name} already")
+            self._send_away(neighbour, f"{self._doorway.queue} callers wait to be heard by {self._name} already")
         else:
-            async with self._door:
-                await self._wait_room()
-                neighbour = self._meet(pipe)
-                self._undecided[neighbour] = None
+            neighbour = self._meet(pipe)
+            self._undecided[neighbour] = place
+            why = f"no link within {PATIENCE:g} s, and {len(self._undecided)} are waiting"
+            place.evict = partial(self._send_away, neighbour, f"{self._name} hears newer callers: {why}")
         await self._drive(neighbour)
-
-    async def _wait_room(self) -> None:
-        """Wait until one more may be undecided. The oldest makes room once it has had its time."""
-        while len(self._undecided) >= UNDECIDED:
-            oldest = next(iter(self._undecided))
-            self._room = self._room or trio.Event()
-            with trio.move_on_at(oldest.since + PATIENCE) as patience:
-                await self._room.wait()
-            if patience.cancelled_caught:
-                text = f"{self._name} hears newer callers: no link within {PATIENCE:g} s, and {UNDECIDED} are waiting"
-                self._send_away(oldest, text)
 
     def _send_away(self, neighbour: Neighbour, text: str) -> None:
         """Tell the caller why it is cut."""

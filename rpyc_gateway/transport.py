@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
-from rpyc_gateway.doorway import Crowded, Doorway
+from rpyc_gateway.doorway import Crowded, Doorway, Place
 from rpyc_gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = [
     "Doorway",
     "Handler",
     "Pipe",
+    "Place",
     "SendNowait",
     "Transport",
     "find_transport",

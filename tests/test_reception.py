@@ -9,11 +9,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Config, Listen, NodeSection
+from rpyc_gateway.doorway import PLACES
 from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.proto.frames import FrameType, decode_failure
 from rpyc_gateway.proto.framing import Framer
-from rpyc_gateway.reception import QUEUE, UNDECIDED
 from rpyc_gateway.transport import Pipe, find_transport
 from tests.house import running
 from tests.raw_peer import RawPeer
@@ -37,9 +37,9 @@ async def test_a_listener_that_cannot_be_bound_is_an_error_before_the_body(autoj
 async def test_callers_that_say_nothing_are_bounded_and_keep_nobody_out(autojump_clock: MockClock) -> None:
     async with running("hq") as hq, AsyncExitStack() as stack:
         connect = find_transport("memory://hq").connect
-        silent = [await stack.enter_async_context(connect("memory://hq")) for _ in range(UNDECIDED + 1)]
+        silent = [await stack.enter_async_context(connect("memory://hq")) for _ in range(PLACES + 1)]
         await hear_limit(silent[0], "hq hears newer callers")
-        assert len(hq._reception) == UNDECIDED
+        assert len(hq._reception) == PLACES
         await stack.enter_async_context(RawPeer("lab").link("memory://hq"))
         await hq.wait_route("lab")
         began = trio.current_time()
@@ -62,8 +62,8 @@ async def hear_limit(pipe: Pipe, text: str) -> None:
 
 async def test_a_crowd_that_comes_at_one_moment_waits_its_turn_and_is_all_let_in(autojump_clock: MockClock) -> None:
     async with running("hq"), AsyncExitStack() as stack:
-        slow = [await stack.enter_async_context(hq_pipe()) for _ in range(UNDECIDED)]
-        crowd = [RawPeer(f"lab{number}") for number in range(2 * UNDECIDED)]
+        slow = [await stack.enter_async_context(hq_pipe()) for _ in range(PLACES)]
+        crowd = [RawPeer(f"lab{number}") for number in range(2 * PLACES)]
         async with trio.open_nursery() as nursery:
             for peer in crowd:
                 nursery.start_soon(peer.stay, "memory://hq")
@@ -78,11 +78,12 @@ async def test_a_crowd_that_comes_at_one_moment_waits_its_turn_and_is_all_let_in
 
 
 async def test_the_queue_at_the_door_has_an_end_and_says_so(autojump_clock: MockClock) -> None:
-    async with running("hq"), AsyncExitStack() as stack:
-        for _ in range(UNDECIDED + QUEUE + 1):
+    async with running("hq") as hq, AsyncExitStack() as stack:
+        queue = hq._reception._doorway.queue
+        for _ in range(PLACES + queue):
             await stack.enter_async_context(hq_pipe())
             await wait_all_tasks_blocked()
-        await hear_limit(await stack.enter_async_context(hq_pipe()), f"{QUEUE} callers wait to be heard by hq")
+        await hear_limit(await stack.enter_async_context(hq_pipe()), f"{queue} callers wait to be heard by hq")
 
 
 def hq_pipe() -> AbstractAsyncContextManager[Pipe]:
