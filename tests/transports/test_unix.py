@@ -6,8 +6,10 @@ import os
 import re
 import socket
 import stat
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
@@ -32,9 +34,9 @@ async def echo(pipe: Pipe) -> None:
 
 
 @asynccontextmanager
-async def listening(url: str, handler: Handler) -> AsyncIterator[None]:
+async def listening(url: str, handler: Handler, *, said: str = "") -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
-        assert await nursery.start(unix.serve, url, handler) == [url]
+        assert await nursery.start(unix.serve, url, handler) == [said or url]
         yield
         nursery.cancel_scope.cancel()
 
@@ -155,9 +157,11 @@ async def test_a_user_without_a_number_here_is_nobody_in_particular(
         assert pipe.identity == ""
 
 
-@pytest.mark.parametrize("url", ["unix:", "unix://relative.sock", "unix:/one/slash", "unix:///directory/", "tcp://a:1"])
+@pytest.mark.parametrize(
+    "url", ["unix:", "unix://relative.sock", "unix:/one/slash", "unix:///directory/", "unix:@", "tcp://a:1"]
+)
 async def test_urls_that_cannot_be_used(url: str) -> None:
-    assert unix.check(url) == "is not of the form unix:///path/of/the/socket"
+    assert unix.check(url) == "is not of the form unix:///path/of/the/socket or unix:@name"
     with pytest.raises(DialFailed, match="is not of the form"):
         async with unix.connect(url):
             pass
@@ -177,3 +181,111 @@ def test_a_path_has_the_length_that_the_kernel_allows() -> None:
 
 def test_only_this_machine_reaches_it() -> None:
     assert unix.is_private("unix:///run/relay.sock")
+
+
+# -- for others too
+
+
+KNOCK = """
+import os, socket, sys
+os.setgroups([]), os.setgid(int(sys.argv[3])), os.setuid(int(sys.argv[2]))
+knocker = socket.socket(socket.AF_UNIX)
+knocker.connect(sys.argv[1])
+print(knocker.recv(99).decode())
+"""
+
+
+async def knock(path: trio.Path, *, user: int, group: int) -> str:
+    """What another user hears there, or why not."""
+    command = [sys.executable, "-I", "-c", KNOCK, str(path), str(user), str(group)]
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    return done.stdout.decode().strip() or done.stderr.decode().strip().splitlines()[-1]
+
+
+async def tell_identity(pipe: Pipe) -> None:
+    await pipe.stream.send_all(pipe.identity.encode())
+
+
+needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be somebody else")
+
+
+@needs_root
+async def test_a_group_may_be_let_in_and_is_known_by_its_users() -> None:
+    with TemporaryDirectory() as directory:  # not pytest's, which nobody else may enter
+        await trio.Path(directory).chmod(0o755)
+        path = trio.Path(directory) / "relay.sock"
+        async with listening(f"unix://{path}?group=4321", tell_identity, said=f"unix://{path}"):
+            found = await path.stat()
+            assert (stat.S_IMODE(found.st_mode), found.st_gid) == (0o660, 4321)
+            assert await knock(path, user=1234, group=4321) == "uid:1234"
+            assert await knock(path, user=1234, group=1234) == "PermissionError: [Errno 13] Permission denied"
+
+
+async def test_the_mode_is_what_is_asked_for_whatever_the_umask(path: trio.Path) -> None:
+    old = os.umask(0o077)
+    try:
+        async with listening(f"unix://{path}?mode=0666", echo, said=f"unix://{path}"):
+            assert stat.S_IMODE((await path.stat()).st_mode) == 0o666
+    finally:
+        os.umask(old)
+
+
+async def test_what_somebody_puts_in_place_of_the_socket_is_not_opened_to_others(
+    path: trio.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = path.with_name("secret")
+    await secret.write_text("precious")
+    await secret.chmod(0o600)
+    permit = rooms._permit
+
+    def swapped(at: str, options: Mapping[str, object]) -> None:
+        os.unlink(at)
+        os.symlink(secret, at)
+        permit(at, options)
+
+    monkeypatch.setattr(rooms, "_permit", swapped)
+    with pytest.raises(ConfigError, match="there is something at that path that is no socket"):
+        await unix.serve(f"unix://{path}?mode=0666", echo)
+    assert stat.S_IMODE((await secret.stat()).st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ("mode=rw", "the option 'mode' is 'rw': write the permissions in octal, such as 0660"),
+        ("mode=4777", "the option 'mode' is '4777': write the permissions in octal"),
+        ("group=no-such-group", "the option 'group' is 'no-such-group', and there is no such group here"),
+        ("mod=0660", "there is no option 'mod' .*did you mean 'mode'"),
+    ],
+)
+def test_options_that_cannot_be_used(options: str, wrong: str) -> None:
+    assert re.match(wrong, unix.check(f"unix:///run/relay.sock?{options}") or "")
+
+
+async def test_who_dials_has_no_say_in_it(path: trio.Path) -> None:
+    with pytest.raises(DialFailed, match="the option 'mode' is for a listener"):
+        async with unix.connect(f"unix://{path}?mode=0666"):
+            pass
+
+
+# -- without a file
+
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has sockets without a file")
+
+
+@needs_linux
+async def test_a_socket_without_a_file_is_there_as_long_as_somebody_listens() -> None:
+    url = f"unix:@rpyc-gw-test-{os.getpid()}"
+    async with listening(url, tell_identity):
+        async with unix.connect(url) as pipe:
+            assert await pipe.stream.receive_some() == f"uid:{os.getuid()}".encode()
+        with pytest.raises(ConfigError, match=f"{url}: address already in use: another process listens there"):
+            await unix.serve(url, echo)
+    with pytest.raises(DialFailed, match=f"{url}: nobody listens there any more: is the node running"):
+        async with unix.connect(url):
+            pass
+
+
+def test_nobody_can_be_kept_out_of_a_socket_without_a_file() -> None:
+    assert "for every user of this machine" in (unix.check("unix:@relay?mode=0600") or "")

@@ -1,4 +1,6 @@
-"""`unix:///path`: stream sockets in the file system, for their owner only. The kernel says who the peer is."""
+"""`unix:///path`: stream sockets in the file system, for their owner only unless `mode` says otherwise; `unix:@name`: of this machine, for
+everybody on it. The kernel says who the peer is.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +10,25 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from typing import Any, NamedTuple
 
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
+from rpyc_transports import urls
 from rpyc_transports.sockets import serve_sockets, share
+from rpyc_transports.urls import Reader
 
 __all__ = ["UnixTransport"]
 
 DIAL_TIMEOUT = 10.0
 MAX_PATH = 107 if sys.platform == "linux" else 103  # sun_path, without its NUL
-PREFIX = "unix://"
+IN_FILES = "unix://"
+ABSTRACT = "unix:@"  # Linux only: no file, so that nothing is left behind, and nobody is kept out
+FORM = "is not of the form unix:///path/of/the/socket or unix:@name"
 
 BACKLOG = 4096  # the kernel cuts it to its own limit
 QUEUE_RETRY = 0.02
@@ -34,26 +41,32 @@ DIAL_ERRORS = {
     errno.ENOENT: "there is no such socket: is the node running, and is this its path?",
     errno.ENOTDIR: "there is no such socket: is the node running, and is this its path?",
     errno.ECONNREFUSED: "nobody listens there any more: is the node running?",
-    errno.EACCES: "permission denied: only the user who runs the node may connect",
+    errno.EACCES: "permission denied: only the user who runs the node may connect, and whom its `mode` and `group` let in",
 }
 LISTEN_ERRORS = {
     errno.ENOENT: "its directory does not exist: create it, writable for the user of this node",
     errno.ENOTDIR: "its directory does not exist: create it, writable for the user of this node",
     errno.EACCES: "permission denied: the directory must be writable for the user of this node",
+    errno.EPERM: "only a group that the user of this node is in can be given the socket",
     errno.EADDRINUSE: "address already in use: another process listens there; stop it, or choose another path",
     errno.EEXIST: "there is something at that path that is no socket: move it away, or choose another path",
 }
 
 
 class UnixTransport:
-    """The socket is there for its user alone (mode 0600) from birth, and gone when serving ends."""
+    """The socket is there for its user alone (mode 0600) from birth, unless more is allowed, and gone when serving ends."""
 
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial. Raises DialFailed: no such socket, nobody listens, not allowed, or no answer within 10 s."""
-        async with await _dial(url, self.check(url)) as stream:
+        place = _read(url)
+        if isinstance(place, str):
+            raise DialFailed(f"{url}: {place}")
+        if place.options:
+            raise DialFailed(f"{url}: the option {next(iter(place.options))!r} is for a listener")
+        async with await _dial(place) as stream:
             try:
-                pipe = _pipe(stream, url)
+                pipe = _pipe(stream, place.url)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             async with pipe.stream:
@@ -66,9 +79,12 @@ class UnixTransport:
 
         Raises ConfigError if it cannot listen there.
         """
-        with _listening(url, self.check(url)) as raw:
+        place = _read(url)
+        if isinstance(place, str):
+            raise ConfigError([f"{url}: {place}"])
+        with _listening(place) as raw:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(raw))
-            await serve_sockets([listener], [url], lambda stream: _pipe(stream, url), handler, task_status)
+            await serve_sockets([listener], [place.url], lambda stream: _pipe(stream, place.url), handler, task_status)
 
     def is_private(self, url: str) -> bool:
         return True
@@ -77,23 +93,73 @@ class UnixTransport:
         return False
 
     def check(self, url: str) -> str | None:
-        path = _path(url)
+        place = _read(url)
+        return place if isinstance(place, str) else None
+
+
+class Place(NamedTuple):
+    """What a URL says. The path of an abstract socket begins with a NUL."""
+
+    url: str  # without the options
+    path: str
+    options: Mapping[str, Any]
+
+    @property
+    def abstract(self) -> bool:
+        return self.path.startswith("\0")
+
+
+def _mode(given: str) -> int:
+    try:
+        mode = int(given, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"is {given!r}: write the permissions in octal, such as 0660")
+    return mode
+
+
+def _group(given: str) -> int:
+    """The number of a group, by its name too."""
+    import grp  # absent on Windows
+
+    try:
+        return int(given) if given.isdecimal() else grp.getgrnam(given).gr_gid
+    except KeyError:
+        raise ValueError(f"is {given!r}, and there is no such group here") from None
+
+
+OPTIONS: Mapping[str, Reader] = {"mode": _mode, "group": _group}
+
+
+def _read(url: str) -> Place | str:
+    """What the URL says, or what is wrong with it."""
+    bare, _ = urls.split(url)
+    options, problems = urls.parse(url, OPTIONS)
+    if bare.lower().startswith(ABSTRACT):
+        path = "\0" + bare[len(ABSTRACT) :]
+        if len(path) == 1 or "\0" in path[1:]:
+            return FORM
+        if sys.platform != "linux":
+            return "only Linux has sockets without a file: use unix:///path"
+        if options:
+            return "a socket without a file is for every user of this machine: it has no mode and no group"
+    else:
+        path = bare[len(IN_FILES) :] if bare.lower().startswith(IN_FILES) else ""
         if not path.startswith("/") or path.endswith("/") or "\0" in path:
-            return "is not of the form unix:///path/of/the/socket"
-        size = len(os.fsencode(path))
-        if size > MAX_PATH:
-            return f"the path has {size} bytes, the system takes {MAX_PATH}: choose a shorter one"
-        return None
+            return FORM
+    if problems:
+        return "; ".join(problems)
+    size = len(os.fsencode(path))
+    if size > MAX_PATH:
+        return f"the path has {size} bytes, the system takes {MAX_PATH}: choose a shorter one"
+    return Place(bare, path, options)
 
 
-def _path(url: str) -> str:
-    return url[len(PREFIX) :] if url.lower().startswith(PREFIX) else ""
-
-
-def _said(exc: OSError, url: str, errors: dict[int, str]) -> str:
+def _said(exc: OSError, place: Place, errors: dict[int, str]) -> str:
     """What happened, in words. A directory gets its own: the system calls one a refused connection."""
-    if os.path.isdir(_path(url)):
-        return "that is a directory: the path of a socket in it is needed, such as " + f"{_path(url)}/relay.sock"
+    if not place.abstract and os.path.isdir(place.path):
+        return f"that is a directory: the path of a socket in it is needed, such as {place.path}/relay.sock"
     return errors.get(exc.errno or 0, exc.strerror or str(exc))
 
 
@@ -109,19 +175,18 @@ def _pipe(stream: trio.SocketStream, url: str) -> Pipe:
     return share(stream, peer, identity=identity, private=True)
 
 
-async def _dial(url: str, problem: str | None) -> trio.SocketStream:
-    if problem:
-        raise DialFailed(f"{url}: {problem}")
+async def _dial(place: Place) -> trio.SocketStream:
+    url = place.url
     with ExitStack() as undo:
         raw = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         raw.settimeout(0)
         try:
             with trio.fail_after(DIAL_TIMEOUT):
-                await _connect(raw, _path(url))
+                await _connect(raw, place.path)
         except trio.TooSlowError:
             raise DialFailed(f"{url}: the node there accepts nobody since {DIAL_TIMEOUT:g} s: is it stuck?") from None
         except OSError as exc:
-            raise DialFailed(f"{url}: {_said(exc, url, DIAL_ERRORS)}") from exc
+            raise DialFailed(f"{url}: {_said(exc, place, DIAL_ERRORS)}") from exc
         undo.pop_all()
         return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
@@ -137,22 +202,39 @@ async def _connect(raw: socket.socket, path: str) -> None:
 
 
 @contextmanager
-def _listening(url: str, problem: str | None) -> Iterator[socket.socket]:
-    if problem:
-        raise ConfigError([f"{url}: {problem}"])
-    path = _path(url)
+def _listening(place: Place) -> Iterator[socket.socket]:
+    path = place.path
     with ExitStack() as undo:
         raw = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
-            _clear(path)
-            raw.bind(path)
-            undo.callback(_remove, path, os.lstat(path))
-            # Nobody can connect before listen(): there is no moment at which the socket is open to others.
-            os.chmod(path, 0o600)
+            if place.abstract:
+                raw.bind(path)
+            else:
+                _clear(path)
+                raw.bind(path)
+                undo.callback(_remove, path, os.lstat(path))
+                _permit(path, place.options)
+            # Nobody can connect before listen(): there is no moment at which the socket is open to more than it should be.
             raw.listen(BACKLOG)
         except OSError as exc:
-            raise ConfigError([f"{url}: {_said(exc, url, LISTEN_ERRORS)}"]) from exc
+            raise ConfigError([f"{place.url}: {_said(exc, place, LISTEN_ERRORS)}"]) from exc
         yield raw
+
+
+def _permit(path: str, options: Mapping[str, Any]) -> None:
+    """Set who may connect. What somebody else may have put in place of the socket meanwhile is not touched. Raises OSError."""
+    mode = options.get("mode", 0o660 if "group" in options else 0o600)
+    opened = os.open(path, os.O_PATH | os.O_NOFOLLOW) if sys.platform == "linux" else -1
+    try:
+        same = f"/proc/self/fd/{opened}" if opened >= 0 and os.path.exists(f"/proc/self/fd/{opened}") else path
+        if not stat.S_ISSOCK(os.stat(same).st_mode):
+            raise OSError(errno.EEXIST, os.strerror(errno.EEXIST))
+        if "group" in options:
+            os.chown(same, -1, options["group"])
+        os.chmod(same, mode)
+    finally:
+        if opened >= 0:
+            os.close(opened)
 
 
 def _clear(path: str) -> None:
