@@ -233,20 +233,21 @@ async def test_the_mode_is_what_is_asked_for_whatever_the_umask(path: trio.Path)
 async def test_what_somebody_puts_in_place_of_the_socket_is_not_opened_to_others(
     path: trio.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    secret = path.with_name("secret")
-    await secret.write_text("precious")
-    await secret.chmod(0o600)
+    another = path.with_name("another.sock")
+    with socket.socket(socket.AF_UNIX) as private:
+        private.bind(str(another))
+    await another.chmod(0o600)
     permit = rooms._permit
 
     def swapped(at: str, options: Mapping[str, object]) -> None:
         os.unlink(at)
-        os.symlink(secret, at)
+        os.symlink(another, at)
         permit(at, options)
 
     monkeypatch.setattr(rooms, "_permit", swapped)
     with pytest.raises(ConfigError, match="there is something at that path that is no socket"):
         await unix.serve(f"unix://{path}?mode=0666", echo)
-    assert stat.S_IMODE((await secret.stat()).st_mode) == 0o600
+    assert stat.S_IMODE((await another.stat()).st_mode) == 0o600
 
 
 @pytest.mark.parametrize(
