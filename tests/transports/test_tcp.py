@@ -17,7 +17,6 @@ import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports.hosts import _family
 from rpyc_transports.tcp import TcpTransport
 
 tcp = TcpTransport()
@@ -199,11 +198,6 @@ async def test_an_address_in_numbers_is_dialled_without_looking_it_up(monkeypatc
         async with tcp.connect(url) as pipe:
             await pipe.stream.send_all(b"hello")
             assert await pipe.stream.receive_some() == b"hello"
-
-
-@pytest.mark.parametrize("host", ["name\0", "0x7f.1", "127.1", "fe80::1%lo", "\udcff"])
-def test_what_is_no_plain_address_is_looked_up(host: str) -> None:
-    assert _family(host) is None
 
 
 async def test_several_addresses_that_fail_alike_give_one_sentence() -> None:
