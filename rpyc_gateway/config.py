@@ -56,7 +56,9 @@ log = logging.getLogger(__name__)
 SERVICES = ("classic", "dial", "node")
 """What every node can serve. A program that serves more names them when it loads its configuration."""
 
-_IDENTITY = re.compile(r"\*|parent|uid:[0-9]+")
+UNPROTECTED = "other machines can reach this, and anybody there may come: tls:// with `client_ca` knows its clients"
+
+_IDENTITY = re.compile(r"\*|parent|uid:[0-9]+|cert:[^\s\x00-\x1f]+")
 
 
 def default_name() -> str:
@@ -81,7 +83,7 @@ def _node_name(name: str) -> str:
 
 def _identity(entry: str) -> str:
     if not _IDENTITY.fullmatch(entry):
-        raise ValueError(f"{shown(entry)} is not an identity: write '*' (anyone), 'parent' or 'uid:N'")
+        raise ValueError(f"{shown(entry)} is not an identity: write '*' (anyone), 'parent', 'uid:N' or 'cert:NAME'")
     return entry
 
 
@@ -236,7 +238,7 @@ class Config(Section):
                 )
         everybody = any(serve.service == "classic" and "*" in serve.allow for serve in self.serve)
         for number, listen in enumerate(self.listen if everybody else ()):
-            if listen.url.startswith("tcp:") and find_transport(listen.url).is_private(listen.url):
+            if listen.url.startswith(("tcp:", "tls:", "unix:@")) and _takes_any_user(listen.url):
                 log.warning(
                     "listen[%d].url: `classic` is allowed to '*' and %s takes any local user: every local user has your shell",
                     number,
@@ -259,9 +261,7 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[Problem]:
     for number, listen in tables(document, "listen"):
         url = listen.get("url")
         if listen.get("insecure", False) is False and isinstance(url, str) and _is_exposed(url):
-            what = (
-                "other machines can reach this and nothing protects it yet; say `insecure = true` here if you mean it"
-            )
+            what = f"{UNPROTECTED}; say `insecure = true` here if you mean it"
             yield ("listen", number, "url"), what
     node = document.get("node")
     own = vars(node).get("name") if isinstance(node, Section) else _name_in(node)
@@ -279,6 +279,11 @@ def _unknown_services(document: Mapping[str, Any], known: Collection[str]) -> It
         name = serve.get("service")
         if isinstance(name, str) and name not in known:
             yield ("serve", number, "service"), unknown_service(name, known)
+
+
+def _takes_any_user(url: str) -> bool:
+    transport = find_transport(url)
+    return transport.is_private(url) and not transport.is_guarded(url)
 
 
 def _is_exposed(url: str) -> bool:

@@ -45,8 +45,9 @@ class Doorway:
     """
 
     def __init__(self, *, places: int = PLACES, queue: int = QUEUE) -> None:
-        self.queue = min(queue, _descriptors() // 4)
-        self._places = places
+        most = max(1, _descriptors() // 4)  # strangers leave room for the links that there are, and for more
+        self.queue = min(queue, most)
+        self._places = min(places, most)
         self._inside: dict[Place, None] = {}  # the oldest first
         self._outside: dict[_Waiting, None] = {}  # the oldest first
         self._speaking: list[_Waiting] = []  # those of them that wait for a place; the last is the next to come in

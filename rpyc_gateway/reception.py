@@ -7,7 +7,7 @@ from functools import partial
 
 import trio
 
-from rpyc_gateway.config import Listen
+from rpyc_gateway.config import UNPROTECTED, Listen
 from rpyc_gateway.doorway import PATIENCE
 from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.proto.frames import Failure
@@ -37,8 +37,7 @@ class Reception:
         """
         transport = find_transport(listen.url)
         if not (listen.insecure or transport.is_private(listen.url) or transport.is_guarded(listen.url)):
-            what = "other machines can reach this listener and nothing protects it yet; `insecure = true` allows it"
-            raise ConfigError([f"{listen.url}: {what}"])
+            raise ConfigError([f"{listen.url}: {UNPROTECTED}; `insecure = true` allows it"])
         standard = listen.url.partition(":")[0].lower() == "stdio"
         self._standard_streams += standard
         await transport.serve(listen.url, self._accept, task_status=task_status)

@@ -62,9 +62,7 @@ class Pipe:
     stream: trio.abc.Stream
     """`send_all` takes any size, and splits it where the medium has messages of a limited one."""
     peer: str  # for people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"
-    identity: str = (
-        ""  # what the transport knows of the peer: "uid:1000", "parent", "child:COMMAND" (docs/protocol.md, section 4)
-    )
+    identity: str = ""  # what the transport knows of the peer: "uid:1000", "cert:lab-7", "parent", "child:COMMAND" (docs/protocol.md, section 4)
     private: bool = False  # known to have no other machine at its other end
     reliable: bool = (
         True  # what arrives is whole and in order, or the pipe breaks; if not, the reliable line goes on top

@@ -85,7 +85,7 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
         ("[relay]\nallow = '*'", "2:1: relay.allow: must be an array, not '*'"),
         (
             "[relay]\nallow = ['root']",
-            "2:10: relay.allow[0]: 'root' is not an identity: write '*' (anyone), 'parent' or 'uid:N'",
+            "2:10: relay.allow[0]: 'root' is not an identity: write '*' (anyone), 'parent', 'uid:N' or 'cert:NAME'",
         ),
         ("[[serve]]\nservice = 'shell'", "2:1: serve[0].service: unknown service 'shell' (known: classic, dial, node)"),
         (

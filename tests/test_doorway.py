@@ -143,7 +143,10 @@ async def test_who_is_cancelled_outside_leaves_no_gap(nursery: trio.Nursery) -> 
     assert callers.log == ["a in", "b in"]
 
 
-@pytest.mark.parametrize("limit", [1024, 4096])
-def test_the_descriptors_of_the_process_bound_the_queue(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("limit", "queue", "places"), [(20, 5, 5), (1024, 256, 128), (20_000, 1024, 128)])
+def test_strangers_have_half_of_the_descriptors_at_most(
+    limit: int, queue: int, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
-    assert Doorway().queue == min(1024, limit // 4)
+    doorway = Doorway()
+    assert (doorway.queue, doorway._places) == (queue, places)

@@ -36,6 +36,12 @@ def relay(authority: Authority) -> Papers:
     return authority.sign("relay", "127.0.0.1")
 
 
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ends are here: who closes waits in vain for the other, in real time where no clock is set."""
+    monkeypatch.setattr(secured, "CLOSE_WITHIN", 0.05)
+
+
 def shown(papers: Papers, **more: object) -> dict[str, object]:
     return {"cert": str(papers.cert), "key": str(papers.key), **more}
 
@@ -252,8 +258,7 @@ async def tls_pair(own: Papers) -> tuple[TlsStream, TlsStream]:
     return stream(near), stream(far)
 
 
-async def test_it_is_what_trio_says_a_stream_is(own: Papers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(secured, "CLOSE_WITHIN", 0.05)  # real time: somebody sends without end there
+async def test_it_is_what_trio_says_a_stream_is(own: Papers) -> None:
     await check_two_way_stream(partial(tls_pair, own), None)
 
 
@@ -289,7 +294,7 @@ async def test_last_words_arrive_though_much_was_left_unread(own: Papers, autoju
 async def test_a_peer_that_neither_reads_nor_ends_holds_nobody_for_long(own: Papers, autojump_clock: MockClock) -> None:
     near, far = await tls_pair(own)
     await near.aclose()
-    assert trio.current_time() == 1
+    assert trio.current_time() == secured.CLOSE_WITHIN
     with pytest.raises(trio.ClosedResourceError):
         await near.send_all(b"more")
     await far.aclose()

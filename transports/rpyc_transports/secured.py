@@ -130,7 +130,7 @@ class TlsStream(trio.abc.Stream):
         try:
             await self._tls.send_all(data)
         except trio.BrokenResourceError as exc:
-            raise _broken(exc) from exc.__cause__
+            raise _broken(exc) from _of_the_system(exc)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._tls.wait_send_all_might_not_block()
@@ -139,7 +139,7 @@ class TlsStream(trio.abc.Stream):
         try:
             return bytes(await self._tls.receive_some(max_bytes))
         except trio.BrokenResourceError as exc:
-            raise _broken(exc) from exc.__cause__
+            raise _broken(exc) from _of_the_system(exc)
 
     async def aclose(self) -> None:
         with trio.move_on_after(CLOSE_WITHIN):
@@ -239,6 +239,11 @@ REASONS = {
 # https://docs.openssl.org/3.0/man3/X509_STORE_CTX_get_error/
 SELF_SIGNED, UNKNOWN_SIGNERS, NOT_YET, EXPIRED, PURPOSE = 18, (19, 20, 21), 9, 10, 26
 NAMES = (62, 64)
+
+
+def _of_the_system(exc: trio.BrokenResourceError) -> BaseException | None:
+    """The cause, unless it is an SSLError: that is an OSError for whoever asks, whose number says nothing."""
+    return None if isinstance(exc.__cause__, ssl.SSLError) else exc.__cause__
 
 
 def _broken(exc: trio.BrokenResourceError) -> trio.BrokenResourceError:
