@@ -26,6 +26,7 @@ from rpyc_gateway.proto.route import RouteTable
 from rpyc_gateway.receiving import StreamHandler
 from rpyc_gateway.reception import Reception
 from rpyc_gateway.registry import Neighbour, Registry
+from rpyc_gateway.reliable import reliable
 from rpyc_gateway.remote_dial import dial_through
 from rpyc_gateway.serving import Offer, Serving
 from rpyc_gateway.session import Session
@@ -160,7 +161,11 @@ class Node:
         """
         if self._departure is not None:
             raise self._departure.error()
-        async with find_transport(url).connect(url) as pipe, open_background() as nursery:
+        async with (
+            find_transport(url).connect(url) as medium,
+            reliable(medium, dialler=True) as pipe,
+            open_background() as nursery,
+        ):
             neighbour = self._meet(pipe, dialler=True)
             nursery.start_soon(self._drive_dialled, neighbour)
             try:

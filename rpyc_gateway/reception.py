@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -9,10 +10,13 @@ import trio
 
 from rpyc_gateway.config import UNPROTECTED, Listen
 from rpyc_gateway.doorway import PATIENCE
-from rpyc_gateway.errors import Code, ConfigError
+from rpyc_gateway.errors import Code, ConfigError, LinkLost
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.registry import Neighbour
+from rpyc_gateway.reliable import reliable
 from rpyc_gateway.transport import Crowded, Doorway, Pipe, Place, find_transport
+
+logger = logging.getLogger(__name__)
 
 
 class Reception:
@@ -55,7 +59,18 @@ class Reception:
         """How many callers are undecided."""
         return len(self._undecided)
 
-    async def _accept(self, pipe: Pipe) -> None:
+    async def _accept(self, medium: Pipe) -> None:
+        """Take whoever comes by this pipe; by a line that is not reliable nobody has come before a peer has spoken."""
+        if medium.reliable:
+            await self._take_in(medium)
+            return
+        try:
+            async with reliable(medium, dialler=False) as pipe:
+                await self._take_in(pipe)
+        except LinkLost as error:
+            logger.info("%s: nobody came: %s", self._name, error)
+
+    async def _take_in(self, pipe: Pipe) -> None:
         try:
             place = await self._doorway.enter(pipe.fileno)
         except Crowded:
