@@ -6,6 +6,7 @@ import trio
 
 from rpyc_gateway.driver import Driver
 from rpyc_gateway.proto.frames import Failure, Hello
+from rpyc_gateway.proto.mux import PULL
 from rpyc_gateway.transport import Buffer, Pipe
 
 __all__ = ["LAST_WORDS", "Sender"]
@@ -22,6 +23,7 @@ class Sender(Driver):
         self._send_nowait = pipe.send_nowait
         self._running = False
         self._writing = False  # the writer is in send_all, or about to be
+        self._pull = min(PULL, pipe.message)  # bytes that the writer takes at once
         self._left: list[Buffer] = []  # what send_nowait did not take
         self.unsettled = False  # there is more to do at the end of this step than the machine knows
         self._kept_back = False  # the end of this step sends nothing
@@ -109,7 +111,8 @@ class Sender(Driver):
             while True:
                 with self.turn as mux:
                     self._wake = trio.Event()
-                    data = b"" if self._mute else b"".join(self._left or mux.data_to_send(self._clock.current_time()))
+                    now = self._clock.current_time()
+                    data = b"" if self._mute else b"".join(self._left or mux.data_to_send(now, self._pull))
                     self._left = []
                     self._writing = bool(data)
                 if data:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from math import inf
 
+import pytest
 import trio
 from trio.testing import check_half_closeable_stream, memory_stream_pair
 
+from rpyc_gateway import transport
 from rpyc_gateway.reliable import reliable
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Handler, Pipe, handle
 
+from .house import enter_chain
 from .proto.line_pair import Noise, flips
 
 
@@ -129,3 +132,40 @@ async def test_its_stream_keeps_the_contract_of_trio(autojump_clock: trio.testin
 
         await check_half_closeable_stream(maker, None)
         nursery.cancel_scope.cancel()
+
+
+class CableTransport:
+    """`cable:` is a transport with one cable, whose ends are given out once each."""
+
+    def __init__(self, near: Cable, far: Cable) -> None:
+        self.near, self.far = near, far
+
+    @asynccontextmanager
+    async def connect(self, url: str) -> AsyncIterator[Pipe]:
+        async with self.near:
+            yield over(self.near, self.near.rate)
+
+    async def serve(self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        task_status.started([url])
+        await handle(over(self.far, self.far.rate), handler)
+        await trio.sleep_forever()
+
+    def is_private(self, url: str) -> bool:
+        return True
+
+    def is_guarded(self, url: str) -> bool:
+        return False
+
+    def check(self, url: str) -> str | None:
+        return None
+
+
+async def test_two_nodes_are_joined_over_a_noisy_line_as_over_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
+    near, far = cable(rate=100_000, noise=flips(0.001, 9))
+    monkeypatch.setitem(transport._found, "cable", CableTransport(near, far))
+    async with AsyncExitStack() as stack:
+        hq, _ = await enter_chain(stack, {"hq": "memory://hq", "lab": "cable:1"}, None)
+        async with hq.session("lab") as session:
+            assert await session.root.eval("6 * 7") == 42
+            data = random.Random(4).randbytes(30_000)
+            assert await (await session.root.eval("lambda data: data[::-1]"))(data) == data[::-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from math import inf
 
 from rpyc_gateway.errors import Code, LimitExceeded, ProtocolError
 from rpyc_gateway.proto import frames
@@ -14,6 +15,7 @@ HANDSHAKE = 10.0  # seconds from the connection to a whole HELLO, and from there
 IDLE = 15.0  # seconds of silence before a PING
 ANSWER = 5.0  # seconds a PING may stay without any frame
 HELD = 1 << 20  # bytes a peer may send before this side has decided about it
+SLACK = 1024  # bytes that may be on their way, each way, before what is waited for
 BACKLOG = 4 << 20  # bytes of control frames that may wait for a peer that reads nothing
 
 _HTTP = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE ", b"PRI ")
@@ -41,10 +43,20 @@ class Link:
     """The state of one hop.
 
     `receive_data` and `welcome` give out the frames of a link that is up; what is not for a stream comes back by `handle`.
-    Control frames wait in `control` until somebody takes them with `take`.
+    Control frames wait in `control` until somebody takes them with `take`. `longest` is how many bytes of data one frame may have for
+    the sake of the medium; that carries `rate` bytes per second.
     """
 
-    def __init__(self, hello: Hello, *, dialler: bool, now: float, jitter: float) -> None:
+    def __init__(
+        self,
+        hello: Hello,
+        *,
+        dialler: bool,
+        now: float,
+        jitter: float,
+        rate: float = inf,
+        longest: int = frames.FULL_FRAME,
+    ) -> None:
         self.hello = hello
         self.dialler = dialler
         self.peer: Hello | None = None
@@ -55,7 +67,10 @@ class Link:
         self.rtt: float | None = None
         self.events: list[Event] = []
         self.frame_limit = frames.HELLO_FRAME  # how long a payload the peer takes
-        self.data_limit = frames.HELLO_FRAME  # the same for data, which has no reason to be any longer than a read
+        # The same for data, which has no reason to be any longer than a read.
+        self.data_limit = min(frames.HELLO_FRAME, longest)
+        self._longest = longest
+        self._slack = 2 * SLACK / rate  # seconds
         self.hurried = True  # the deadline may be earlier than when it was last asked for
         self.frames_in = 0
         self.frames_out = 0
@@ -141,9 +156,9 @@ class Link:
             return
         self.peer = frames.decode_hello(payload)
         self.frame_limit = min(self.peer.limits.frame, frames.LARGEST_FRAME)
-        self.data_limit = min(self.frame_limit, frames.FULL_FRAME)
+        self.data_limit = min(self.frame_limit, frames.FULL_FRAME, self._longest)
         self.state = State.DECIDING
-        self._decide_by = now + HANDSHAKE
+        self._decide_by = now + HANDSHAKE + self._slack
         self.hurried = True
         if self.dialler:
             self.rtt = max(now - self._made, 0.0)
@@ -287,7 +302,7 @@ class Link:
         if self.state is State.DOWN:
             return None
         if self.state is State.GREETING:
-            return self._made + HANDSHAKE
+            return self._made + HANDSHAKE + self._slack
         if self.state is State.DECIDING:
             return self._decide_by
         if self.leaving is not None and self._leave_by is None:
@@ -311,7 +326,7 @@ class Link:
             self._watch(now)
 
     def _give_up(self, now: float) -> None:
-        if now < self._made + HANDSHAKE:
+        if now < self._made + HANDSHAKE + self._slack:
             return
         text = f"the peer did not say HELLO within {HANDSHAKE:g} s; does it speak the protocol of rpyc-gateway?"
         # A listener has said nothing yet and may not begin now; its caller may be waiting for another protocol.
@@ -325,7 +340,7 @@ class Link:
         elif self.answer_by is not None and now >= self.answer_by:
             self.end(self._failure(Code.LINK_LOST, f"no frame for {now - self.heard:.0f} s"))
         elif self.answer_by is None and now >= self.heard + self._idle:
-            self.answer_by = now + ANSWER
+            self.answer_by = now + ANSWER + self._slack
             self._ping(now)
 
     def _ping(self, now: float) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from msgspec import Struct
 
 from rpyc_gateway.errors import Code, LimitExceeded, ProtocolError
@@ -22,7 +24,18 @@ from rpyc_gateway.proto.events import (
     Routed,
     Stopped,
 )
-from rpyc_gateway.proto.frames import DATA, HEADER, LARGE, LEAST_EARLY, Failure, FrameType, Hello, Routes, encode_offset
+from rpyc_gateway.proto.frames import (
+    DATA,
+    FULL_FRAME,
+    HEADER,
+    LARGE,
+    LEAST_EARLY,
+    Failure,
+    FrameType,
+    Hello,
+    Routes,
+    encode_offset,
+)
 from rpyc_gateway.proto.framing import gather
 from rpyc_gateway.proto.link import BACKLOG, UP, Link, State
 from rpyc_gateway.proto.stream import Stream
@@ -55,6 +68,15 @@ READ = 65536
 PULL = 131072
 """Bytes that go out in one write if nobody says otherwise: two full frames, so that the next ones are chosen soon."""
 
+FAST = 4 << 20
+"""Bytes per second. A medium that is slower is given frames of data that take no longer than FRAME."""
+
+FRAME = 0.02
+"""Seconds. So long a small call waits for the frame that is being sent; much less, and the headers would take too much of a serial line."""
+
+LEAST_DATA = 56
+"""Bytes of data in a frame, however slow the medium is."""
+
 _header = HEADER.pack
 _open_header = HEADER.unpack_from
 
@@ -75,11 +97,16 @@ class MuxStatistics(Struct, frozen=True):
 class Mux(Streams):
     """A hop as one value. Nothing here blocks, and what the peer does never raises: it becomes events and bytes to send.
 
-    `jitter` (0 to 1) makes the idle probe earlier by up to a fifth. What `send` was given must not change any more.
+    `jitter` (0 to 1) makes the idle probe earlier by up to a fifth. `rate` is how many bytes per second the medium carries, and `message` how many
+    it likes to be given at once: on a slow one a frame of data is no longer. What `send` was given must not change any more.
     """
 
-    def __init__(self, hello: Hello, *, dialler: bool, now: float, jitter: float = 0.0) -> None:
-        super().__init__(Link(hello, dialler=dialler, now=now, jitter=jitter), dialler=dialler)
+    def __init__(
+        self, hello: Hello, *, dialler: bool, now: float, jitter: float = 0.0, rate: float = inf, message: int = PULL
+    ) -> None:
+        longest = FULL_FRAME if rate >= FAST else max(LEAST_DATA, min(message, int(rate * FRAME)) - HEADER.size)
+        link = Link(hello, dialler=dialler, now=now, jitter=jitter, rate=rate, longest=min(longest, FULL_FRAME))
+        super().__init__(link, dialler=dialler)
         self.hello = hello
         self._bytes_in = 0
         self._bytes_out = 0
