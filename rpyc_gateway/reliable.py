@@ -67,6 +67,7 @@ class LineDriver:
         self.received = bytearray()
         self.finished = False  # the stream of the peer has ended
         self.lost: events.Lost | None = None
+        self.sender = trio.lowlevel.ParkingLot()  # who waits until there is room
         self.changed = trio.lowlevel.ParkingLot()  # whoever waits there looks again
         self.pipe = Pipe(LineStream(self), pipe.peer, identity=pipe.identity, private=pipe.private)
         self._established = False
@@ -103,6 +104,12 @@ class LineDriver:
         self.step()
         return data
 
+    async def wait_room(self) -> None:
+        """Wait until there may be room for more."""
+        if self.line.room_at < self._armed:
+            self._wake.set()
+        await self.sender.park()
+
     # -- stepping
 
     def step(self) -> None:
@@ -131,6 +138,8 @@ class LineDriver:
                     logger.debug("%s: %s is of no use here", self._below.peer, event)
         if happened:
             self.changed.unpark_all()
+        if self.line.down:
+            self.sender.unpark_all()
 
     # -- the tasks
 
@@ -160,11 +169,10 @@ class LineDriver:
             deadline = line.deadline()
             if deadline is not None and deadline <= now:
                 line.handle_timeout(now)
-            queued = line.queued
             out = line.data_to_send(now)
             self._tell()
-            if line.queued < queued:
-                self.changed.unpark_all()
+            if self.sender and line.room_at <= now:
+                self.sender.unpark_all()
             if out:
                 self._writing = True
                 try:
@@ -178,8 +186,10 @@ class LineDriver:
                 continue
             deadline = line.deadline()
             if deadline is None and line.down:
-                return
+                return  # nobody waits for room on a line that is down
             self._armed = inf if deadline is None else deadline
+            if self.sender:
+                self._armed = min(self._armed, line.room_at)
             with trio.move_on_at(self._armed):
                 await self._wake.wait()
 
@@ -194,7 +204,7 @@ class LineStream(trio.abc.HalfCloseableStream):
         self._ended = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Returns when all of it is on its way. Cancelled midway: what was queued is sent all the same, and nobody knows how much that is."""
+        """Returns when the line could take more. Cancelled midway: what was queued is sent all the same, and nobody knows how much that is."""
         driver = self._driver
         with self._alone("send"), memoryview(data).cast("B") as view:
             self._check_writable()
@@ -203,13 +213,13 @@ class LineStream(trio.abc.HalfCloseableStream):
                 self._check_writable()
                 driver.line.send(view[at : at + CHUNK])
                 driver.step()
-                await self._wait_sent()
+                await self._wait_room()
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._alone("send"):
             self._check_writable()
             await trio.lowlevel.checkpoint()
-            await self._wait_sent()
+            await self._wait_room()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         limit = CHUNK if max_bytes is None else index(max_bytes)
@@ -245,6 +255,7 @@ class LineStream(trio.abc.HalfCloseableStream):
         self._closed = True
         self._end()
         driver.changed.unpark_all()
+        driver.sender.unpark_all()
         try:
             await trio.lowlevel.checkpoint()
             with trio.move_on_after(LINGER):
@@ -259,10 +270,11 @@ class LineStream(trio.abc.HalfCloseableStream):
         self._driver.line.finish()
         self._driver.step()
 
-    async def _wait_sent(self) -> None:
-        """Wait until nothing is queued any more."""
-        while self._driver.line.queued and self._driver.lost is None and not self._closed:
-            await self._driver.changed.park()
+    async def _wait_room(self) -> None:
+        """Wait until what was queued is on its way, and the line has next to nothing to do."""
+        driver = self._driver
+        while driver.line.room_at > trio.current_time() and not self._closed:
+            await driver.wait_room()
         self._check_writable()
 
     def _check_writable(self) -> None:

@@ -132,6 +132,22 @@ class Line:
         return self._sending.queued
 
     @property
+    def room_at(self) -> float:
+        """When more of the stream could be sent at once: the moment to choose what that is. inf if something else must happen before."""
+        if self.state is State.DOWN:
+            return 0.0
+        sending = self._sending
+        if (
+            self.state is State.GREETING
+            or self._change is not None
+            or sending.queued
+            or sending.ready
+            or not sending.open
+        ):
+            return inf
+        return self._free - NEAR
+
+    @property
     def settled(self) -> bool:
         """Whether everything that was sent has arrived, or cannot any more."""
         return self.state is State.DOWN or self._sending.settled
@@ -261,6 +277,7 @@ class Line:
                 )
             elif peer.wanted:
                 self._greeting = True
+                self._sending.lose_all()
             return
         self._echo = peer.nonce
         if peer.echo == self.hello.nonce:
@@ -427,9 +444,9 @@ class Line:
 
     def _greet(self, now: float) -> bytes:
         self._greeting = False
-        self._greet_at = now + (REPEAT_HEARD if any(self._echo) else REPEAT)
         # What came before, if anything, is no part of the line.
         frame = b"\n" + self._greeter.encode(self._hello())
+        self._greet_at = now + (REPEAT_HEARD if any(self._echo) else REPEAT) + 4 * len(frame) / self.rate
         self._count(frame, now)
         return frame
 

@@ -10,7 +10,10 @@ from rpyc_gateway.proto.lineframes import LEAST_MTU, OVERHEAD, Greeting
 __all__ = ["Outgoing", "Piece"]
 
 FIRST_TIMEOUT = 0.25  # seconds, as long as no round trip was measured
-FIRST_WINDOW = 8  # pieces: what is under way when it is known how noisy the line is
+FIRST_WINDOW = 8  # pieces, and
+FIRST_LENGTH = (
+    64  # bytes of each, before anything is known of the line: on a very noisy one long pieces take many attempts
+)
 LEAST_TIMEOUT = 0.01  # seconds: what the schedulers of two systems may take
 LARGEST_TIMEOUT = 2.0  # seconds
 BACKOFF = 5  # times that the timeout is doubled
@@ -66,7 +69,7 @@ class Outgoing:
         self._longest = longest
         self._sent = float(PRIOR)
         self._lost = PRIOR_LOSS
-        self._length = self._best_length()
+        self._length = min(FIRST_LENGTH, longest)
 
     # -- what is to be sent
 
@@ -79,7 +82,7 @@ class Outgoing:
     def limit(self, longest: int) -> None:
         """From now on a piece has so many bytes at most."""
         self._longest = longest
-        self._length = self._best_length()
+        self._length = min(self._length, longest)
 
     def move(self, other: Outgoing) -> None:
         """Give another one what was not sent yet."""
@@ -106,12 +109,15 @@ class Outgoing:
         """Whether there is a piece to send now."""
         if self._again:
             return True
-        if not self._queue and (not self.finishing or self._finished):
+        return self.open and bool(self._queue or self.finishing > self._finished)
+
+    @property
+    def open(self) -> bool:
+        """Whether the peer takes another piece."""
+        if self.full:
             return False
-        if not self._pieces:
-            return not self.full
         size = min(self._length, len(self._queue)) + OVERHEAD
-        return not self.full and len(self._pieces) < self._window and self._under_way + size <= self._buffer
+        return not self._pieces or (len(self._pieces) < self._window and self._under_way + size <= self._buffer)
 
     def next(self) -> tuple[Piece, bool]:
         """The piece to send now, if `ready`, and whether the peer is to acknowledge it at once."""
@@ -198,6 +204,13 @@ class Outgoing:
             self._again.remove(piece)
         elif piece.number == reached:
             self._measure(now - piece.left)
+
+    def lose_all(self) -> None:
+        """Nothing that was sent so far was heard."""
+        self._backoff = 0
+        for piece in self._pieces.values():
+            if not piece.lost:
+                self._lose(piece)
 
     def _lose(self, piece: Piece) -> None:
         piece.lost = True

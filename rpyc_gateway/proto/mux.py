@@ -108,6 +108,7 @@ class Mux(Streams):
         link = Link(hello, dialler=dialler, now=now, jitter=jitter, rate=rate, longest=min(longest, FULL_FRAME))
         super().__init__(link, dialler=dialler)
         self.hello = hello
+        self._slow = rate < FAST
         self._bytes_in = 0
         self._bytes_out = 0
         self._told_lost = False
@@ -340,6 +341,8 @@ class Mux(Streams):
                     room -= self._left(stream, size, out)
             else:
                 room -= self._send_frame(stream, out)
+            if self._slow and out and turns.is_below(stream.kind):
+                break  # a small frame is not to wait until the long one behind it has arrived, too
         if self.labels.restless:
             self.labels.rest(now, link.rtt)
         if link.lost is not None or link.leaving is not None:

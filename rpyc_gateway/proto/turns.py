@@ -40,6 +40,10 @@ class Turns:
         stream.in_line = False
         return stream
 
+    def is_below(self, kind: CircuitClass) -> bool:
+        """Whether all that waits is of a lower class than this one."""
+        return not any(self._lines[: kind + 1])
+
     def clear(self) -> None:
         for line in self._lines:
             line.clear()
