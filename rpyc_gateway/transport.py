@@ -33,6 +33,7 @@ __all__ = [
     "Transport",
     "find_transport",
     "handle",
+    "missing_from",
 ]
 
 GROUP = "rpyc_gateway.transports"
@@ -115,6 +116,8 @@ class Transport(Protocol):
         ...
 
 
+METHODS = {name for name in vars(Transport) if not name.startswith("_")}
+
 _found: dict[str, Transport] = {}  # by scheme; a search reads the metadata of every installed package
 
 
@@ -160,14 +163,22 @@ def _unknown(url: str, scheme: str) -> str:
 
 def _load(entry: EntryPoint, url: str) -> Transport:
     try:
-        transport = entry.load()()
+        transport: Transport = entry.load()()
     except Exception as exc:
         raise ConfigError(
             [f"{url}: the transport {_describe(entry)} cannot be loaded: {type(exc).__name__}: {exc}"]
         ) from exc
-    if not isinstance(transport, Transport):
-        raise ConfigError([f"{url}: {_describe(entry)} is not a transport: see rpyc_gateway.transport.Transport"])
+    missing = missing_from(transport)
+    if missing:
+        raise ConfigError(
+            [f"{url}: {_describe(entry)} is not a transport: it lacks {', '.join(missing)} (docs/transports.md)"]
+        )
     return transport
+
+
+def missing_from(transport: object) -> list[str]:
+    """The methods of a Transport that it lacks, by name."""
+    return [name for name in sorted(METHODS) if not callable(getattr(transport, name, None))]
 
 
 def _describe(entry: EntryPoint) -> str:

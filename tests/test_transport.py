@@ -88,7 +88,10 @@ def test_a_broken_plug_in_is_named_with_its_error(monkeypatch: pytest.MonkeyPatc
 
 def test_a_plug_in_that_is_no_transport_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, wrong="collections:OrderedDict")
-    with pytest.raises(ConfigError, match="collections:OrderedDict is not a transport"):
+    with pytest.raises(
+        ConfigError,
+        match=r"collections:OrderedDict is not a transport: it lacks check, connect, is_guarded, is_private, serve",
+    ):
         find_transport("wrong:x")
 
 
