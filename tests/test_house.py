@@ -28,7 +28,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/exception_proxy.py": "tests/test_exceptions.py",
     "rpyc_gateway/proto/rebuilt.py": "tests/proto/test_raised.py",
     "rpyc_gateway/testing/__init__.py": "tests/testing/: what it gives away is tested there",
-    "rpyc_gateway/testing/__main__.py": "tests/testing/test_transports.py: the other end of stdio:",
+    "rpyc_gateway/testing/__main__.py": "tests/testing/test_program.py",
     "rpyc_gateway/testing/listener_rules.py": "tests/testing/test_transports.py: each rule is seen to hold, and to be broken",
     "rpyc_gateway/testing/partner.py": "tests/testing/test_transports.py: the other end of all that is checked there",
     "rpyc_gateway/testing/pipe_rules.py": "tests/testing/test_transports.py: each rule is seen to hold, and to be broken",

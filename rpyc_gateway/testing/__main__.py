@@ -1,7 +1,9 @@
-"""`python -m rpyc_gateway.testing`: check a transport, and be the other end of one that is checked from another process."""
+"""`python -m rpyc_gateway.testing`: check a transport, be the other end of one that is checked from elsewhere, or be a bad wire."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Awaitable, Callable
 from importlib import import_module
 
 import click
@@ -10,9 +12,13 @@ import trio
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.testing.partner import Layer, Partner, as_it_is
 from rpyc_gateway.testing.transports import RULES, TransportFault, check_transport
+from rpyc_gateway.testing.wire import BadWire
 from rpyc_gateway.transport import find_transport
 
 __all__ = ["main"]
+
+
+INTERRUPTED = 130  # as a shell has it
 
 
 class LayerType(click.ParamType[Layer]):
@@ -47,15 +53,13 @@ def serve(url: str, alone: bool, layer: Layer | None) -> None:  # noqa: FBT001  
     """Be the other end for a check that runs elsewhere: serve at URL until interrupted."""
     partner = Partner(layer or as_it_is, alone=alone)
 
-    async def run() -> None:
+    async def run() -> bool:
         async with trio.open_nursery() as nursery:
             urls = await nursery.start(find_transport(url).serve, url, partner)
             click.echo(f"serving at {', '.join(urls)}", err=True)
+        return True  # standard streams are served once
 
-    try:
-        trio.run(run)
-    except* ConfigError as group:
-        raise click.ClickException(str(group.exceptions[0])) from None
+    _run(run)
 
 
 @main.command()
@@ -80,12 +84,53 @@ def check(url: str | None, dial: str | None, rules: tuple[str, ...], many: int, 
                 kept = False
         return kept
 
-    try:
-        kept = trio.run(run)
-    except ConfigError as exc:
-        raise click.ClickException(str(exc)) from None
-    if not kept:
+    if not _run(run):
         raise SystemExit(1)
+
+
+@main.command()
+@click.argument("target")
+@click.option("--listen", metavar="URL", default="tcp://127.0.0.1:0", show_default=True, help="Where to be dialled.")
+@click.option("--delay", default=0.0, help="Seconds that each byte comes later, each way.")
+@click.option("--jitter", default=0.0, help="And up to so many seconds more.")
+@click.option("--rate", default=math.inf, help="Bytes per second, each way, of each connection.")
+@click.option("--lose", default=0.0, help="The share of bytes that go missing, 0 to 1.")
+@click.option("--corrupt", default=0.0, help="The share of bytes that arrive as others, 0 to 1.")
+@click.option("--cut-often", default=math.inf, help="Seconds between two breaks of a connection, on average.")
+@click.option("--seed", default=0, help="What chance follows from.")
+def wire(target: str, listen: str, seed: int, **conditions: float) -> None:
+    """Be a bad wire in front of the listener at TARGET, until interrupted."""
+
+    async def run() -> bool:
+        async with BadWire(target, listen, seed=seed) as wire:
+            wire.delay(conditions["delay"], jitter=conditions["jitter"])
+            wire.rate(conditions["rate"])
+            wire.lose(conditions["lose"])
+            wire.corrupt(conditions["corrupt"])
+            wire.cut_often(conditions["cut_often"])
+            click.echo(f"dial {wire.url} for {target}", err=True)
+            await trio.Event().wait()
+        return True
+
+    _run(run)
+
+
+def _run(story: Callable[[], Awaitable[bool]]) -> bool:
+    """Run it; what the user can do something about is said without a traceback."""
+    kept = False
+    try:
+        kept = trio.run(story)
+    except* ConfigError as mistakes:
+        raise click.ClickException(str(_first(mistakes))) from None
+    except* ValueError as mistakes:
+        raise click.UsageError(str(_first(mistakes))) from None
+    except* KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    return kept
+
+
+def _first(exc: BaseException) -> BaseException:
+    return _first(exc.exceptions[0]) if isinstance(exc, BaseExceptionGroup) else exc
 
 
 if __name__ == "__main__":

@@ -233,7 +233,7 @@ async def cancelled_dials_leave_nothing(trial: Trial) -> str:
     async with trial.serving() as partner:
 
         async def story() -> None:
-            async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe) as whole:
+            async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe, dialler=True) as whole:
                 await whole.stream.send_all(part("echo") + bytes(100))
                 await exactly(whole.stream, 100)
                 if isinstance(whole.stream, trio.abc.HalfCloseableStream):
@@ -316,7 +316,7 @@ async def _call(trial: Trial) -> None:
     """One exchange with a listener that may go at any moment."""
     try:
         with trial.step(f"{trial.doing}: a call to it must come to an end"):
-            async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe) as whole:
+            async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe, dialler=True) as whole:
                 await whole.stream.send_all(part("echo") + b"!")
                 await exactly(whole.stream, 1)
     except* (DialFailed, trio.BrokenResourceError, EndOfStream):

@@ -10,16 +10,21 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from random import Random
-from typing import TypeAlias
+from typing import Protocol
 
 import trio
 
+from rpyc_gateway.errors import LinkLost
 from rpyc_gateway.transport import Pipe
 
 __all__ = ["PART_SIZE", "Layer", "Partner", "describe", "digest", "exactly", "noise", "part"]
 
-Layer: TypeAlias = Callable[[Pipe], AbstractAsyncContextManager[Pipe]]
-"""What goes between a pipe and its user, such as the reliable line."""
+
+class Layer(Protocol):
+    """What goes between a pipe and its user: `rpyc_gateway.reliable.reliable` is one. It is told on which side it is."""
+
+    def __call__(self, pipe: Pipe, *, dialler: bool) -> AbstractAsyncContextManager[Pipe]: ...
+
 
 PART_SIZE = 32
 PIECE = 65536
@@ -42,9 +47,9 @@ class Partner:
     async def __call__(self, pipe: Pipe) -> None:
         self.present += 1
         try:
-            async with self._layer(pipe) as whole:
+            async with self._layer(pipe, dialler=False) as whole:
                 await self._play(whole)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, EndOfStream):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, EndOfStream, LinkLost):
             pass  # the dialler has gone; that is its right at any moment
         finally:
             self.present -= 1
@@ -154,7 +159,8 @@ class EndOfStream(Exception):
 
 
 @asynccontextmanager
-async def as_it_is(pipe: Pipe) -> AsyncIterator[Pipe]:
+async def as_it_is(pipe: Pipe, *, dialler: bool) -> AsyncIterator[Pipe]:
+    """No layer at all."""
     yield pipe
 
 

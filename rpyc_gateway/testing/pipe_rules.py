@@ -37,7 +37,7 @@ TINY = 300  # pieces of one byte
 async def both_ways_at_once(trial: Trial) -> str:
     """What is sent arrives, whole and in order, while as much comes the other way."""
     async with trial.serving(), trial.dialled("echo") as pipe:
-        size = trial.amount(pipe)
+        size = trial.amount()
         sent = noise(1, size)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trial.send, pipe, sent)
@@ -57,14 +57,14 @@ async def pieces_of_all_sizes(trial: Trial) -> str:
             await trial.send(pipe, b"")
             await trial.send(pipe, b"after an empty one")
             await trial.expect(pipe, b"after an empty one", "what follows a send_all of nothing", 1)
-            tiny = min(TINY, trial.amount(pipe))
+            tiny = min(TINY, trial.amount())
             for number in range(tiny):
                 await trial.send(pipe, bytes([number % 251]))
             expected = bytes(number % 251 for number in range(tiny))
             await trial.expect(pipe, expected, f"{tiny} pieces of one byte", 7)
         async with trial.dialled("describe") as pipe:
             around = [size for size in (pipe.message - 1, pipe.message, pipe.message + 1) if size > 0]
-            sizes = [min(size, trial.amount(pipe)) for size in (*around, 3 * pipe.message)]
+            sizes = [min(size, trial.amount()) for size in (*around, 3 * pipe.message)]
         for size in dict.fromkeys(sizes):
             async with trial.dialled("read", size, 1 if size < 10_000 else size // 1000) as pipe:
                 await trial.send(pipe, noise(2, size))
@@ -79,7 +79,7 @@ async def half_closed_it_still_hears(trial: Trial) -> str:
     async with trial.serving(), trial.dialled("read-to-end") as pipe:
         if not isinstance(pipe.stream, trio.abc.HalfCloseableStream):
             raise NotApplicable("its streams cannot be half-closed")
-        sent = noise(4, trial.amount(pipe, 1_000_000))
+        sent = noise(4, trial.amount(1_000_000))
         await trial.send(pipe, sent)
         with trial.step("half-closing: send_eof"):
             await pipe.stream.send_eof()
@@ -96,7 +96,7 @@ async def slow_reader_stops_the_writer(trial: Trial) -> str:
         async with trial.dialled("hold") as pipe:
             taken = await _write_until_it_waits(trial, pipe)
             await trio.aclose_forcefully(pipe.stream)
-        size = trial.amount(pipe)
+        size = trial.amount()
         async with trial.dialled("write", size, 5) as pipe:
             await trio.testing.wait_all_tasks_blocked(0.05)
             await trial.expect(pipe, noise(5, size), "what waited for a reader")
@@ -104,7 +104,7 @@ async def slow_reader_stops_the_writer(trial: Trial) -> str:
 
 
 async def _write_until_it_waits(trial: Trial, pipe: Pipe) -> int:
-    limit, piece = trial.most_in_flight(pipe), bytes(min(65536, trial.amount(pipe)))
+    limit, piece = trial.most_in_flight(), bytes(min(65536, trial.amount()))
     taken = 0
     trial.doing = "writing while nobody reads"
 
@@ -133,7 +133,7 @@ async def orderly_end_loses_nothing(trial: Trial) -> str:
     """What was sent before `aclose` arrives, and then the end."""
     async with trial.serving():
         async with trial.dialled("leave") as pipe:
-            size = trial.amount(pipe, 100_000)
+            size = trial.amount(100_000)
             await trial.hear_end(pipe, "the handler of the other side has returned")
         async with trial.dialled("write-and-leave", size, 6) as pipe:
             await trial.expect(pipe, noise(6, size), "what was sent before aclose")
@@ -214,7 +214,7 @@ async def any_thread_sends_and_receives(trial: Trial) -> str:
         async with trial.dialled("echo") as pipe:
             if pipe.send_nowait is None:
                 raise NotApplicable("it offers no send_nowait")
-            sent = noise(7, trial.amount(pipe, 300_000))
+            sent = noise(7, trial.amount(300_000))
         async with trial.dialled("read", len(sent), 4096) as pipe:
             with trial.step("sending without waiting, in three buffers at a time"):
                 await _send_nowait(pipe, sent)
@@ -223,7 +223,7 @@ async def any_thread_sends_and_receives(trial: Trial) -> str:
         async with trial.dialled("write", len(sent), 7) as pipe:
             await _expect_nowait(trial, pipe, sent, "what was received without waiting")
         async with trial.dialled("hold") as pipe:
-            taken = await trio.to_thread.run_sync(_fill, pipe, trial.most_in_flight(pipe))
+            taken = await trio.to_thread.run_sync(_fill, pipe, trial.most_in_flight())
         async with trial.dialled("leave") as pipe:
             if pipe.receive_nowait is not None:
                 with trial.step("waiting for b'' from receive_nowait after the other side has closed"):
@@ -328,8 +328,8 @@ async def stream_keeps_the_contract_of_trio(trial: Trial) -> str:
     async with trial.serving() as partner:
         async with trial.dialled("lend") as pipe:
             await partner.borrow()
-            half_closeable, rate = isinstance(pipe.stream, trio.abc.HalfCloseableStream), pipe.rate
-        if rate < FAST or trial.many < 2:
+            half_closeable = isinstance(pipe.stream, trio.abc.HalfCloseableStream)
+        if trial.rate < FAST or trial.many < 2:
             raise NotApplicable("it takes dozens of connections and megabytes")
         check = trio.testing.check_half_closeable_stream if half_closeable else trio.testing.check_two_way_stream
         async with trio.open_nursery() as nursery:

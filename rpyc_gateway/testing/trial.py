@@ -58,6 +58,7 @@ class Trial:
     patience: float = 10.0
     interruptions: int = 1000
     wrong: tuple[str, ...] = ()
+    rate: float = field(default=math.inf, init=False)
     doing: str = field(default="starting", init=False)
 
     @contextmanager
@@ -108,8 +109,9 @@ class Trial:
         broken: BaseException | None = None
         # A scope that ends before the body would cut through what `connect` has opened for it.
         with trio.CancelScope(deadline=trio.current_time() + self.patience) as dialling:
-            async with self.transport.connect(self.target) as pipe, self.layer(pipe) as whole:
+            async with self.transport.connect(self.target) as pipe, self.layer(pipe, dialler=True) as whole:
                 dialling.deadline = math.inf
+                self.rate = min(pipe.rate, whole.rate)
                 with self.step(f"sending the first bytes, the {PART_SIZE} that name the part of the partner"):
                     await whole.stream.send_all(part(name, *numbers))
                 try:
@@ -126,15 +128,15 @@ class Trial:
         if dialling.cancelled_caught:
             fault(f"{self.doing}: it had not happened after {self.patience:g} s")
 
-    def amount(self, pipe: Pipe, most: int = MUCH) -> int:
+    def amount(self, most: int = MUCH) -> int:
         """So many bytes are a large transfer: the medium takes two seconds for them, if it is slow."""
-        return int(min(most, max(64, pipe.rate * SECONDS_OF_LINE)))
+        return int(min(most, max(64, self.rate * SECONDS_OF_LINE)))
 
-    def most_in_flight(self, pipe: Pipe) -> int:
+    def most_in_flight(self) -> int:
         """How much a writer may get rid of while nobody reads."""
         if self.buffered is not None:
             return self.buffered
-        return int(min(4 * MUCH, max(65536, pipe.rate * SECONDS_OF_LINE)))
+        return int(min(4 * MUCH, max(65536, self.rate * SECONDS_OF_LINE)))
 
     async def hear(self, pipe: Pipe, size: int, what: str, piece: int = 65536) -> bytearray:
         """So many bytes, from a partner who has sent them."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -221,3 +222,100 @@ async def test_urls_and_delays_that_are_not_possible_are_refused() -> None:
     for seconds in (-1, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="is not possible"):
             BadWire("tcp://127.0.0.1:1").delay(seconds)
+
+
+async def test_jitter_delays_by_chance_and_keeps_the_order(autojump_clock: trio.testing.MockClock) -> None:
+    times = []
+    async with bad_wire() as (wire, stream):
+        wire.delay(0.1, jitter=0.1, toward="dialler")
+        for number in range(20):
+            before = trio.current_time()
+            await stream.send_all(bytes([number]))
+            assert await stream.receive_some() == bytes([number])
+            times.append(trio.current_time() - before)
+    assert all(0.1 <= time <= 0.2 for time in times)
+    assert len(set(times)) > 10
+
+
+async def test_a_slow_wire_carries_so_much_and_its_sender_waits(autojump_clock: trio.testing.MockClock) -> None:
+    async with bad_wire() as (wire, stream):
+        wire.rate(10_000, toward="target")
+        await stream.send_all(bytes(1000))
+        await hears(stream, 1000)
+        assert trio.current_time() == pytest.approx(0.1)
+        await stream.send_all(bytes(65536 + 20_000))  # a memory stream holds 64 KiB
+        assert trio.current_time() >= 2
+        await hears(stream, 65536 + 20_000)
+        assert trio.current_time() == pytest.approx(8.65, abs=0.05)
+        wire.rate(math.inf)
+        await stream.send_all(bytes(60_000))
+        await hears(stream, 60_000)
+        assert trio.current_time() == pytest.approx(8.65, abs=0.05)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_what_is_lost_and_what_is_changed_follows_from_the_seed(seed: int) -> None:
+    data = bytes(10_000)
+    heard = []
+    for _ in range(2):
+        async with echo_at("memory://relay") as target, BadWire(target, "memory://wire", seed=seed) as wire:
+            wire.lose(0.01, toward="target")
+            wire.corrupt(0.01, toward="dialler")
+            async with find_transport(wire.url).connect(wire.url) as pipe:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(pipe.stream.send_all, data)
+                    heard.append(await hears(pipe.stream, 9_800))
+    assert heard[0] == heard[1]
+    assert 60 <= sum(map(bool, heard[0])) <= 140
+    FATES.add(heard[0])
+    assert len(FATES) == seed
+
+
+FATES: set[bytes] = set()
+
+
+async def test_a_connection_breaks_after_so_many_bytes(url: str) -> None:
+    async with bad_wire(url) as (wire, stream):
+        await stream.send_all(bytes(5000))
+        await hears(stream, 5000)
+        wire.cut_after(700)
+        await stream.send_all(bytes(500))
+        assert len(await hears(stream, 200)) == 200
+        with suppress(trio.BrokenResourceError):  # or it just ends, where there are no resets
+            while await stream.receive_some():
+                pass
+        async with find_transport(wire.url).connect(wire.url) as pipe:
+            await pipe.stream.send_all(bytes(5000))
+            await hears(pipe.stream, 5000)
+
+
+async def test_connections_break_at_random_moments(autojump_clock: trio.testing.MockClock) -> None:
+    async with echo_at("memory://relay") as target, BadWire(target, "memory://wire", seed=3) as wire:
+        wire.cut_often(10)
+        moments = []
+        while len(moments) < 50:
+            async with find_transport(wire.url).connect(wire.url) as pipe:
+                assert await pipe.stream.receive_some() == b""
+                moments.append(trio.current_time())
+        assert moments[-1] == pytest.approx(500, rel=0.3)
+        wire.cut_often(math.inf)
+        async with find_transport(wire.url).connect(wire.url) as pipe:
+            with trio.move_on_after(5000) as silence:
+                await pipe.stream.receive_some()
+        assert silence.cancelled_caught
+
+
+async def test_what_is_not_possible_is_refused() -> None:
+    wire = BadWire("memory://relay")
+    for wrong in (
+        lambda: wire.delay(1, jitter=-1),
+        lambda: wire.rate(0),
+        lambda: wire.rate(math.nan),
+        lambda: wire.lose(1.5),
+        lambda: wire.corrupt(-0.1),
+        lambda: wire.corrupt(math.nan),
+        lambda: wire.cut_after(-1),
+        lambda: wire.cut_often(0),
+    ):
+        with pytest.raises(ValueError, match=r"not possible|no share|fewer than none|cannot break"):
+            wrong()
