@@ -1,0 +1,253 @@
+"""What is fed with bytes: each takes any, raises nothing but what a peer may bring about, and holds no more than it was given."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rpyc_gateway.config import Config
+from rpyc_gateway.errors import ConfigError, LimitExceeded, NoCodec, ProtocolError
+from rpyc_gateway.proto import facts, frames
+from rpyc_gateway.proto.bulk import BulkReceiver
+from rpyc_gateway.proto.events import Greeted
+from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.proto.messages import Splitter
+from rpyc_gateway.proto.mux import Mux
+from rpyc_gateway.proto.raised import read_exception
+from rpyc_gateway.proto.values import Payload, Reader
+from rpyc_gateway.transport import entry_points, find_transport
+from tests.proto.pair import START, hello, pair, pulled
+from tests.proto.rpc_pair import HELLO, Side
+
+__all__ = ["TARGETS", "Target", "seeds"]
+
+Target = Callable[[bytes], None]
+
+TARGETS: dict[str, Target] = {}
+
+EXPECTED = (ProtocolError, LimitExceeded, NoCodec)
+"""What reading from a peer may raise."""
+
+VECTORS = Path(__file__).parents[1] / "vectors"
+
+
+def target(function: Target) -> Target:
+    TARGETS[function.__name__] = function
+    return function
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """Data cut into records: each begins with its length, in one byte; so a fuzzer decides on the cuts too."""
+    while data:
+        size = data[0]
+        yield data[1 : 1 + size]
+        data = data[1 + size :]
+
+
+@target
+def framer(data: bytes) -> None:
+    """Frame boundaries, in any cuts."""
+    for dialler in (True, False):
+        one = Framer(1000, dialler=dialler)
+        given = 0
+        for piece in pieces(data):
+            given += len(piece)
+            frames_out = one.receive(piece)
+            assert sum(len(frame[3]) for frame in frames_out) <= given
+
+
+@target
+def payloads(data: bytes) -> None:
+    """The payloads of frames."""
+    readers = (
+        frames.decode_version,
+        frames.decode_hello,
+        frames.decode_open,
+        frames.decode_opened,
+        frames.decode_failure,
+        frames.decode_goaway,
+        frames.decode_routes,
+        frames.decode_offset,
+        frames.decode_token,
+    )
+    for read in readers:
+        with suppress(ProtocolError):
+            read(data)
+
+
+@target
+def handshake(data: bytes) -> None:
+    """A link that has not heard anything, at either side."""
+    for dialler in (True, False):
+        mux = Mux(hello("near"), dialler=dialler, now=START)
+        _feed(mux, pieces(data))
+
+
+@target
+def link(data: bytes) -> None:
+    """A link that is up, with a stream of each side."""
+    both = pair()
+    _open_streams(both)
+    _feed(both.far.mux, pieces(data))
+
+
+@target
+def link_frames(data: bytes) -> None:
+    """The same, with every record a whole frame: its first byte is the type, its second the label."""
+    both = pair()
+    _open_streams(both)
+    _feed(
+        both.far.mux,
+        (frames.encode_frame(piece[0] % 20, piece[1] % 8, piece[2:]) for piece in pieces(data) if len(piece) >= 2),
+    )
+
+
+def _open_streams(both: Any) -> None:
+    for side, other in ((both.near, both.far), (both.far, both.near)):
+        label = side.mux.open(frames.Open(service="classic"), frames.CircuitClass.NORMAL)
+        both.exchange()
+        other.mux.accept(label, ())
+        both.exchange()
+
+
+def _feed(mux: Mux, data: Iterator[bytes]) -> None:
+    now = START
+    for piece in data:
+        mux.receive_data(piece, now)
+        for event in mux.events():
+            if isinstance(event, Greeted):
+                mux.welcome(now)
+        mux.events()
+        mux.over()
+        pulled(mux, now)
+        now += 0.001
+        if mux.down:
+            break
+    deadline = mux.deadline()
+    if deadline is not None:
+        mux.handle_timeout(deadline)
+        pulled(mux, deadline)
+
+
+@target
+def session(data: bytes) -> None:
+    """A session that has greeted: each record is a message, or what comes on its bulk circuit."""
+    for opener in (True, False):
+        side = Side("ours", opener)
+        side.receive(HELLO)
+        side.call()
+        try:
+            for piece in pieces(data):
+                if piece[:1] < b"\xf0":
+                    side.rpc.receive_data(len(piece).to_bytes(4) + piece)
+                else:
+                    side.rpc.receive_bulk(piece[1:])
+                _hear(side)
+                side.rpc.data_to_send()
+        except EXPECTED:
+            pass
+        side.rpc.close()
+
+
+def _hear(side: Side) -> None:
+    for event in side.rpc.events():
+        if isinstance(event, facts.Called | facts.Answered | facts.Failed):
+            with suppress(*EXPECTED):
+                side.value(event.payload)
+        if isinstance(event, facts.Called | facts.Rejected):
+            side.answer(event.question)
+
+
+@target
+def messages(data: bytes) -> None:
+    """Session messages out of a stream, in any cuts."""
+    splitter = Splitter()
+    given = 0
+    try:
+        for piece in pieces(data):
+            given += len(piece)
+            splitter.receive_data(piece)
+            assert splitter.pending <= given
+    except EXPECTED:
+        pass
+
+
+@target
+def bulk(data: bytes) -> None:
+    """Long bodies out of a stream, in any cuts."""
+    receiver = BulkReceiver()
+    given = 0
+    try:
+        receiver.expect(1, 100)
+        receiver.expect(2, 1 << 20)
+        for piece in pieces(data):
+            given += len(piece)
+            receiver.receive_data(piece)
+            assert receiver.held <= given + 4096
+    except EXPECTED:
+        pass
+
+
+@target
+def values(data: bytes) -> None:
+    """Values and exceptions out of a payload."""
+    reader = Reader(Payload(data, ("a reference",), (b"a body",)), results=(1, "x"))
+    try:
+        value = reader.read()
+        hash(type(value))
+    except EXPECTED:
+        pass
+    reader = Reader(Payload(data, ("a reference",), (b"a body",)))
+    with suppress(*EXPECTED):
+        read_exception(reader.structure(), reader, ("lab", "hq"))
+
+
+@target
+def urls(data: bytes) -> None:
+    """Whatever follows the name of a transport in a URL."""
+    rest = data.decode(errors="surrogateescape")
+    for scheme in SCHEMES:
+        url = f"{scheme}:{rest}"
+        transport = find_transport(url)
+        problem = transport.check(url)
+        assert problem is None or problem.strip()
+        assert transport.is_private(url) in (True, False)
+        assert transport.is_guarded(url) in (True, False)
+
+
+SCHEMES = sorted({entry.name for entry in entry_points()})
+
+
+@target
+def configuration(data: bytes) -> None:
+    """A configuration file."""
+    with suppress(ConfigError):
+        Config.parse(data.decode(errors="replace"))
+
+
+def seeds() -> list[bytes]:
+    """Good bytes to begin with: those of the vectors, as one record each where they are short enough."""
+    found = []
+    for file in sorted(VECTORS.glob("*.json")):
+        for row in _rows(json.loads(file.read_text())):
+            data = bytes.fromhex(row)
+            found.append(data)
+            if len(data) < 256:
+                found.append(bytes([len(data)]) + data)
+                found.append(bytes([max(0, len(data) - 4)]) + data[4:])
+    return found
+
+
+def _rows(document: Any) -> Iterator[str]:
+    if isinstance(document, dict):
+        for key, value in document.items():
+            if key == "hex" and isinstance(value, str):
+                yield value
+            else:
+                yield from _rows(value)
+    elif isinstance(document, list):
+        for value in document:
+            yield from _rows(value)
