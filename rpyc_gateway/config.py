@@ -31,7 +31,7 @@ from rpyc_gateway.sections import (
     tables,
     text,
 )
-from rpyc_gateway.transport import find_transport
+from rpyc_gateway.transport import check_url, find_transport
 
 if TYPE_CHECKING:
     import tomllib
@@ -89,7 +89,7 @@ def _identity(entry: str) -> str:
 
 def _url(url: str) -> str:
     """Raises ValueError for a mistake in it, ConfigError if its transport is not installed here."""
-    problem = find_transport(url).check(url)
+    problem = check_url(url)
     if problem is not None:
         raise ValueError(problem)
     return url

@@ -11,8 +11,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from importlib import import_module
+from inspect import getdoc
 from math import inf
-from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import trio
 
@@ -31,8 +33,10 @@ __all__ = [
     "Place",
     "SendNowait",
     "Transport",
+    "check_url",
     "find_transport",
     "handle",
+    "installed_transports",
     "missing_from",
 ]
 
@@ -141,6 +145,40 @@ def find_transport(url: str) -> Transport:
     return transport
 
 
+def check_url(url: str) -> str | None:
+    """What is wrong with a URL, in words; None if nothing is. Raises ConfigError like `find_transport`, and if the transport fails at it."""
+    transport = find_transport(url)
+    try:
+        return transport.check(url)
+    except Exception as exc:
+        name = f"{type(transport).__module__}:{type(transport).__qualname__}"
+        raise ConfigError([f"{url}: the transport {name} failed to check it: {type(exc).__name__}: {exc}"]) from exc
+
+
+class Installed(NamedTuple):
+    """A claim to the URLs of a scheme."""
+
+    scheme: str
+    package: str  # name and version; empty if it is not known
+    what: str  # the first sentence that its module says of itself
+    problem: str  # why it cannot be used; empty if it can
+
+
+def installed_transports() -> list[Installed]:
+    """All claims that there are, by scheme, those that cannot be used included."""
+    return [_look_at(entry) for entry in sorted(entry_points(), key=lambda entry: (entry.name, entry.value))]
+
+
+def _look_at(entry: EntryPoint) -> Installed:
+    package = f"{entry.dist.name} {entry.dist.version}" if entry.dist else ""
+    try:
+        found = find_transport(f"{entry.name}:")
+    except ConfigError as exc:
+        return Installed(entry.name, package, "", str(exc).removeprefix(f"{entry.name}:: "))
+    said = (getdoc(import_module(type(found).__module__)) or "").partition("\n")[0]
+    return Installed(entry.name, package, said, "")
+
+
 def entry_points() -> EntryPoints:
     """What is installed under the name of our group."""
     from importlib import metadata  # slow to load, and seldom needed again
@@ -164,7 +202,7 @@ def _unknown(url: str, scheme: str) -> str:
 def _load(entry: EntryPoint, url: str) -> Transport:
     try:
         transport: Transport = entry.load()()
-    except Exception as exc:
+    except (Exception, SystemExit) as exc:  # some modules exit when they miss something
         raise ConfigError(
             [f"{url}: the transport {_describe(entry)} cannot be loaded: {type(exc).__name__}: {exc}"]
         ) from exc

@@ -16,6 +16,7 @@ from rpyc_gateway.cli.nodes import nodes
 from rpyc_gateway.cli.options import config_option, verbosity
 from rpyc_gateway.cli.run import run
 from rpyc_gateway.cli.stdio import stdio
+from rpyc_gateway.cli.transports import transports
 
 __all__ = ["main"]
 
@@ -79,5 +80,5 @@ def _misplaced_config(name: str, file: str) -> str:
     return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
-for _command in (run, check, nodes, evaluate, execute, stdio, demo):
+for _command in (run, check, nodes, evaluate, execute, stdio, transports, demo):
     main.add_command(_command)

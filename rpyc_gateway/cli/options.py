@@ -65,10 +65,10 @@ def verbosity(command: _Command) -> _Command:
 def _known_urls(_ctx: click.Context, _parameter: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
     """Of several hops only the first is dialled here; what the others need is theirs."""
     from rpyc_gateway.errors import ConfigError
-    from rpyc_gateway.transport import find_transport
+    from rpyc_gateway.transport import check_url
 
     try:
-        problem = find_transport(urls[0]).check(urls[0])
+        problem = check_url(urls[0])
     except ConfigError as exc:
         raise click.BadParameter(str(exc)) from exc
     if problem is not None:
