@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-__all__ = ["Crowded", "Doorway", "Place"]
+__all__ = ["Crowded", "Doorway", "Hearing"]
 
 PLACES = 128  # callers that are heard at one time
 PATIENCE = 1.0  # seconds that each of them has, even if others wait; an honest caller needs one round trip
@@ -21,7 +21,7 @@ class Crowded(Exception):
 
 
 @dataclass(eq=False, slots=True)
-class Place:
+class Hearing:
     """A caller that is being heard. `evict` is called when it has had its time and another wants the place."""
 
     since: float = field(default_factory=trio.current_time)
@@ -48,7 +48,7 @@ class Doorway:
         most = max(1, _descriptors() // 4)  # strangers leave room for the links that there are, and for more
         self.queue = min(queue, most)
         self._places = min(places, most)
-        self._inside: dict[Place, None] = {}  # the oldest first
+        self._inside: dict[Hearing, None] = {}  # the oldest first
         self._outside: dict[_Waiting, None] = {}  # the oldest first
         self._speaking: list[_Waiting] = []  # those of them that wait for a place; the last is the next to come in
 
@@ -56,7 +56,7 @@ class Doorway:
         """How many are being heard."""
         return len(self._inside)
 
-    async def enter(self, fileno: int = -1) -> Place:
+    async def enter(self, fileno: int = -1) -> Hearing:
         """Wait for a place. `fileno` can be waited for where the caller speaks on a descriptor. Raises Crowded, after 10 s at the latest.
 
         Cancelled, nothing is left of it.
@@ -76,13 +76,13 @@ class Doorway:
                 del self._outside[waiting]
         raise Crowded
 
-    def leave(self, place: Place) -> None:
+    def leave(self, place: Hearing) -> None:
         """It is decided about the caller that had this place, or it is gone. Twice is as good as once."""
         if self._inside.pop(place, self) is None and self._speaking:
             self._speaking[-1].woken.set()
 
-    def _let_in(self) -> Place:
-        place = Place()
+    def _let_in(self) -> Hearing:
+        place = Hearing()
         self._inside[place] = None
         return place
 

@@ -14,7 +14,7 @@ from rpyc_gateway.errors import Code, ConfigError, LinkLost
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.reliable import reliable
-from rpyc_gateway.transport import Crowded, Doorway, Pipe, Place, find_transport
+from rpyc_gateway.transport import Crowded, Doorway, Hearing, Pipe, find_transport
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ class Reception:
         self._meet = meet
         self._drive = drive
         self._doorway = Doorway()
-        self._undecided: dict[Neighbour, Place] = {}
+        self._undecided: dict[Neighbour, Hearing] = {}
         self._standard_streams = 0
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:

@@ -8,7 +8,7 @@ door. A transport imports this module and `rpyc_gateway.errors`, nothing deeper.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TypeAlias, runtime_check
 
 import trio
 
-from rpyc_gateway.doorway import Crowded, Doorway, Place
+from rpyc_gateway.doorway import Crowded, Doorway, Hearing
 from rpyc_gateway.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -29,11 +29,14 @@ __all__ = [
     "Crowded",
     "Doorway",
     "Handler",
+    "Hearing",
     "Pipe",
     "Place",
     "SendNowait",
+    "Surveyor",
     "Transport",
     "check_url",
+    "find_places",
     "find_transport",
     "handle",
     "installed_transports",
@@ -77,6 +80,19 @@ class Pipe:
     send_nowait: SendNowait | None = None
     receive_nowait: Callable[[int], bytes | None] | None = None
     fileno: int = -1
+    fastest: int = 0  # the highest baud rate that it may be set to, where it can be set at all
+    set_rate: Callable[[int], Awaitable[None]] | None = (
+        None  # to another baud rate, both ways, once what was sent has left; 0 is the one that it began with
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Something that could be dialled from this machine, as a transport found it."""
+
+    url: str  # what to write to dial it
+    name: str  # for people: "/dev/ttyACM0"
+    about: Mapping[str, str]  # what is known of it, by names that its transport chooses: "product", "serial", ...
 
 
 Handler: TypeAlias = Callable[[Pipe], Awaitable[None]]
@@ -121,6 +137,16 @@ class Transport(Protocol):
 
 
 METHODS = {name for name in vars(Transport) if not name.startswith("_")}
+
+
+@runtime_checkable
+class Surveyor(Protocol):
+    """What a transport may do beside: look around."""
+
+    def places(self) -> Iterable[Place]:
+        """What could be dialled from here now. It may read files, and takes no more than a moment. Raises OSError if it cannot look."""
+        ...
+
 
 _found: dict[str, Transport] = {}  # by scheme; a search reads the metadata of every installed package
 
@@ -177,6 +203,18 @@ def _look_at(entry: EntryPoint) -> Installed:
         return Installed(entry.name, package, "", str(exc).removeprefix(f"{entry.name}:: "))
     said = (getdoc(import_module(type(found).__module__)) or "").partition("\n")[0]
     return Installed(entry.name, package, said, "")
+
+
+def find_places() -> list[Place]:
+    """What all transports that look around have found. One that is broken or cannot look is logged."""
+    found: list[Place] = []
+    for scheme in sorted({entry.name for entry in entry_points()}):
+        try:
+            transport = find_transport(f"{scheme}:")
+            found += transport.places() if isinstance(transport, Surveyor) else ()
+        except (ConfigError, OSError) as exc:
+            logger.warning("%s", exc)
+    return found
 
 
 def entry_points() -> EntryPoints:

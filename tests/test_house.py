@@ -47,6 +47,10 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/proto/facts.py": "tests/proto/test_rpc.py",
     "rpyc_gateway/proto/packed.py": "tests/proto/test_values.py",
     "transports/rpyc_transports/__init__.py": "nothing in it",
+    "transports/rpyc_transports/portserving.py": "tests/transports/test_serial.py, tests/transports/test_rfc2217.py",
+    "transports/rpyc_transports/portsettings.py": "tests/transports/test_serial.py, tests/transports/test_rfc2217.py",
+    "transports/rpyc_transports/threaded.py": "tests/transports/test_rfc2217.py",
+    "transports/rpyc_transports/uart.py": "tests/transports/test_serial.py",
 }
 
 
