@@ -12,7 +12,7 @@ import trio.testing
 
 from rpyc_gateway import transport
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.transport import Pipe, Transport, find_transport, handle
+from rpyc_gateway.transport import Pipe, Place, Transport, find_places, find_transport, handle
 from rpyc_transports.memory import memory_streams
 from rpyc_transports.tcp import TcpTransport
 
@@ -30,10 +30,39 @@ def installed(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     monkeypatch.setattr(transport, "_found", {})
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "unix", "stdio", "memory"])
+@pytest.mark.parametrize("scheme", ["tcp", "unix", "stdio", "memory", "serial", "rfc2217"])
 def test_the_built_in_transports_come_through_the_same_door_as_others(scheme: str) -> None:
     found = find_transport(f"{scheme}:whatever")
     assert isinstance(found, Transport)
+
+
+class Lookout(TcpTransport):
+    """A transport that looks around."""
+
+    def places(self) -> list[Place]:
+        return [Place("look://here", "here", {"product": "a tree"})]
+
+
+class Blind(Lookout):
+    def places(self) -> list[Place]:
+        raise OSError("nothing can be seen from here")
+
+
+def test_what_transports_see_around_them_is_found_and_one_that_cannot_look_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for kind in (Lookout, Blind, Broken):
+        monkeypatch.setattr("rpyc_transports.tcp." + kind.__name__, kind, raising=False)
+    installed(
+        monkeypatch,
+        blind="rpyc_transports.tcp:Blind",
+        broken="rpyc_transports.tcp:Broken",
+        look="rpyc_transports.tcp:Lookout",
+        tcp="rpyc_transports.tcp:TcpTransport",
+    )
+    assert find_places() == [Place("look://here", "here", {"product": "a tree"})]
+    assert "nothing can be seen from here" in caplog.text
+    assert "no driver for this machine" in caplog.text
 
 
 def test_a_transport_is_sought_once(monkeypatch: pytest.MonkeyPatch) -> None:

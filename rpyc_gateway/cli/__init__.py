@@ -14,6 +14,7 @@ from rpyc_gateway.cli.evaluate import evaluate, execute
 from rpyc_gateway.cli.failure import failing_clearly
 from rpyc_gateway.cli.nodes import nodes
 from rpyc_gateway.cli.options import config_option, verbosity
+from rpyc_gateway.cli.ports import ports
 from rpyc_gateway.cli.run import run
 from rpyc_gateway.cli.stdio import stdio
 from rpyc_gateway.cli.transports import transports
@@ -80,5 +81,5 @@ def _misplaced_config(name: str, file: str) -> str:
     return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
-for _command in (run, check, nodes, evaluate, execute, stdio, transports, demo):
+for _command in (run, check, nodes, ports, transports, evaluate, execute, stdio, demo):
     main.add_command(_command)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import click
 
 from rpyc_gateway.cli.options import log_to_stderr, url_options, verbosity
 from rpyc_gateway.cli.run import put_own_scripts_first
+from rpyc_gateway.cli.table import table
 
 __all__ = ["nodes"]
 
@@ -47,10 +48,4 @@ def nodes(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], as_jso
 def _table(rows: Iterable[Row]) -> str:
     cells = [("NODE", "HOPS", "PATH", "LINK", "STATE")]
     cells += [(row.name or "?", str(row.cost), " > ".join(row.path), row.link or "-", row.state) for row in rows]
-    return "\n".join(_lines(cells))
-
-
-def _lines(cells: Sequence[Sequence[str]]) -> Iterable[str]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    return table(cells)
