@@ -16,9 +16,10 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_transports import urls
+from rpyc_transports.proxies import DIRECT, open_via, proxy
 from rpyc_transports.urls import Reader, number
 
-__all__ = ["OPTIONS", "Address", "Place", "dial", "host_port", "is_loopback", "listen", "read", "tune"]
+__all__ = ["OPTIONS", "Address", "Place", "dial", "host_port", "is_loopback", "listen", "met", "read", "tune"]
 
 DIAL_TIMEOUT = 10.0
 
@@ -112,9 +113,9 @@ def _own_address(given: str) -> str:
         raise ValueError(f"is {given!r}, which is no address in numbers") from None
 
 
-OPTIONS: Mapping[str, Reader] = {"timeout": _some_seconds, "keepalive": _seconds, "bind": _own_address}
+OPTIONS: Mapping[str, Reader] = {"timeout": _some_seconds, "keepalive": _seconds, "bind": _own_address, "proxy": proxy}
 """Of URLs, for `urls.parse`: seconds until a peer that acknowledges nothing is dead; seconds of silence before the system asks
-whether it lives (0: never); the address to dial from."""
+whether it lives (0: never); the address to dial from; the proxy to dial through."""
 
 
 def is_loopback(host: str) -> bool:
@@ -158,12 +159,15 @@ def tune(stream: trio.SocketStream, options: Mapping[str, Any]) -> None:
 
 
 async def dial(url: str, address: Address, options: Mapping[str, Any]) -> trio.SocketStream:
-    """Connect within 10 s, with happy eyeballs. Raises DialFailed, one sentence also where several addresses were tried."""
+    """Connect within 10 s, with happy eyeballs, or through a proxy. Raises DialFailed, one sentence also where several addresses were tried."""
     if address.port == 0:
         raise DialFailed(f"{url}: port 0 is for listening; a node that listens there says which port it got")
     if address.host == ANY:
         raise DialFailed(f"{url}: {ANY} is for listening, on every address of the machine; dial one of them")
+    way = options.get("proxy", DIRECT)
     try:
+        if way != DIRECT:
+            return await open_via(way, address.host, address.port)
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await _open(address, options.get("bind"))
     except trio.TooSlowError:
@@ -173,6 +177,15 @@ async def dial(url: str, address: Address, options: Mapping[str, Any]) -> trio.S
     except (OSError, UnicodeError) as exc:
         raise DialFailed(f"{url}: {'; '.join(dict.fromkeys(map(_why_not, _leaves(exc))))}") from exc
     return _refuse_itself(url, stream)
+
+
+def met(stream: trio.SocketStream, address: Address, options: Mapping[str, Any]) -> tuple[str, bool]:
+    """Who is at the other end of what was dialled, for people, and whether that is this machine for certain. Raises OSError if it is gone."""
+    peer = stream.socket.getpeername()
+    way = options.get("proxy", DIRECT)
+    if way != DIRECT:
+        return f"{host_port(address)} through {way}", False
+    return host_port(peer), is_loopback(peer[0])
 
 
 async def _open(address: Address, source: str | None) -> trio.SocketStream:

@@ -11,7 +11,7 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports import hosts
+from rpyc_transports import hosts, urls
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.sockets import serve_sockets, share
 
@@ -24,12 +24,14 @@ class TcpTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
-        place = _read(url)
+        place, url = _read(url), urls.shown(url)
         if isinstance(place, str):
             raise DialFailed(f"{url}: {place}")
         async with await hosts.dial(url, place.address, place.options) as stream:
             try:
-                pipe = _pipe(stream, place.options)
+                peer, private = hosts.met(stream, *place)
+                hosts.tune(stream, place.options)
+                pipe = share(stream, peer, private=private)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             async with pipe.stream:
@@ -44,7 +46,7 @@ class TcpTransport:
             raise ConfigError([f"{url}: {place}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tcp://{host_port(listener.socket.getsockname())}" for listener in listeners]
-        await serve_sockets(listeners, bound, partial(_pipe, options=place.options), handler, task_status)
+        await serve_sockets(listeners, bound, partial(_accepted, options=place.options), handler, task_status)
 
     def is_private(self, url: str) -> bool:
         """Only loopback addresses are."""
@@ -63,7 +65,7 @@ def _read(url: str) -> Place | str:
     return hosts.read(url, "tcp", hosts.OPTIONS)
 
 
-def _pipe(stream: trio.SocketStream, options: Mapping[str, Any]) -> Pipe:
+def _accepted(stream: trio.SocketStream, options: Mapping[str, Any]) -> Pipe:
     """Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
     peer = stream.socket.getpeername()
     hosts.tune(stream, options)

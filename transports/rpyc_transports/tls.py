@@ -13,7 +13,7 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports import hosts, trust
+from rpyc_transports import hosts, trust, urls
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.secured import ALPN, HANDSHAKE_WITHIN, HandshakeFailed, secure_accepted, secure_dialled
 from rpyc_transports.sockets import part, serve_handshakes
@@ -48,12 +48,12 @@ class TlsTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s, and agree on TLS within another 10. Raises DialFailed with the URL and the reason."""
-        place = _read(url)
+        place, url = _read(url), urls.shown(url)
         if isinstance(place, str):
             raise DialFailed(f"{url}: {place}")
         async with await hosts.dial(url, place.address, place.options) as stream:
             try:
-                peer = stream.socket.getpeername()
+                peer, private = hosts.met(stream, *place)
                 hosts.tune(stream, place.options)
                 secured = await secure_dialled(stream, place.address.host, place.options)
             except OSError as exc:
@@ -61,7 +61,7 @@ class TlsTransport:
             except (HandshakeFailed, Unusable) as exc:
                 raise DialFailed(f"{url}: {exc}") from exc
             async with secured.stream:
-                yield Pipe(secured.stream, host_port(peer), secured.identity, private=hosts.is_loopback(peer[0]))
+                yield Pipe(secured.stream, peer, secured.identity, private=private)
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
