@@ -176,6 +176,8 @@ def check_url(url: str) -> str | None:
     transport = find_transport(url)
     try:
         return transport.check(url)
+    except ConfigError:
+        raise
     except Exception as exc:
         name = f"{type(transport).__module__}:{type(transport).__qualname__}"
         raise ConfigError([f"{url}: the transport {name} failed to check it: {type(exc).__name__}: {exc}"]) from exc

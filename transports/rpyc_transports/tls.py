@@ -72,12 +72,11 @@ class TlsTransport:
             raise ConfigError([f"{url}: {place}"])
         try:
             trust.listening(place.options, ALPN)
-            own = trust.own_certificate(place.options)
         except Unusable as exc:
             raise ConfigError([f"{url}: {exc}"]) from exc
         listeners = await hosts.listen(url, place.address)
         bound = [f"tls://{host_port(listener.socket.getsockname())}" for listener in listeners]
-        logger.info("%s shows a certificate that ends on %s, pin=%s", " and ".join(bound), own.ends.date(), own.key)
+        trust.log_certificate(bound, place.options)
         shake_hands = partial(_shake_hands, options=place.options)
         await serve_handshakes(listeners, bound, shake_hands, handler, task_status)
 

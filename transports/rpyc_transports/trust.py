@@ -18,7 +18,16 @@ from typing import Any, NamedTuple, TypeAlias
 from rpyc_transports.certificates import Certificate, pins
 from rpyc_transports.urls import Reader, text
 
-__all__ = ["DIALLING", "LISTENING", "Unusable", "dialling", "listening", "own_certificate", "unusable_files"]
+__all__ = [
+    "DIALLING",
+    "LISTENING",
+    "Unusable",
+    "dialling",
+    "listening",
+    "log_certificate",
+    "own_certificate",
+    "unusable_files",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +81,12 @@ def own_certificate(options: Options) -> Certificate:
         raise
     except ValueError as exc:
         raise Unusable(f"cert={path} {exc}") from exc
+
+
+def log_certificate(urls: Sequence[str], options: Options) -> None:
+    """Tell the log what a listener shows, for the `pin` of those who dial. Raises Unusable."""
+    own = own_certificate(options)
+    logger.info("%s shows a certificate that ends on %s, pin=%s", " and ".join(urls), own.ends.date(), own.key)
 
 
 def unusable_files(options: Options) -> str | None:

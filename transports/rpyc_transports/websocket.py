@@ -86,6 +86,8 @@ class WebSocketTransport:
 
         listeners = await hosts.listen(str(place), place.address)
         bound = [f"{place.scheme}://{host_port(one.socket.getsockname())}{place.path}" for one in listeners]
+        if place.secure:
+            trust.log_certificate(bound, place.options)
         await serve_handshakes(listeners, bound, partial(_take_in, place=place), run, task_status)
 
     def is_private(self, url: str) -> bool:
