@@ -40,8 +40,9 @@ class _Waiting:
 class Doorway:
     """So many callers are heard at one time; the one that has been heard longest makes room for another once it has had its time.
 
-    Outside, whoever has said nothing yet waits until it does. Of the others the newest comes in first: an honest caller has spoken at once
-    and is decided about at once, so that however many stand there for another reason, it waits no longer than one of them is heard.
+    Outside, whoever has said nothing yet waits until it does, or until there are too many. Of the others the newest comes in first: an honest
+    caller has spoken at once and is decided about at once, so that however many stand there for another reason, it waits no longer than one
+    of them is heard.
     """
 
     def __init__(self, *, places: int = PLACES, queue: int = QUEUE) -> None:
@@ -49,8 +50,8 @@ class Doorway:
         self.queue = min(queue, most)
         self._places = min(places, most)
         self._inside: dict[Hearing, None] = {}  # the oldest first
-        self._outside: dict[_Waiting, None] = {}  # the oldest first
-        self._speaking: list[_Waiting] = []  # those of them that wait for a place; the last is the next to come in
+        self._silent: dict[_Waiting, None] = {}  # outside, the oldest first
+        self._speaking: list[_Waiting] = []  # outside; the last is the next to come in
 
     def __len__(self) -> int:
         """How many are being heard."""
@@ -66,14 +67,14 @@ class Doorway:
         self._make_way()
         with trio.CancelScope(deadline=trio.current_time() + OUTSIDE) as scope:
             waiting = _Waiting(scope)
-            self._outside[waiting] = None
             try:
                 if fileno >= 0:
+                    self._silent[waiting] = None
                     await trio.lowlevel.wait_readable(fileno)
                 await self._wait_room(waiting)
                 return self._let_in()
             finally:
-                del self._outside[waiting]
+                self._silent.pop(waiting, None)
         raise Crowded
 
     def leave(self, place: Hearing) -> None:
@@ -87,16 +88,21 @@ class Doorway:
         return place
 
     def _make_way(self) -> None:
-        """Have room for one more outside. Raises Crowded."""
-        if len(self._outside) < self.queue:
+        """Have room for one more outside, at the cost of one that has said nothing, or of one that has had its time. Raises Crowded."""
+        if len(self._silent) + len(self._speaking) < self.queue:
             return
-        oldest = next(iter(self._outside), None)
-        if oldest is None or trio.current_time() < oldest.since + PATIENCE:
+        if self._silent:
+            oldest = next(iter(self._silent))
+            del self._silent[oldest]
+        elif trio.current_time() >= self._speaking[0].since + PATIENCE:
+            oldest = self._speaking.pop(0)
+        else:
             raise Crowded
         oldest.scope.cancel()
 
     async def _wait_room(self, me: _Waiting) -> None:
         """Wait until one more may come in. Only the newest keeps an eye on the clock; the others sleep until they are the newest."""
+        self._silent.pop(me, None)
         if self._speaking:
             self._speaking[-1].woken.set()
         self._speaking.append(me)
@@ -116,7 +122,8 @@ class Doorway:
                 with trio.move_on_at(until):
                     await me.woken.wait()
         finally:
-            self._speaking.remove(me)
+            if me in self._speaking:
+                self._speaking.remove(me)
             if self._speaking:
                 self._speaking[-1].woken.set()
 

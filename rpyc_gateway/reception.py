@@ -18,6 +18,8 @@ from rpyc_gateway.transport import Crowded, Doorway, Hearing, Pipe, find_transpo
 
 logger = logging.getLogger(__name__)
 
+PARTINGS = 64  # callers that are turned away with a word at one time: each may take seconds, and has a descriptor
+
 
 class Reception:
     """Takes callers in. `meet` makes a neighbour of a pipe, `drive` runs its link to the end."""
@@ -31,6 +33,7 @@ class Reception:
         self._drive = drive
         self._doorway = Doorway()
         self._undecided: dict[Neighbour, Hearing] = {}
+        self._partings = 0  # callers that are being told that there is no room
         self._standard_streams = 0
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:
@@ -74,14 +77,25 @@ class Reception:
         try:
             place = await self._doorway.enter(pipe.fileno)
         except Crowded:
+            await self._turn_away(pipe)
+            return
+        neighbour = self._meet(pipe)
+        self._undecided[neighbour] = place
+        why = f"no link within {PATIENCE:g} s, and {len(self._undecided)} are waiting"
+        place.evict = partial(self._send_away, neighbour, f"{self._name} hears newer callers: {why}")
+        await self._drive(neighbour)
+
+    async def _turn_away(self, pipe: Pipe) -> None:
+        """Tell a caller that there is no room, unless too many are being told so: then it sees its connection closed."""
+        if self._partings >= PARTINGS:
+            return
+        self._partings += 1
+        try:
             neighbour = self._meet(pipe)
             self._send_away(neighbour, f"{self._doorway.queue} callers wait to be heard by {self._name} already")
-        else:
-            neighbour = self._meet(pipe)
-            self._undecided[neighbour] = place
-            why = f"no link within {PATIENCE:g} s, and {len(self._undecided)} are waiting"
-            place.evict = partial(self._send_away, neighbour, f"{self._name} hears newer callers: {why}")
-        await self._drive(neighbour)
+            await self._drive(neighbour)
+        finally:
+            self._partings -= 1
 
     def _send_away(self, neighbour: Neighbour, text: str) -> None:
         """Tell the caller why it is cut."""

@@ -9,14 +9,14 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from rpyc_gateway.doorway import OUTSIDE, PATIENCE, Crowded, Doorway, Place
+from rpyc_gateway.doorway import OUTSIDE, PATIENCE, Crowded, Doorway, Hearing
 
 
 class Callers:
     """What has become of each caller, by name."""
 
     def __init__(self, doorway: Doorway, nursery: trio.Nursery) -> None:
-        self.inside: dict[str, Place] = {}
+        self.inside: dict[str, Hearing] = {}
         self.log: list[str] = []
         self._doorway = doorway
         self._nursery = nursery
@@ -115,21 +115,39 @@ async def test_nobody_stands_outside_for_ever(autojump_clock: MockClock, nursery
         assert callers.log == ["a in", "silent turned away"]
 
 
-async def test_outside_too_the_oldest_goes_for_a_newer_one_once_it_has_had_its_time(
+async def test_outside_who_has_said_nothing_for_longest_goes_for_a_newer_one(
     autojump_clock: MockClock, nursery: trio.Nursery
 ) -> None:
     with ExitStack() as stack:
-        near, _ = (stack.enter_context(end) for end in socket.socketpair())
-        others = [stack.enter_context(end) for _ in range(2) for end in socket.socketpair()]
+        ends = [stack.enter_context(end) for _ in range(3) for end in socket.socketpair()]
         callers = Callers(Doorway(places=1, queue=2), nursery)
         await callers.come("a")
-        await callers.come("b", fileno=near.fileno())
-        await callers.come("c", fileno=others[0].fileno())
-        await callers.come("d")
-        assert callers.log == ["a in", "d turned away"]
-        await trio.sleep(PATIENCE)
-        await callers.come("e", fileno=others[2].fileno())
-        assert callers.log[2:] == ["b turned away"]
+        await callers.come("b", fileno=ends[0].fileno())
+        await callers.come("c", fileno=ends[2].fileno())
+        ends[1].send(b"x")
+        await wait_all_tasks_blocked()
+        await callers.come("d", fileno=ends[4].fileno())
+        assert callers.log == ["a in", "c turned away"]
+        callers.leave("a")
+        await wait_all_tasks_blocked()
+        assert callers.log[2:] == ["b in"]
+
+
+async def test_outside_who_has_spoken_goes_for_a_newer_one_once_it_has_had_its_time(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    callers = Callers(Doorway(places=1, queue=2), nursery)
+    await callers.come("a")
+    await trio.sleep(PATIENCE / 2)
+    await callers.come("b", "c", "d")
+    assert callers.log == ["a in", "d turned away"]
+    await trio.sleep(PATIENCE / 2)
+    await wait_all_tasks_blocked()
+    assert callers.log[2:] == ["a evicted", "c in"]
+    await callers.come("e")
+    await trio.sleep(PATIENCE / 2)
+    await callers.come("f")
+    assert callers.log[4:] == ["b turned away"]
 
 
 async def test_who_is_cancelled_outside_leaves_no_gap(nursery: trio.Nursery) -> None:

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Config, Listen, NodeSection
-from rpyc_gateway.doorway import PLACES
+from rpyc_gateway.doorway import PLACES, Doorway
 from rpyc_gateway.errors import Code, ConfigError
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.proto.frames import FrameType, decode_failure
@@ -84,6 +84,21 @@ async def test_the_queue_at_the_door_has_an_end_and_says_so(autojump_clock: Mock
             await stack.enter_async_context(hq_pipe())
             await wait_all_tasks_blocked()
         await hear_limit(await stack.enter_async_context(hq_pipe()), f"{queue} callers wait to be heard by hq")
+
+
+async def test_of_those_who_are_turned_away_not_all_are_told_why(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.reception.PARTINGS", 1)
+    async with running("hq") as hq, AsyncExitStack() as stack:
+        hq._reception._doorway = Doorway(places=1, queue=1)
+        for _ in range(2):
+            await stack.enter_async_context(hq_pipe())
+            await wait_all_tasks_blocked()
+        told, dropped = [await stack.enter_async_context(hq_pipe()) for _ in range(2)]
+        await wait_all_tasks_blocked()
+        assert await dropped.stream.receive_some() == b""
+        await hear_limit(told, "1 callers wait to be heard by hq")
 
 
 def hq_pipe() -> AbstractAsyncContextManager[Pipe]:
