@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import rpyc_gateway as gw
 from tests.chains.processes import LOOPBACK, House, Process, connect_when_up, dial, listen, open_house, serve
 from tests.transports.authority import Authority, Papers, make_oneself
 
+ROOT = Path(__file__).parents[2]
 ANY_PORT = "tls://127.0.0.1:0"
 
 
@@ -131,6 +133,20 @@ def test_a_pin_that_was_copied_from_the_log_is_enough(house: House) -> None:
     pin = hq.wait_line(r"shows a certificate that ends on \S+, (pin=sha256:[0-9a-f]{64})$")[1]
     with gw.connect(f"{hq.url}?{laptop.shown()}&{pin}") as conn:
         assert conn.modules.os.getpid() == hq.pid
+
+
+def test_the_manual_is_right(house: House) -> None:
+    page = (ROOT / "docs/configuration.md").read_text().partition("\n## TLS\n")[2]
+    page = page.replace("/etc/gw", str(house.directory)).replace("//*:18861", "//127.0.0.1:0")
+    blocks = re.findall(r"```(sh|toml)\n(.*?)```", page, re.DOTALL)
+    assert [kind for kind, _ in blocks] == ["sh", "toml", "toml"]
+    (_, commands), (_, of_relay), (_, of_lab) = blocks
+    subprocess.run(["bash", "-euc", commands], check=True, capture_output=True, timeout=30)
+    relay = house.start("relay", of_relay)
+    pin = relay.wait_line(r"pin=(sha256:[0-9a-f]{64})$")[1]
+    url = of_lab.split('"')[1].replace("tls://relay.example:18861", relay.url).replace(f"sha256:{'0' * 64}", pin)
+    with gw.connect(url) as conn:
+        assert conn.modules.os.getpid() == relay.pid
 
 
 # -- while it runs
