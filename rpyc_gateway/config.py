@@ -87,9 +87,9 @@ def _identity(entry: str) -> str:
     return entry
 
 
-def _url(url: str) -> str:
-    """Raises ValueError for a mistake in it, ConfigError if its transport is not installed here."""
-    problem = check_url(url)
+def _url(url: str, *, listening: bool = False) -> str:
+    """Raises ValueError for a mistake in it, ConfigError if its transport is not installed here, or a file that it names."""
+    problem = check_url(url, listening=listening)
     if problem is not None:
         raise ValueError(problem)
     return url
@@ -109,7 +109,7 @@ def _some(name: str) -> str:
 
 def _local_url(url: str) -> str:
     try:
-        return _url(url)
+        return _url(url, listening=True)
     except ConfigError as exc:
         raise ValueError(str(exc)) from exc
 

@@ -30,6 +30,7 @@ __all__ = [
     "Doorway",
     "Handler",
     "Hearing",
+    "Listener",
     "Pipe",
     "Place",
     "SendNowait",
@@ -148,6 +149,15 @@ class Surveyor(Protocol):
         ...
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """What a transport may do beside: look at a URL before it is listened at."""
+
+    def check_listener(self, url: str) -> str | None:
+        """What is wrong with listening at a URL that `check` has nothing against, in words; None if nothing is. Raises ConfigError like it."""
+        ...
+
+
 _found: dict[str, Transport] = {}  # by scheme; a search reads the metadata of every installed package
 
 
@@ -171,11 +181,14 @@ def find_transport(url: str) -> Transport:
     return transport
 
 
-def check_url(url: str) -> str | None:
-    """What is wrong with a URL, in words; None if nothing is. Raises ConfigError like `find_transport`, and if the transport fails at it."""
+def check_url(url: str, *, listening: bool = False) -> str | None:
+    """What is wrong with a URL, or with `listening` there, in words; None if nothing is. Raises ConfigError like `find_transport`, and if the transport fails at it."""
     transport = find_transport(url)
     try:
-        return transport.check(url)
+        problem = transport.check(url)
+        if problem is None and listening and isinstance(transport, Listener):
+            problem = transport.check_listener(url)
+        return problem
     except ConfigError:
         raise
     except Exception as exc:

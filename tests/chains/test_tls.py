@@ -136,7 +136,7 @@ def test_a_pin_that_was_copied_from_the_log_is_enough(house: House) -> None:
 
 
 def test_the_manual_is_right(house: House) -> None:
-    page = (ROOT / "docs/configuration.md").read_text().partition("\n## TLS\n")[2]
+    page = (ROOT / "docs/tls.md").read_text()
     page = page.replace("/etc/gw", str(house.directory)).replace("//*:18861", "//127.0.0.1:0")
     blocks = re.findall(r"```(sh|toml)\n(.*?)```", page, re.DOTALL)
     assert [kind for kind, _ in blocks] == ["sh", "toml", "toml"]

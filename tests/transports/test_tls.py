@@ -287,3 +287,14 @@ def test_a_configuration_is_refused_for_files_that_are_not_here(own: Papers, cap
     assert "ca=/nowhere.pem cannot be read: No such file or directory; bastion will need it" in caplog.text
     listen = f'[[listen]]\nurl = "tls://0.0.0.0:1?{own.shown(client_ca=own.cert)}"\n'
     assert Config.parse(listen, "hq.toml").listen
+
+
+def test_a_configuration_is_refused_for_a_listener_that_cannot_be(own: Papers) -> None:
+    for url, why in (
+        ("tls://0.0.0.0:1?client_ca=x", "client_ca=x cannot be read: No such file"),
+        ("tls://127.0.0.1:1", "a listener needs a certificate: say cert=FILE"),
+        (f"tls://127.0.0.1:1?{own.shown(ca=own.cert)}", "the option 'ca' is for dialling"),
+        (f"wss://127.0.0.1:1?{own.shown(ca=own.cert)}", "the option 'ca' is for dialling"),
+    ):
+        with pytest.raises(ConfigError, match=rf"c\.toml:2:1: listen\[0\]\.url: .*{why}"):
+            Config.parse(f'[[listen]]\nurl = "{url}"\n', "c.toml")

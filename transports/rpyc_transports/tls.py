@@ -68,12 +68,9 @@ class TlsTransport:
     ) -> None:
         """Listen like tcp. The fingerprint of the certificate is logged, for the `pin` of those who dial. Raises ConfigError."""
         place = _read(url)
-        if isinstance(place, str):
-            raise ConfigError([f"{url}: {place}"])
-        try:
-            trust.listening(place.options, ALPN)
-        except Unusable as exc:
-            raise ConfigError([f"{url}: {exc}"]) from exc
+        problem = place if isinstance(place, str) else _unfit(place)
+        if isinstance(place, str) or problem:
+            raise ConfigError([f"{url}: {problem}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tls://{host_port(listener.socket.getsockname())}" for listener in listeners]
         trust.log_certificate(bound, place.options)
@@ -98,6 +95,20 @@ class TlsTransport:
         if wrong is not None:
             raise ConfigError([f"{url}: {wrong}"])
         return None
+
+    def check_listener(self, url: str) -> str | None:
+        """A listener has a certificate, and no options for dialling."""
+        place = _read(url)
+        return place if isinstance(place, str) else _unfit(place)
+
+
+def _unfit(place: Place) -> str | None:
+    """Why nobody can listen like this."""
+    try:
+        trust.listening(place.options, ALPN)
+    except Unusable as exc:
+        return str(exc)
+    return None
 
 
 def _read(url: str) -> Place | str:

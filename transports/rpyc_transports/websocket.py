@@ -109,6 +109,10 @@ class WebSocketTransport:
             raise ConfigError([f"{place}: {wrong}"])
         return None
 
+    def check_listener(self, url: str) -> str | None:
+        place = _read(url)
+        return place if isinstance(place, str) else _not_for_listening(place)
+
 
 # -- URLs
 
