@@ -13,7 +13,7 @@ import trio
 
 import rpyc_gateway as gw
 from tests.chains.processes import LOOPBACK, House, Process, connect_when_up, dial, listen, open_house, serve
-from tests.transports.authority import Authority, Papers, make_oneself
+from tests.transports.authority import Authority, Papers, make_oneself, needs_openssl
 
 ROOT = Path(__file__).parents[2]
 ANY_PORT = "tls://127.0.0.1:0"
@@ -135,6 +135,7 @@ def test_a_pin_that_was_copied_from_the_log_is_enough(house: House) -> None:
         assert conn.modules.os.getpid() == hq.pid
 
 
+@needs_openssl
 def test_the_manual_is_right(house: House) -> None:
     page = (ROOT / "docs/tls.md").read_text()
     page = page.replace("/etc/gw", str(house.directory)).replace("//*:18861", "//127.0.0.1:0")

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 from urllib.parse import urlencode
 
+import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from rpyc_transports.certificates import Certificate
 
 NOW = datetime.now(UTC)
+
+PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
 @dataclass(frozen=True)
@@ -78,21 +88,34 @@ def write(directory: Path, file: str, issued: trustme.LeafCert) -> Papers:
     return papers
 
 
-P_256 = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256")
-
-
 def make_oneself(
-    directory: Path, subject: str, *more: str, key: Sequence[str] = P_256, password: str = "", days: int = 30
+    directory: Path,
+    subject: str,
+    *,
+    key: PrivateKey | None = None,
+    password: bytes = b"",
+    days: int = 30,
+    purpose: x509.ObjectIdentifier | None = None,
 ) -> Papers:
-    """A certificate that its owner signed, as docs/configuration.md shows it."""
+    """A certificate that its owner signed, as docs/tls.md shows it."""
     directory.mkdir(exist_ok=True)
     papers = Papers(directory / f"{subject}.pem", directory / f"{subject}.key")
-    protection = ["-passout", f"pass:{password}"] if password else ["-nodes"]
-    run_openssl(
-        *("req", "-x509", *key, *protection, "-days", str(days), "-subj", f"/CN={subject}"),
-        *("-keyout", str(papers.key), "-out", str(papers.cert), *more),
+    key = key or ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)])
+    builder = x509.CertificateBuilder(
+        name, name, key.public_key(), x509.random_serial_number(), NOW, NOW + timedelta(days)
     )
+    if purpose is not None:
+        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+    papers.cert.write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    protection = BestAvailableEncryption(password) if password else NoEncryption()
+    papers.key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, protection))
     return papers
+
+
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="openssl is not installed: apt-get install openssl"
+)
 
 
 def run_openssl(*arguments: str, data: bytes = b"") -> bytes:

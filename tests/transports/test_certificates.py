@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_transports.certificates import Certificate, identity, pins
-from tests.transports.authority import Authority, make_oneself, run_openssl
+from tests.transports.authority import Authority, make_oneself, needs_openssl, run_openssl
 
 HEX = "ba0169b65851f78b6167e59418aa5bae3f434b77216c82a48f7c4b1ac803f497"
 FACTS = Certificate(
@@ -22,6 +25,7 @@ FACTS = Certificate(
 )
 
 
+@needs_openssl
 def test_fingerprints_and_times_are_what_openssl_says(tmp_path: Path) -> None:
     papers = make_oneself(tmp_path, "relay")
     facts = papers.facts
@@ -37,16 +41,18 @@ def test_fingerprints_and_times_are_what_openssl_says(tmp_path: Path) -> None:
 
 
 def test_a_long_key_and_years_with_four_digits_are_read_too(tmp_path: Path) -> None:
-    papers = make_oneself(tmp_path, "relay", key=("-newkey", "rsa:4096"), days=10000)
-    public = run_openssl("x509", "-in", str(papers.cert), "-noout", "-pubkey")
-    key = run_openssl("pkey", "-pubin", "-outform", "der", data=public)
+    papers = make_oneself(tmp_path, "relay", key=rsa.generate_private_key(65537, 4096), days=10_000)
+    read = x509.load_pem_x509_certificate(papers.cert.read_bytes())
+    key = read.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     assert papers.pin == f"sha256:{sha256(key).hexdigest()}"
+    assert papers.facts.ends == read.not_valid_after_utc
     assert papers.facts.ends.year >= 2050
 
 
 def test_a_renewal_with_the_same_key_has_the_same_fingerprint(tmp_path: Path) -> None:
-    first = make_oneself(tmp_path, "relay")
-    renewed = make_oneself(tmp_path / "renewed", "relay", key=("-key", str(first.key)))
+    key = ec.generate_private_key(ec.SECP256R1())
+    first = make_oneself(tmp_path, "relay", key=key)
+    renewed = make_oneself(tmp_path / "renewed", "relay", key=key)
     assert first.pin == renewed.pin
     assert first.facts.whole != renewed.facts.whole
     assert renewed.facts.has((first.pin,))

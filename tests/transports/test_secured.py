@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 
 import pytest
 import trio
+from cryptography.x509.oid import ExtendedKeyUsageOID
 from trio.testing import MockClock, check_two_way_stream, memory_stream_pair
 
 from rpyc_transports import secured
@@ -149,7 +150,7 @@ async def test_a_client_whose_key_is_not_pinned_reads_so(authority: Authority, r
 
 async def test_every_reason_to_distrust_a_listener_is_said(authority: Authority, own: Papers, tmp_path: Path) -> None:
     ca, today = {"ca": str(authority.file)}, f"{datetime.now(UTC):%Y-%m-%d}"
-    client_only = make_oneself(tmp_path, "relay", "-addext", "extendedKeyUsage=clientAuth")
+    client_only = make_oneself(tmp_path, "relay", purpose=ExtendedKeyUsageOID.CLIENT_AUTH)
     revenant = Authority(tmp_path / "elsewhere").sign("relay")
     for papers, options, host, why in (
         (own, ca, "relay", "the certificate is self-signed: say pin=FINGERPRINT, which a listener logs when it starts"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import shutil
 import socket
 import struct
 import subprocess
@@ -23,12 +22,10 @@ from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe
 from rpyc_transports.tcp import TcpTransport
 from rpyc_transports.tls import TLS_ONLY, TlsTransport
-from tests.transports.authority import Authority, Papers, make_oneself
+from tests.transports.authority import Authority, Papers, make_oneself, needs_openssl
 from tests.transports.test_tcp import echo, free_port, ignore, open_files
 
 tls = TlsTransport()
-
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 
 @pytest.fixture(scope="module")

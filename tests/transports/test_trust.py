@@ -82,7 +82,7 @@ def test_the_key_may_be_in_the_file_of_the_certificate(papers: Papers, tmp_path:
 
 
 def test_a_key_with_a_password_needs_the_file_with_it(tmp_path: Path) -> None:
-    papers = make_oneself(tmp_path, "relay", password="open sesame")
+    papers = make_oneself(tmp_path, "relay", password=b"open sesame")
     with pytest.raises(Unusable, match=f"key={papers.key} is protected by a password: say key_password_file=FILE"):
         listening(shown(papers), ALPN)
     password = tmp_path / "password"
