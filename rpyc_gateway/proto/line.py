@@ -148,6 +148,11 @@ class Line:
         return self._free - NEAR
 
     @property
+    def unread(self) -> int:
+        """Bytes that were Received and not consumed."""
+        return self._receiving.unread
+
+    @property
     def settled(self) -> bool:
         """Whether everything that was sent has arrived, or cannot any more."""
         return self.state is State.DOWN or self._sending.settled
@@ -375,7 +380,7 @@ class Line:
 
     def data_to_send(self, now: float) -> bytes:
         """What is to be given to the pipe now; b"" if there is nothing, or the line has enough to do."""
-        if self._free - now > NEAR:
+        if self._free - NEAR > now:
             return b""
         out: list[bytes] = []
         size = 0
@@ -433,7 +438,7 @@ class Line:
         return frame
 
     def _wait_from(self, now: float) -> None:
-        if not self._sending.waiting:
+        if not self._sending.busy:
             self._busy_since = now
 
     def _close_if_over(self) -> None:
@@ -491,11 +496,10 @@ class Line:
             return self._greet_until
         if self.state is not State.UP:
             return inf
-        at = self._change.deadline() if self._change is not None else inf
+        if self._change is not None:
+            return self._change.deadline()
         waiting = self._sending.deadline()
-        if waiting is None:
-            return at
-        return min(at, waiting, max(self._heard, self._busy_since) + SILENCE)
+        return inf if waiting is None else min(waiting, max(self._heard, self._busy_since) + SILENCE)
 
     def handle_timeout(self, now: float) -> None:
         """It is so late: ask again, or give up."""
@@ -511,9 +515,9 @@ class Line:
         waiting = self._sending.deadline()
         if waiting is None:
             return
-        silence = now - max(self._heard, self._busy_since)
-        if silence >= SILENCE:
-            self._end(Cause.SILENT, f"no frame for {silence:.0f} s, and something is under way")
+        since = max(self._heard, self._busy_since)
+        if now >= since + SILENCE:
+            self._end(Cause.SILENT, f"no frame for {now - since:.0f} s, and something is under way")
         elif now >= waiting and not self._sending.handle_timeout():
             self._polling = True
 

@@ -24,7 +24,7 @@ class Incoming:
         self._damaged = 0  # lines since then
         self._tell_damage = False
         self._since = 0  # pieces since then
-        self._unread = 0
+        self.unread = 0  # bytes that were put in order, and not yet taken
         self._told_full = False
         self._window = window
         self._most = ROOM + LARGEST_WINDOW * mtu
@@ -41,7 +41,7 @@ class Incoming:
         self._latest = number
         self._damaged = 0
         ahead = (sequence - self.next) & 0xFF
-        if self._unread + len(payload) > self._most and ahead < self._window:
+        if self.unread + len(payload) > self._most and ahead < self._window:
             self.hurry(now)  # and it is as if it had not come: the peer was told that nobody reads
             return b""
         if ahead:
@@ -68,7 +68,7 @@ class Incoming:
                 self.next += 1
                 self.finished = self.finished or last
             payload = b"".join(pieces)
-        self._unread += len(payload)
+        self.unread += len(payload)
         return payload
 
     def meet_damage(self, now: float, *, framed: bool) -> None:
@@ -79,13 +79,13 @@ class Incoming:
 
     def consume(self, count: int, now: float) -> None:
         """So many bytes have been read."""
-        self._unread -= count
-        if self._told_full and self._unread <= ROOM // 2:
+        self.unread -= count
+        if self._told_full and self.unread <= ROOM // 2:
             self.hurry(now)
 
     @property
     def _full(self) -> bool:
-        return self._unread > (ROOM // 2 if self._told_full else ROOM)
+        return self.unread > (ROOM // 2 if self._told_full else ROOM)
 
     def hurry(self, now: float) -> None:
         """An ACK is to be sent now."""

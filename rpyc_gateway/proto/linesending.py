@@ -17,7 +17,7 @@ FIRST_LENGTH = (
 LEAST_TIMEOUT = 0.01  # seconds: what the schedulers of two systems may take
 LARGEST_TIMEOUT = 2.0  # seconds
 BACKOFF = 5  # times that the timeout is doubled
-BACKOFF_FULL = 2  # the same for asking whether somebody reads again: the word that says so may have been lost
+LONGEST_PAUSE = 1.0  # seconds between two attempts, all the same, unless one takes longer
 MEMORY = 32768  # bytes: what was lost longer ago counts less; about 0.4 s at 921600 baud
 PRIOR = 4096  # bytes that seem to have been sent before the first one, with PRIOR_LOSS frames lost
 PRIOR_LOSS = 0.2
@@ -241,18 +241,20 @@ class Outgoing:
     # -- time
 
     @property
-    def waiting(self) -> bool:
-        """Whether an acknowledgement is waited for."""
-        return self.asked or len(self._pieces) > len(self._again) or (self.full and not self.settled)
+    def busy(self) -> bool:
+        """Whether something is to be heard from the peer before all is well."""
+        return bool(self._pieces) or self.asked or (self.full and not self.settled)
 
     def deadline(self) -> float | None:
         """When to do something about an acknowledgement that does not come."""
-        doublings = min(self._backoff, BACKOFF_FULL if self.full else BACKOFF)
-        return self.left + (self.timeout + self._delay) * (1 << doublings) if self.waiting else None
+        if not self.busy or (self._again and len(self._again) == len(self._pieces)):
+            return None
+        patience = self.timeout + self._delay
+        return self.left + min(patience * (1 << self._backoff), max(patience, LONGEST_PAUSE))
 
     def handle_timeout(self) -> bool:
         """The acknowledgement has not come: the first piece is to be sent again; False if there is none, and the peer is to be asked."""
-        self._backoff += 1
+        self._backoff = min(self._backoff + 1, BACKOFF)
         for piece in self._pieces.values():
             if not piece.held and not piece.lost:
                 self._lose(piece)

@@ -6,7 +6,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, log
 
 from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineevents import Finished, LineEvent, Lost, Printed, Received
@@ -35,10 +35,6 @@ class Way:
             part = data[at : at + step]
             self._free = max(self._free, now) + len(part) / self.rate
             self._under_way.append((self._free + self.latency, part))
-
-    @property
-    def backlog_until(self) -> float:
-        return self._free
 
     def due(self) -> float:
         return self._under_way[0][0] if self._under_way else inf
@@ -94,17 +90,19 @@ class Pair:
         mtu: int = 240,
         window: int = 64,
         buffer: int = 65536,
-        told_rate: float | None = None,
+        baud: int = 0,
     ) -> None:
         self.now = 100.0
+        self._shape = f"Pair({rate=}, {latency=}, {mtu=}, {window=}, {buffer=}, {baud=})"
         there, back = Way(rate, latency, noise), Way(rate, latency, noise)
-        told = rate if told_rate is None else told_rate
-        terms = {"mtu": mtu, "window": window, "buffer": buffer}
-        near = Line(Greeting(nonce=b"near", **terms), dialler=True, now=self.now, rate=told)
-        far = Line(Greeting(nonce=b"far!", **terms), dialler=False, now=self.now, rate=told)
+        self.terms = {"mtu": mtu, "window": window, "buffer": buffer, "baud": baud}
+        near = Line(Greeting(nonce=b"near", **self.terms), dialler=True, now=self.now, rate=rate)
+        far = Line(Greeting(nonce=b"far!", **self.terms), dialler=False, now=self.now, rate=rate)
         self.near = End(near, there, back)
         self.far = End(far, back, there)
-        self.steps = 0
+
+    def __repr__(self) -> str:
+        return self._shape
 
     def settle(self) -> None:
         """Let both ends do what they can do now."""
@@ -133,29 +131,84 @@ class Pair:
         """Step until that is so, or nothing happens any more, or so much time has passed; whether it is so."""
         end = self.now + seconds
         self.settle()
+        stuck = 0
         while not until():
             at = self.next()
             if at > end:
                 self.now = end
                 return until()
-            assert at > self.now - 1e-9 or self.steps >= 0
-            self.now = max(self.now, at) if at > self.now else self.now + 1e-6
-            self.steps += 1
+            stuck = stuck + 1 if at <= self.now else 0
+            assert stuck < 20, "a deadline that has come does not go away"
+            self.now = max(self.now, at)
             self.settle()
         return True
+
+    def meet(self) -> Pair:
+        """Until both are in session, and all is quiet."""
+        assert self.run(lambda: self.near.line.peer is not None and self.far.line.peer is not None, seconds=9)
+        self.run(seconds=0.1)
+        return self
+
+
+@dataclass
+class Disorder:
+    """Noise of all kinds, the chance of each for a byte, until it is stopped. The same for the same seed."""
+
+    seed: int = 0
+    flip: float = 0.0
+    drop: float = 0.0
+    twice: float = 0.0
+    invent: float = 0.0
+    burst: float = 0.0
+    active: bool = True
+
+    def __post_init__(self) -> None:
+        self._random = random.Random(self.seed)
+        self._kinds = ("flip", "drop", "twice", "invent", "burst")
+        self._weights = [getattr(self, kind) for kind in self._kinds]
+        self._sum = sum(self._weights)
+        self._gap = self._draw()
+
+    def _draw(self) -> int:
+        """Bytes that pass unharmed."""
+        if not self._sum:
+            return 1 << 60
+        if self._sum >= 1:
+            return 0
+        return int(log(1 - self._random.random()) / log(1 - self._sum))
+
+    def __call__(self, data: bytes) -> bytes:
+        if not self.active:
+            return data
+        if self._gap >= len(data):
+            self._gap -= len(data)
+            return data
+        out = bytearray()
+        at = 0
+        while at + self._gap < len(data):
+            out += data[at : at + self._gap]
+            at += self._gap
+            at += self._strike(data[at], out)
+            self._gap = self._draw()
+        out += data[at:]
+        self._gap -= max(0, len(data) - at)
+        return bytes(out)
+
+    def _strike(self, byte: int, out: bytearray) -> int:
+        (kind,) = self._random.choices(self._kinds, self._weights)
+        match kind:
+            case "flip":
+                out.append(byte ^ 1 << self._random.randrange(8))
+            case "twice":
+                out += bytes((byte, byte))
+            case "invent":
+                out += bytes((self._random.choice(b"#\x1e\n\x7d\x00A\xff"), byte))
+            case "burst":
+                out += self._random.randbytes(16)
+                return 16
+        return 1
 
 
 def flips(chance: float, seed: int = 0) -> Noise:
     """Flips a bit of each byte with this probability."""
-    chooser = random.Random(seed)
-
-    def noise(data: bytes) -> bytes:
-        if not chance:
-            return data
-        changed = bytearray(data)
-        for index in range(len(changed)):
-            if chooser.random() < chance:
-                changed[index] ^= 1 << chooser.randrange(8)
-        return bytes(changed)
-
-    return noise
+    return Disorder(seed, flip=chance)
