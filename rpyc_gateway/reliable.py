@@ -24,6 +24,7 @@ CHUNK = 4096  # bytes of one read of the pipe, and of what is queued at once: mo
 MTU = 1024  # bytes of the longest piece that this side takes
 LINGER = 2.0  # seconds for what was sent to arrive, when the stream is closed
 LAST_WORD = 0.05  # seconds to tell the peer that nobody is here any more
+RESTORE = 0.5  # seconds to set the port back to its first rate, for who comes next
 CONSOLE_LINES = 100  # lines of console text that may be logged at once
 CONSOLE_RATE = 20.0  # and so many more each second
 
@@ -62,7 +63,8 @@ class LineDriver:
 
     def __init__(self, pipe: Pipe, *, dialler: bool) -> None:
         self._below = pipe
-        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU)
+        fastest = pipe.fastest if pipe.set_rate is not None else 0
+        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU, baud=fastest)
         self.line = Line(hello, dialler=dialler, now=trio.current_time(), rate=pipe.rate)
         self.received = bytearray()
         self.finished = False  # the stream of the peer has ended
@@ -75,6 +77,8 @@ class LineDriver:
         self._wake = trio.Event()  # for the writer
         self._armed = 0.0  # when it comes back by itself
         self._console = Console(pipe.peer)
+        self._baud: int | None = None  # the port is to be set to it; 0 is what it was at first
+        self._changed_rate = False
 
     async def wait_established(self) -> None:
         """Wait for the session. Raises DialFailed or LinkLost."""
@@ -83,6 +87,8 @@ class LineDriver:
                 kind = DialFailed if self.line.dialler else LinkLost
                 raise kind(f"{self._below.peer}: {self.lost.reason}")
             await self.changed.park()
+        if self._changed_rate:
+            logger.info("%s: both ends have changed to %.0f bytes per second", self._below.peer, self.line.rate)
         self.pipe.rate = self.line.rate
         self.pipe.message = self.line.message
 
@@ -95,6 +101,9 @@ class LineDriver:
             word = self.line.last_words()
             if word:
                 await self._below.stream.send_all(word)
+        if self._changed_rate and self._below.set_rate is not None:
+            with trio.CancelScope(deadline=trio.current_time() + RESTORE, shield=True), suppress(*BROKEN):
+                await self._below.set_rate(0)
 
     def take(self, limit: int) -> bytes:
         """The next bytes that were received; somebody has read them."""
@@ -131,11 +140,14 @@ class LineDriver:
                     self._console.log(text)
                 case events.Established():
                     self._established = True
+                case events.RateChanged(baud):
+                    self._baud = baud
+                    self._wake.set()
                 case events.Lost():
                     self.lost = event
                     self._wake.set()
-                case _:
-                    logger.debug("%s: %s is of no use here", self._below.peer, event)
+                case events.Datagram():
+                    pass  # nodes have no use for them
         if happened:
             self.changed.unpark_all()
         if self.line.down:
@@ -158,6 +170,19 @@ class LineDriver:
                     self.line.receive_eof()
             self.step()
 
+    async def _set_rate(self) -> None:
+        """Set the port to what the line wants. If it cannot be set, nothing will be heard, and the line asks for the old rate again."""
+        baud, self._baud = self._baud, None
+        set_rate = self._below.set_rate
+        if baud is None or set_rate is None:
+            return
+        try:
+            await set_rate(baud)
+        except (*BROKEN, ValueError) as exc:
+            logger.warning("%s: it cannot be set to %s baud: %s", self._below.peer, baud or "its first", exc)
+        else:
+            self._changed_rate = bool(baud)
+
     async def write(self) -> None:
         """Send what is to be sent when the line is free for it, and keep its time."""
         line = self.line
@@ -165,10 +190,15 @@ class LineDriver:
         while True:
             self._wake = trio.Event()
             self._armed = 0.0
+            if self._baud is not None:
+                await self._set_rate()
             now = trio.current_time()
             deadline = line.deadline()
             if deadline is not None and deadline <= now:
                 line.handle_timeout(now)
+                self._tell()
+                if self._baud is not None:
+                    continue
             out = line.data_to_send(now)
             self._tell()
             if self.sender and line.room_at <= now:

@@ -71,7 +71,7 @@ PULL = 131072
 FAST = 4 << 20
 """Bytes per second. A medium that is slower is given frames of data that take no longer than FRAME."""
 
-FRAME = 0.02
+FRAME = 0.025
 """Seconds. So long a small call waits for the frame that is being sent; much less, and the headers would take too much of a serial line."""
 
 LEAST_DATA = 56
