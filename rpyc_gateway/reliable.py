@@ -78,11 +78,12 @@ class LineDriver:
         self._armed = 0.0  # when it comes back by itself
         self._console = Console(pipe.peer)
         self._baud: int | None = None  # the port is to be set to it; 0 is what it was at first
+        self._setting = False
         self._changed_rate = False
 
     async def wait_established(self) -> None:
         """Wait for the session. Raises DialFailed or LinkLost."""
-        while not self._established:
+        while not self._established or self._setting:
             if self.lost is not None:
                 kind = DialFailed if self.line.dialler else LinkLost
                 raise kind(f"{self._below.peer}: {self.lost.reason}")
@@ -142,6 +143,7 @@ class LineDriver:
                     self._established = True
                 case events.RateChanged(baud):
                     self._baud = baud
+                    self._setting = True
                     self._wake.set()
                 case events.Lost():
                     self.lost = event
@@ -174,14 +176,16 @@ class LineDriver:
         """Set the port to what the line wants. If it cannot be set, nothing will be heard, and the line asks for the old rate again."""
         baud, self._baud = self._baud, None
         set_rate = self._below.set_rate
-        if baud is None or set_rate is None:
-            return
+        assert baud is not None
+        assert set_rate is not None  # else this side had not offered it
         try:
             await set_rate(baud)
         except (*BROKEN, ValueError) as exc:
             logger.warning("%s: it cannot be set to %s baud: %s", self._below.peer, baud or "its first", exc)
         else:
             self._changed_rate = bool(baud)
+        self._setting = self._baud is not None
+        self.changed.unpark_all()
 
     async def write(self) -> None:
         """Send what is to be sent when the line is free for it, and keep its time."""

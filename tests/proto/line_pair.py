@@ -104,6 +104,11 @@ class Pair:
     def __repr__(self) -> str:
         return self._shape
 
+    @property
+    def carried(self) -> int:
+        """Bytes that were sent so far, both ways."""
+        return self.near.out.carried + self.far.out.carried
+
     def settle(self) -> None:
         """Let both ends do what they can do now."""
         for end in (self.near, self.far):
@@ -131,13 +136,14 @@ class Pair:
         """Step until that is so, or nothing happens any more, or so much time has passed; whether it is so."""
         end = self.now + seconds
         self.settle()
-        stuck = 0
+        stuck = carried = 0
         while not until():
             at = self.next()
             if at > end:
                 self.now = end
                 return until()
-            stuck = stuck + 1 if at <= self.now else 0
+            stuck = stuck + 1 if at <= self.now and carried == self.carried else 0
+            carried = self.carried
             assert stuck < 20, "a deadline that has come does not go away"
             self.now = max(self.now, at)
             self.settle()
