@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,7 +100,52 @@ def test_lamp(tmp_path: Path) -> None:
             process.terminate()
 
 
+EITHER = ROOT / "examples/either"
+
+
+def test_the_transport_of_the_page_is_the_one_of_the_examples() -> None:
+    page = (ROOT / "docs/transports.md").read_text()
+    program = (EITHER / "rpyc_either.py").read_text()
+    assert f"```python\n{program}```" in page
+    assert program.count("\n") < 60
+    assert f"```toml\n{(EITHER / 'pyproject.toml').read_text()}```" in page
+
+
+@pytest.fixture
+def either(tmp_path: Path) -> dict[str, str]:
+    """An environment in which that package is installed: its files, and what pip would make of its entry point."""
+    project = tomllib.loads((EITHER / "pyproject.toml").read_text())["project"]
+    about = tmp_path / f"rpyc_either-{project['version']}.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    ((group, entries),) = project["entry-points"].items()
+    lines = "".join(f"{name} = {value}\n" for name, value in entries.items())
+    (about / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+    return {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{EITHER}"}
+
+
+def test_the_transport_of_the_examples_keeps_all_rules(tmp_path: Path, either: dict[str, str]) -> None:
+    url = f"either:tcp://127.0.0.1:0 or unix://{tmp_path}/s"
+    command = [sys.executable, "-m", "rpyc_gateway.testing", "check", url]
+    result = subprocess.run(command, env=either, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, "BROKEN" in result.stdout) == (0, False), result.stdout
+
+
+def test_a_plug_in_is_listed_with_its_package_and_takes_the_second_way_where_the_first_is_closed(
+    url: str, either: dict[str, str]
+) -> None:
+    rpyc_gw = [sys.executable, "-m", "rpyc_gateway"]
+    listed = subprocess.run(
+        [*rpyc_gw, "transports"], env=either, capture_output=True, text=True, timeout=60, check=True
+    )
+    (line,) = [line for line in listed.stdout.splitlines() if line.startswith("either:")]
+    assert line.endswith("[rpyc-either 1.0]")
+    command = [*rpyc_gw, "eval", "--url", f"either:tcp://127.0.0.1:1 or {url}", "lab", "6 * 7"]
+    said = subprocess.run(command, env=either, capture_output=True, text=True, timeout=60, check=True)
+    assert said.stdout == "42\n"
+
+
 def test_every_example_is_run_here() -> None:
     tests = Path(__file__).read_text()
-    for example in ROOT.glob("examples/*.py"):
+    for example in [*ROOT.glob("examples/*.py"), *(file.parent for file in ROOT.glob("examples/*/pyproject.toml"))]:
         assert f"examples/{example.name}" in tests

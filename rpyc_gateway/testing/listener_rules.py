@@ -118,7 +118,15 @@ def _odd(scheme: str) -> list[str]:
         "//:@:/?#",
         "//?no-such-option=1",
     ]
-    rests += ["//" + "x" * 100_000, "//\ud800", "//%zz", "//\x1b[2J", "'unbalanced", "//user:secret@"]
+    rests += [
+        f"{scheme}:" * 1000,
+        "//" + "x" * 100_000,
+        "//\ud800",
+        "//%zz",
+        "//\x1b[2J",
+        "'unbalanced",
+        "//user:secret@",
+    ]
     return [scheme, *(f"{scheme}:{rest}" for rest in rests)]
 
 
@@ -153,9 +161,15 @@ async def _not_served(transport: Transport, url: str, shown: str) -> None:
             await started.event.wait()
             nursery.cancel_scope.cancel()
     except* ConfigError as group:
-        _is_said_in_words(str(group.exceptions[0]), f"ConfigError for {shown!r}")
+        _is_config_error(group.exceptions[0], f"serving at {shown!r}")
     if started.event.is_set():
         fault(f"check refuses {shown!r}, and serve listens there")
+
+
+def _is_config_error(exc: BaseException, what: str) -> None:
+    if isinstance(exc, BaseExceptionGroup):
+        fault(f"{what} raised {type(exc).__name__}: {exc}; ConfigError was due, and not in a group")
+    _is_said_in_words(str(exc), f"{what}: ConfigError")
 
 
 async def nobody_there_is_said(trial: Trial) -> str:
@@ -187,7 +201,7 @@ async def _served_once(trial: Trial) -> None:
                 await started.event.wait()
                 nursery.cancel_scope.cancel()
         except* ConfigError as group:
-            _is_said_in_words(str(group.exceptions[0]), f"ConfigError for a second listener at {trial.url}")
+            _is_config_error(group.exceptions[0], f"serving a second time at {trial.url}")
         if not started.event.is_set():
             async with trial.dialled("echo") as pipe:
                 await trial.echo(pipe, b"!")

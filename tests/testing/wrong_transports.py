@@ -354,6 +354,13 @@ class BelievesEveryUrl(Good):
         return None
 
 
+@breaks("wrong_urls_are_said_to_be_wrong", "ConfigError was due, and not in a group")
+class WrapsItsErrors(Good):
+    async def serve(self, url: str, handler: Handler, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        async with trio.open_nursery() as nursery:
+            task_status.started(await nursery.start(super().serve, url, handler))
+
+
 @breaks("nobody_there_is_said", "KeyError")
 class TellsWhatPythonSaid(Good):
     @asynccontextmanager
