@@ -303,6 +303,7 @@ PRIVATE = {
     "tcp://10.0.0.7:1": False,
     "tcp://relay:1": False,
     "tcp://localhost.example:1": False,
+    "tcp://localhost..:1": False,
     "tcp:127.0.0.1": False,
 }
 

@@ -67,7 +67,7 @@ class Address(NamedTuple):
             return is_loopback(self.host)
         try:
             found = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):  # UnicodeError: "localhost.."
             return False
         return all(is_loopback(str(sockaddr[0])) for *_, sockaddr in found)
 
