@@ -7,17 +7,17 @@ from collections import deque
 from rpyc_gateway.proto.frames import CircuitClass
 from rpyc_gateway.proto.stream import Stream
 
-GUARD = 16  # one turn of so many goes to the lowest class that waits
+GUARD = 15  # turns in a row that go to others while the lowest class waits; then it has one
 
 
 class Turns:
     """Four waiting lines of streams."""
 
-    __slots__ = ("_lines", "_since_guard", "waiting")
+    __slots__ = ("_lines", "_passed_over", "waiting")
 
     def __init__(self) -> None:
         self._lines: tuple[deque[Stream], ...] = tuple(deque() for _ in CircuitClass)
-        self._since_guard = 0
+        self._passed_over = 0  # turns in a row that went to others while a lower class waited
         self.waiting = 0
 
     def join(self, stream: Stream) -> None:
@@ -29,14 +29,16 @@ class Turns:
 
     def next(self) -> Stream:
         """Call up the next of those that wait. One that has nothing to send any more has lost its turn: ask again."""
-        self.waiting -= 1
-        self._since_guard += 1
-        if self._since_guard < GUARD:
-            control, call, normal, bulk = self._lines
+        control, call, normal, bulk = self._lines
+        if self._passed_over < GUARD:
+            line = control or call or normal or bulk
+            alone = line is bulk or len(line) == self.waiting
+            self._passed_over = 0 if alone else self._passed_over + 1
         else:
-            self._since_guard = 0
-            bulk, normal, call, control = self._lines
-        stream = (control or call or normal or bulk).popleft()
+            line = bulk or normal or call or control
+            self._passed_over = 0
+        self.waiting -= 1
+        stream = line.popleft()
         stream.in_line = False
         return stream
 

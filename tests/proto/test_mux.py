@@ -840,6 +840,16 @@ def test_a_class_goes_before_the_next_but_starves_nobody() -> None:
     assert order.count(bulk) == 2
 
 
+def test_bulk_that_has_had_its_turn_does_not_go_before_a_call() -> None:
+    both = pair(far_limits=SHORT)
+    call, bulk = opened(both, CALL), opened(both, BULK)
+    keep_busy(both, bulk)
+    for _ in range(40):
+        assert turns(both, 1) == [bulk]
+        both.near.mux.send(call, b"small")
+        assert turns(both, 1) == [call]
+
+
 def test_control_goes_first() -> None:
     both = pair()
     bulk = opened(both, BULK)
