@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -211,6 +212,28 @@ def connect_when_up(url: str, node: str, *, within: float = START_WITHIN) -> gw.
         except Unreachable:
             if time.monotonic() > deadline:
                 raise
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    """For a program that cannot choose one itself, and say which."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
+
+
+def wait_port(port: int, *, within: float = START_WITHIN) -> None:
+    """Until somebody listens there."""
+    deadline = time.monotonic() + within
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
         time.sleep(0.02)
 
 

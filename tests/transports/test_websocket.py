@@ -106,14 +106,6 @@ async def test_both_ends_hear_each_other_and_know_who_they_are() -> None:
     assert re.fullmatch(r"127\.0\.0\.1:\d+", heard[0])
 
 
-@pytest.mark.parametrize("size", [1, 125, 126, 65_535, 65_536, 262_144, 262_145, MAX_MESSAGE + 1])
-async def test_any_size_arrives_whole_in_messages_that_are_not_too_long(size: int) -> None:
-    data = os.urandom(size)
-    async with listening() as url, ws.connect(url) as pipe, trio.open_nursery() as nursery:
-        nursery.start_soon(pipe.stream.send_all, data)
-        assert await receive_all(pipe.stream, size) == data
-
-
 async def test_64_mib_arrive_unchanged_while_the_reader_is_slow() -> None:
     block = os.urandom(MiB)
     async with listening() as url, ws.connect(url) as pipe, trio.open_nursery() as nursery:
@@ -136,37 +128,11 @@ async def receive_all_of(pipe: Pipe, size: int) -> bytes:
     return bytes(got)
 
 
-async def test_a_reader_that_wants_less_gets_the_rest_later() -> None:
-    async with listening() as url, ws.connect(url) as pipe:
-        await pipe.stream.send_all(b"hello")
-        assert [await pipe.stream.receive_some(2) for _ in range(3)] == [b"he", b"ll", b"o"]
-
-
 async def test_many_small_ones_are_kept_apart_on_the_way_and_put_together_where_they_come_together() -> None:
     async with listening() as url, ws.connect(url) as pipe:
         for _ in range(1000):
             await pipe.stream.send_all(b"small")
         assert await receive_all(pipe.stream, 5000) == b"small" * 1000
-
-
-async def test_a_goodbye_is_the_end_and_a_cut_connection_is_not() -> None:
-    ends: list[trio.Event] = [trio.Event(), trio.Event()]
-
-    async def leave(pipe: Pipe) -> None:
-        ends.pop()
-
-    async with listening(leave) as url, ws.connect(url) as pipe:
-        assert await pipe.stream.receive_some() == b""
-        assert await pipe.stream.receive_some() == b""
-        with pytest.raises(trio.BrokenResourceError, match=r"the peer has closed the WebSocket \(1000"):
-            await pipe.stream.send_all(b"too late")
-
-    async def cut(stream: trio.SocketStream) -> None:
-        await stream.send_all(await accepted(stream))
-
-    async with serving(cut) as port, ws.connect(f"ws://127.0.0.1:{port}") as pipe:
-        with pytest.raises(trio.BrokenResourceError, match="broke off, without the goodbye"):
-            await pipe.stream.receive_some()
 
 
 async def accepted(stream: trio.SocketStream) -> bytes:
@@ -179,31 +145,6 @@ async def accepted(stream: trio.SocketStream) -> bytes:
     return question.accept()
 
 
-async def test_a_peer_that_complains_at_the_end_is_quoted() -> None:
-    async def complain(stream: trio.SocketStream) -> None:
-        await stream.send_all(await accepted(stream) + b"\x88\x0d\x03\xf0not allowed")
-        await stream.receive_some()
-
-    async with serving(complain) as port, ws.connect(f"ws://127.0.0.1:{port}") as pipe:
-        with pytest.raises(trio.BrokenResourceError, match=r"\(1008, policy violation: not allowed\)"):
-            await pipe.stream.receive_some()
-
-
-async def test_a_peer_that_breaks_the_protocol_is_told_and_said_to_have() -> None:
-    told = trio.Event()
-
-    async def babble(stream: trio.SocketStream) -> None:
-        await stream.send_all(await accepted(stream) + b"\x81\x02hi")
-        data = await stream.receive_some()
-        assert data[0] == 0x88
-        told.set()
-
-    async with serving(babble) as port, ws.connect(f"ws://127.0.0.1:{port}") as pipe:
-        with pytest.raises(trio.BrokenResourceError, match="broke the protocol of WebSocket: only binary messages"):
-            await pipe.stream.receive_some()
-        await told.wait()
-
-
 async def test_what_the_far_side_says_at_once_is_not_lost() -> None:
     async def eager(stream: trio.SocketStream) -> None:
         await stream.send_all(await accepted(stream) + b"\x82\x05HELLO")
@@ -211,43 +152,6 @@ async def test_what_the_far_side_says_at_once_is_not_lost() -> None:
 
     async with serving(eager) as port, ws.connect(f"ws://127.0.0.1:{port}") as pipe:
         assert await pipe.stream.receive_some() == b"HELLO"
-
-
-async def test_a_goodbye_that_nobody_answers_takes_two_seconds(autojump_clock: trio.testing.MockClock) -> None:
-    async def deaf(stream: trio.SocketStream) -> None:
-        await stream.send_all(await accepted(stream))
-        await trio.sleep_forever()
-
-    async with serving(deaf) as port:
-        async with ws.connect(f"ws://127.0.0.1:{port}"):
-            start = trio.current_time()
-        assert trio.current_time() - start == 2
-
-
-async def test_signs_of_life_are_given_where_they_are_asked_for(autojump_clock: trio.testing.MockClock) -> None:
-    async def count(stream: trio.SocketStream) -> None:
-        await stream.send_all(await accepted(stream))
-        for _ in range(3):
-            pong = await stream.receive_some()
-            assert len(pong) == 6, "an empty frame, masked"
-            assert pong[0] == 0x8A
-            times.append(trio.current_time())
-        enough.set()
-        await stream.receive_some()
-
-    times: list[float] = []
-    enough = trio.Event()
-    async with serving(count) as port, ws.connect(f"ws://127.0.0.1:{port}?ping=20"):
-        start = trio.current_time()
-        await enough.wait()
-    assert [round(time - start) for time in times] == [20, 40, 60]
-
-
-async def test_the_exception_of_a_user_stays_what_it_is() -> None:
-    async with listening() as url:
-        with pytest.raises(ZeroDivisionError):
-            async with ws.connect(url):
-                raise ZeroDivisionError
 
 
 async def test_a_handler_that_fails_is_logged_and_stops_nobody_else(caplog: pytest.LogCaptureFixture) -> None:

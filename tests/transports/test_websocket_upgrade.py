@@ -208,7 +208,7 @@ def test_credentials_that_are_not_taken_are_said_not_to_be() -> None:
 def test_a_long_explanation_is_cut_and_a_huge_one_not_waited_for() -> None:
     head = b"HTTP/1.1 503 Busy\r\nContent-Type: text/plain\r\n\r\n"
     words = answered(Request("relay", "/"), head, *([b"x" * 4096] * 9))
-    assert words.startswith(f"HTTP 503 Busy ({'x' * 200}...): the reverse proxy has no node")
+    assert words.startswith(f"HTTP 503 Busy ({'x' * 400}...): the reverse proxy has no node")
 
 
 def test_a_websocket_server_that_is_no_node_is_said_to_be_none() -> None:

@@ -134,7 +134,9 @@ def _reason(exc: BaseException) -> str:
     cause = exc
     while isinstance(cause, BaseExceptionGroup) or cause.__cause__ is not None:
         cause = cause.exceptions[0] if isinstance(cause, BaseExceptionGroup) else cause.__cause__ or cause
-    return (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(cause).__name__
+    if isinstance(cause, OSError) and cause.errno is not None and not isinstance(cause, socket.gaierror):
+        return os.strerror(cause.errno)
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 # -- HTTP CONNECT
@@ -147,6 +149,7 @@ WHAT_TO_DO = {
     403: "its rules forbid that address or port: ask whoever runs it",
     404: "a web server rather than a proxy?",
     405: "a web server rather than a proxy?",
+    407: "it wants a user and password: http://user:password@...",
     502: "it cannot reach that address itself",
     503: "it cannot reach that address itself, or is overloaded",
     504: "it gets no answer from that address",
@@ -170,15 +173,13 @@ async def _speak_http(stream: trio.SocketStream, way: Proxy, host: str, port: in
 
 
 def _advice(status: int, head: bytes, way: Proxy) -> str:
-    if status != 407:
-        hint = WHAT_TO_DO.get(status)
-        return f" ({hint})" if hint else ""
     offered = sorted({found.decode("latin-1").capitalize() for found in OFFERED.findall(head)})
     if offered and "Basic" not in offered:
         return f" (it wants {' or '.join(offered)}, we have Basic: put a helper such as px or cntlm between)"
-    if way.user:
+    if status in (401, 407) and way.user:
         return " (it does not take this user and password)"
-    return " (it wants a user and password: http://user:password@...)"
+    hint = WHAT_TO_DO.get(status)
+    return f" ({hint})" if hint else ""
 
 
 async def _receive_head(stream: trio.SocketStream) -> bytes:

@@ -1,24 +1,21 @@
 """`ws://host:port/path` and `wss://...`: a link in a WebSocket, which passes where a browser's would: reverse proxies, firewalls, proxies on the way out.
 
-Below is a TCP connection, for wss with TLS on it. `websocket_upgrade.py` asks there for the WebSocket, or answers who asks; then trio-websocket
-drives it, over `websocket_messages.py`.
+Below is a TCP connection, for wss with TLS on it. `websocket_upgrade.py` asks there for the WebSocket, or answers who asks; then it is a
+stream of `websocket_stream.py`.
 """
 
 from __future__ import annotations
 
 import logging
-import operator
 import re
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
 import trio
-from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
-from wsproto import WSConnection
 from wsproto.connection import ConnectionType
 
 from rpyc_gateway.errors import ConfigError, DialFailed
@@ -30,6 +27,7 @@ from rpyc_transports.secured import HandshakeFailed, TlsStream, secure_accepted,
 from rpyc_transports.sockets import part, serve_handshakes
 from rpyc_transports.urls import Reader, number
 from rpyc_transports.websocket_messages import Messages
+from rpyc_transports.websocket_stream import PromptStream, WebSocketStream, running
 from rpyc_transports.websocket_upgrade import Question, Refusal, Request, UpgradeFailed, headers
 
 __all__ = ["WebSocketTransport"]
@@ -56,16 +54,16 @@ class WebSocketTransport:
             raise DialFailed(f"{place}: the option 'origin' is for a listener")
         options = _with_proxy(place)
         async with AsyncExitStack() as stack:
-            socket = await stack.enter_async_context(await hosts.dial(str(place), place.address, options))
+            connection = await stack.enter_async_context(await hosts.dial(str(place), place.address, options))
             try:
-                below, peer, identity = await _secure(stack, socket, place, options)
+                below, peer, identity = await _secure(stack, connection, place, options)
                 rest = await _ask(below, place)
             except (HandshakeFailed, UpgradeFailed, trust.Unusable) as exc:
                 raise DialFailed(f"{place}: {exc}") from exc
             except OSError as exc:
                 raise DialFailed(f"{place}: the other side broke the connection at once ({exc.strerror})") from exc
             stream = WebSocketStream(below, Messages(ConnectionType.CLIENT, rest))
-            await stack.enter_async_context(_running(stream, place.options))
+            await stack.enter_async_context(running(stream, ping=place.options.get("ping", 0)))
             yield Pipe(stream, peer, identity)
 
     async def serve(
@@ -81,7 +79,7 @@ class WebSocketTransport:
 
         async def run(pipe: Pipe) -> None:
             assert isinstance(pipe.stream, WebSocketStream)
-            async with _running(pipe.stream, place.options):
+            async with running(pipe.stream, ping=place.options.get("ping", 0)):
                 await handler(pipe)
 
         listeners = await hosts.listen(str(place), place.address)
@@ -192,14 +190,15 @@ def _with_proxy(place: Place) -> Mapping[str, Any]:
 
 
 async def _secure(
-    stack: AsyncExitStack, socket: trio.SocketStream, place: Place, options: Mapping[str, Any]
-) -> tuple[trio.SocketStream | TlsStream, str, str]:
+    stack: AsyncExitStack, connection: trio.SocketStream, place: Place, options: Mapping[str, Any]
+) -> tuple[trio.abc.Stream, str, str]:
     """Put TLS on a connection for wss: what to speak on, who is there, and the identity that is known for certain. Raises what `secure_dialled` does, OSError."""
-    peer, _ = hosts.met(socket, place.address, options)
-    hosts.tune(socket, options)
+    peer, _ = hosts.met(connection, place.address, options)
+    hosts.tune(connection, options)
+    prompt = PromptStream(connection)
     if not place.secure:
-        return socket, peer, ""
-    secured = await secure_dialled(socket, place.address.host, options, alpn=ALPN)
+        return prompt, peer, ""
+    secured = await secure_dialled(prompt, place.address.host, options, alpn=ALPN)
     await stack.enter_async_context(secured.stream)
     return secured.stream, peer, secured.identity
 
@@ -232,17 +231,17 @@ async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     """Make a pipe of a caller that asks for one, or tell it what is wrong. Raises OSError if it is gone."""
     peer, identity = host_port(stream.socket.getpeername()), ""
     hosts.tune(stream, place.options)
-    below: trio.SocketStream | TlsStream = stream
+    below: trio.abc.Stream = PromptStream(stream)
     if place.secure:
         try:
-            below, identity = await secure_accepted(stream, place.options, alpn=ALPN)
+            below, identity = await secure_accepted(below, place.options, alpn=ALPN)
         except (HandshakeFailed, trust.Unusable) as exc:
             logger.info("%s is sent away: %s", peer, exc)
             return None
     question = Question()
     with trio.move_on_after(ASK_WITHIN) as patience:
         try:
-            while not question.receive(await below.receive_some(READ)):
+            while not question.receive(bytes(await below.receive_some(READ))):
                 pass
             refusal = question.refusal(place.path, place.options.get("origin", ()))
             if refusal is None:
@@ -261,143 +260,5 @@ async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
             await below.send_all(refusal.as_bytes())
         await below.aclose()
     else:
-        await part(below, refusal.as_bytes())
+        await part(stream, refusal.as_bytes())
     return None
-
-
-# -- the stream
-
-MESSAGE = 262_144  # bytes of one that is sent, a quarter of what is taken; the link gives half of it at once
-CLOSE_WITHIN = 2.0  # seconds for the peer to say that it has heard our goodbye
-GOODBYES = (1000, 1001, 1005)  # normal closure; going away; none of those that say why
-
-
-class WebSocketStream(trio.abc.Stream):
-    """A byte stream in binary messages, whose bounds mean nothing. It works while it is `_running`.
-
-    It has no half-close: `aclose` says goodbye in both directions, and gives the peer two seconds for its own. The end of a connection without
-    a goodbye is a BrokenResourceError, and so is a goodbye that complains.
-    """
-
-    def __init__(self, below: trio.abc.Stream, messages: Messages) -> None:
-        # The host and path are for a request that has been made already; `messages` is all of a WSConnection that is used then.
-        self.websocket = WebSocketConnection(
-            below, cast("WSConnection", messages), host="", path="", receive_buffer_size=None
-        )
-        self._below = below
-        self._messages = messages
-        self._left = b""  # of a message that was longer than what the reader wanted
-        self._sending = _Alone("another task is sending")
-        self._receiving = _Alone("another task is receiving")
-        self._closed = False
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._sending, self._ends_in_words():
-            if not data:
-                await self._check()
-            elif len(data) <= MESSAGE:
-                await self.websocket.send_message(bytes(data))
-            else:
-                view = memoryview(data)
-                for start in range(0, len(data), MESSAGE):
-                    await self.websocket.send_message(bytes(view[start : start + MESSAGE]))
-
-    async def wait_send_all_might_not_block(self) -> None:
-        with self._sending, self._ends_in_words():
-            await self._check()
-
-    async def _check(self) -> None:
-        await trio.lowlevel.checkpoint()
-        if self.websocket.closed is not None:
-            raise ConnectionClosed(self.websocket.closed)
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        limit = MESSAGE if max_bytes is None else operator.index(max_bytes)
-        if limit < 1:
-            raise ValueError(f"max_bytes is at least 1, not {limit}")
-        with self._receiving, self._ends_in_words():
-            data = self._left
-            if not data:
-                try:
-                    data = await self.websocket.get_message()  # type: ignore[assignment]  # `Messages` lets no text through
-                except ConnectionClosed as exc:
-                    if self._closed or self._messages.fault or exc.reason is None or exc.reason.code not in GOODBYES:
-                        raise
-                    await trio.lowlevel.checkpoint()
-                    return b""
-            else:
-                await trio.lowlevel.checkpoint()
-            self._left = data[limit:]
-            return data[:limit]
-
-    async def aclose(self) -> None:
-        self._closed = True
-        self._left = b""
-        try:
-            with trio.move_on_after(CLOSE_WITHIN):
-                await self.websocket.aclose()
-        finally:
-            await trio.aclose_forcefully(self._below)
-
-    @contextmanager
-    def _ends_in_words(self) -> Iterator[None]:
-        if self._closed:
-            raise trio.ClosedResourceError("this WebSocket was closed here")
-        try:
-            yield
-        except ConnectionClosed as exc:
-            if self._closed:
-                raise trio.ClosedResourceError("this WebSocket was closed here") from None
-            raise trio.BrokenResourceError(self._why(exc.reason)) from exc
-
-    def _why(self, reason: CloseReason | None) -> str:
-        if self._messages.fault:
-            return f"the peer broke the protocol of WebSocket: {self._messages.fault}"
-        if reason is None or reason.code == 1006:
-            return "the connection broke off, without the goodbye of WebSocket"
-        said = f": {reason.reason}" if reason.reason else ""
-        return f"the peer has closed the WebSocket ({reason.code}, {reason.name.lower().replace('_', ' ')}{said})"
-
-
-class _Alone:
-    """One task at a time."""
-
-    def __init__(self, otherwise: str) -> None:
-        self._otherwise = otherwise
-        self._taken = False
-
-    def __enter__(self) -> None:
-        if self._taken:
-            raise trio.BusyResourceError(self._otherwise)
-        self._taken = True
-
-    def __exit__(self, *_: object) -> None:
-        self._taken = False
-
-
-@asynccontextmanager
-async def _running(stream: WebSocketStream, options: Mapping[str, Any]) -> AsyncIterator[None]:
-    """Read for the stream, and close it at the end. Exceptions of the body stay what they are."""
-    failure: BaseException | None = None
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.websocket._reader_task)  # noqa: SLF001  # as its own wrap_client_stream does
-        if options.get("ping"):
-            nursery.start_soon(_give_signs_of_life, stream.websocket, options["ping"])
-        try:
-            async with stream:
-                yield
-        except BaseException as exc:  # noqa: BLE001  # it is raised below: it passes the nursery by, which would wrap it in a group
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        try:
-            raise failure
-        finally:
-            del failure
-
-
-async def _give_signs_of_life(websocket: WebSocketConnection, seconds: float) -> None:
-    while websocket.closed is None:
-        await trio.sleep(seconds)
-        with suppress(ConnectionClosed):
-            await websocket.pong()  # unasked: nobody has to answer, and the reader may be busy

@@ -23,7 +23,7 @@ SUBPROTOCOL = "rpyc-gateway.1"
 MAX_HEAD = (
     16_384  # bytes of a request or an answer; cookies and the headers of some reverse proxies take a few thousand
 )
-SHOWN = 200  # characters of a server's own explanation
+SHOWN = 400  # characters of a server's own explanation: ours has almost as many
 
 Headers = Sequence[tuple[bytes, bytes]]
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~ \t\x80-\xff]*)")
