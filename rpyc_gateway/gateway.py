@@ -133,7 +133,7 @@ class Node:
             return
         with trio.move_on_after(GRACE):
             for neighbour in neighbours:
-                await neighbour.over.wait()
+                await neighbour.wait_end()
 
     # -- what it does for its user
 
@@ -175,7 +175,7 @@ class Node:
                     Failure(Code.DONE, f"{self.name} needs this link no longer", self.name), GRACE
                 )
                 with trio.move_on_after(GRACE):
-                    await neighbour.over.wait()
+                    await neighbour.wait_end()
 
     @asynccontextmanager
     async def session(
@@ -381,6 +381,7 @@ class Node:
         finally:
             if neighbour.connection in self._neighbours:
                 self.lost(neighbour.connection, Failure(Code.INTERNAL, f"{self.name} gave up this link", self.name))
+            neighbour.parted.set()
 
     async def _dial(self, dial: Dial, dialer: Dialer) -> None:
         """One attempt of a dialer: raises when the link is over or did not come to be. A node that leaves makes no more of them."""

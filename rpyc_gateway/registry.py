@@ -25,6 +25,7 @@ class Neighbour:
     established: bool = False
     settled: trio.Event = field(default_factory=trio.Event)  # it is established, or over without having been
     over: trio.Event = field(default_factory=trio.Event)
+    parted: trio.Event = field(default_factory=trio.Event)  # its pipe is closed, after the last words
     failure: Failure | None = None
     leaving: bool = False
     sessions: int = 0
@@ -48,6 +49,12 @@ class Neighbour:
         await self.settled.wait()
         if not self.established:
             raise self.reason()
+
+    async def wait_end(self) -> None:
+        """Wait until it is over, and its last words have left. Where the pipe takes them at once they are gone by then."""
+        await self.over.wait()
+        if self.connection.pipe.send_nowait is None:
+            await self.parted.wait()
 
     def reason(self) -> GatewayError:
         """Why the link is over, as an exception."""

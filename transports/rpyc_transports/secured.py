@@ -282,7 +282,7 @@ def _instead(heard: bytes) -> str:
         return "does it speak TLS?"
     if heard[0] in (0x15, 0x16):
         return "it speaks TLS, and did not say why"
-    return f"it does not speak TLS: it began with {heard!r}"
+    return f"it does not speak TLS (is it a tcp:// listener?): it began with {heard!r}"
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
