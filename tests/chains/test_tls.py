@@ -8,11 +8,13 @@ import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.testing import BadWire
 from tests.chains.processes import LOOPBACK, House, Process, connect_when_up, dial, listen, open_house, serve
 from tests.transports.authority import Authority, Papers, make_oneself, needs_openssl
 
@@ -179,3 +181,36 @@ def test_a_certificate_is_renewed_without_a_restart(house: House, authority: Aut
         assert before.ping(2) == 2
     with pytest.raises(gw.DialFailed, match=re.escape(f"its key has the fingerprint {papers.pin}, not {first}")):
         gw.connect(f"{url}&pin={first}")
+
+
+# -- on a bad wire
+
+
+def through(wire: BadWire, options: str) -> str:
+    return f"{wire.url.replace('tcp:', 'tls:')}?{options}"
+
+
+async def echo(session: Any, data: bytes, *, times: int) -> None:
+    for _ in range(times):
+        assert await session.modules.builtins.bytes(data) == data
+
+
+async def test_what_was_garbled_on_the_way_is_never_given_out(house: House) -> None:
+    relay, data = make_oneself(house.directory, "relay"), os.urandom(1 << 18)
+    hq = house.start("hq", listen(f"{ANY_PORT}?{relay.shown()}") + serve())
+    async with BadWire(hq.url.replace("tls:", "tcp:"), seed=1) as wire:
+        async with gw.open_session(through(wire, f"pin={relay.pin}")) as session:
+            await echo(session, data, times=3)
+            wire.corrupt(1e-5)
+            with pytest.raises(gw.LinkLost, match=r"TLS failed: |decryption failed|bad record mac"):
+                await echo(session, data, times=100)
+
+
+async def test_a_wire_that_is_cut_is_noticed_at_once(house: House) -> None:
+    relay = make_oneself(house.directory, "relay")
+    hq = house.start("hq", listen(f"{ANY_PORT}?{relay.shown()}") + serve())
+    async with BadWire(hq.url.replace("tls:", "tcp:")) as wire:
+        async with gw.open_session(through(wire, f"pin={relay.pin}")) as session:
+            wire.cut()
+            with pytest.raises(gw.LinkLost, match=r"connection reset by peer|the connection was cut"):
+                await session.ping(1)

@@ -8,7 +8,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +19,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from rpyc_gateway.config import Config
 from rpyc_gateway.doorway import PATIENCE, PLACES
 from rpyc_gateway.errors import ConfigError, DialFailed
+from rpyc_gateway.testing import check_transport
+from rpyc_gateway.testing.transports import RULES
 from rpyc_gateway.transport import Handler, Pipe
 from rpyc_transports.tcp import TcpTransport
 from rpyc_transports.tls import TLS_ONLY, TlsTransport
@@ -71,6 +73,31 @@ async def test_both_ends_hear_each_other_and_know_who_they_are(authority: Author
             (far,) = heard
             assert (far.identity, far.private) == ("cert:lab-7", True)
     assert open_files() == before
+
+
+class WithPapers(TlsTransport):
+    """Where the kit says only whereto, these say with what."""
+
+    def __init__(self, shown: str, known: str) -> None:
+        self._shown = shown
+        self._known = known
+
+    def connect(self, url: str) -> AbstractAsyncContextManager[Pipe]:
+        return super().connect(f"{url}?{self._known}")
+
+    async def serve(self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]]) -> None:
+        await super().serve(f"{url}?{self._shown}", handler, task_status=task_status)
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_it_is_what_a_transport_must_be(
+    authority: Authority, rule: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # handlers fail in these, as they are asked to
+    relay, lab = authority.sign("127.0.0.1"), authority.sign("lab-7")
+    papers = WithPapers(relay.shown(client_ca=authority.file), lab.shown(ca=authority.file))
+    wrong = ["tls:", "tls://relay", "tls://relay:1?pin=0"]
+    assert await check_transport("tls://127.0.0.1:0", transport=papers, rules=[rule], wrong=wrong)
 
 
 async def test_a_listener_shows_its_fingerprint_and_that_is_all_a_client_needs(
