@@ -57,7 +57,8 @@ class Receiver(Driver):
         self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
         self._reader = 0  # the thread that reads now
         self._reading = trio.Event()  # for trio's reader: it is to read
-        self._wanted = READ  # bytes to read next
+        self._least = pipe.receive_at_least
+        self._wanted = max(READ, self._least)  # bytes to read next
         self.lead: Leadership | None = None
         if pipe.receive_nowait is not None and can_lead(pipe.fileno):
             self.lead = Leadership(pipe.fileno, self.read, self._resume_reader)
@@ -119,7 +120,8 @@ class Receiver(Driver):
             mux.receive_data(data, now)
         else:
             mux.receive_eof(now)
-        self._wanted = mux.wanted
+        wanted = mux.wanted
+        self._wanted = max(self._least, wanted)
         if mux.down and self.lead is not None:
             self.lead.over = True
 

@@ -51,9 +51,9 @@ class Neighbour:
             raise self.reason()
 
     async def wait_end(self) -> None:
-        """Wait until it is over, and its last words have left. Where the pipe takes them at once they are gone by then."""
+        """Wait until it is over, and its last words have left. A plain socket has taken them by then, and needs no goodbye of its own."""
         await self.over.wait()
-        if self.connection.pipe.send_nowait is None:
+        if not isinstance(self.connection.pipe.stream, trio.SocketStream):
             await self.parted.wait()
 
     def reason(self) -> GatewayError:

@@ -81,6 +81,7 @@ class Pipe:
     send_nowait: SendNowait | None = None
     receive_nowait: Callable[[int], bytes | None] | None = None
     fileno: int = -1
+    receive_at_least: int = 1  # bytes to ask `receive_nowait` for, so that whatever is left is seen by polling
     fastest: int = 0  # the highest baud rate that it may be set to, where it can be set at all
     set_rate: Callable[[int], Awaitable[None]] | None = (
         None  # to another baud rate, both ways, once what was sent has left; 0 is the one that it began with

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple, cast
 
 import trio
 
+from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_transports import trust
 from rpyc_transports.certificates import Certificate, identity
+from rpyc_transports.records import AT_LEAST, Bounds, Records
 
 __all__ = ["ALPN", "HandshakeFailed", "Secured", "TlsStream", "secure_accepted", "secure_dialled"]
 
@@ -34,6 +36,30 @@ class Secured(NamedTuple):
 
     stream: TlsStream
     identity: str
+
+    def pipe(self, below: Pipe) -> Pipe:
+        """As a pipe, with a non-blocking side where `below`, which is what TLS runs on, has one."""
+        records = self.stream.records
+        pipe = Pipe(self.stream, below.peer, self.identity, private=below.private)
+        if below.send_nowait is None or below.receive_nowait is None or records.ahead:
+            return pipe
+
+        def send_nowait(*buffers: Buffer) -> int:
+            try:
+                return records.send_nowait(*buffers)
+            except ssl.SSLError as exc:
+                raise _in_words(exc) from None
+
+        def receive_nowait(limit: int) -> bytes | None:
+            try:
+                return records.receive_nowait(limit)
+            except ssl.SSLError as exc:
+                raise _in_words(exc) from None
+
+        records.speak_on(below)
+        pipe.send_nowait, pipe.receive_nowait, pipe.fileno = send_nowait, receive_nowait, below.fileno
+        pipe.receive_at_least = AT_LEAST
+        return pipe
 
 
 async def secure_dialled(
@@ -89,12 +115,12 @@ class TlsStream(trio.abc.Stream):
     """
 
     def __init__(self, stream: trio.abc.Stream, context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
-        bios = _Bios(context)
-        self._wire = _Wire(stream, bios)
+        self.records = Records(context)
+        self._wire = _Wire(stream, self.records)
         self._dialled = server_hostname is not None
         self._tls: trio.SSLStream[_Wire] = trio.SSLStream(
             self._wire,
-            cast("ssl.SSLContext", bios),
+            cast("ssl.SSLContext", self.records),
             server_hostname=server_hostname,
             server_side=not self._dialled,
         )
@@ -103,7 +129,9 @@ class TlsStream(trio.abc.Stream):
         """Raises HandshakeFailed, after the peer was told why."""
         with trio.move_on_after(HANDSHAKE_WITHIN) as patience:
             try:
+                self._wire.careful = not self._dialled
                 await self._tls.do_handshake()
+                self._wire.careful = False
             except (trio.BrokenResourceError, OSError) as exc:
                 with trio.move_on_after(CLOSE_WITHIN):
                     await self._wire.aclose()
@@ -127,7 +155,11 @@ class TlsStream(trio.abc.Stream):
         return found
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        owed = self.records.owed
         try:
+            if owed:  # `send_nowait` has encrypted the beginning of this, and not sent all of that
+                data = memoryview(data)[owed:]
+                await self._wire.send_all(b"")
             await self._tls.send_all(data)
         except trio.BrokenResourceError as exc:
             raise _broken(exc) from _of_the_system(exc)
@@ -146,38 +178,27 @@ class TlsStream(trio.abc.Stream):
             await self._tls.aclose()
 
 
-class _Bios:
-    """A context for trio's SSLStream that keeps what is to be sent at hand: trio drops it when `ssl` raises, and an alert is in it then."""
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self._context = context
-        self._outgoing: ssl.MemoryBIO | None = None
-
-    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **how: Any) -> ssl.SSLObject:
-        self._outgoing = outgoing
-        return self._context.wrap_bio(incoming, outgoing, **how)
-
-    def unsent(self) -> bytes:
-        return self._outgoing.read() if self._outgoing is not None else b""
-
-
 class _Wire(trio.abc.Stream):
     """What TLS runs on. It remembers how the peer began, and closes so that the peer can read the last words."""
 
-    def __init__(self, stream: trio.abc.Stream, bios: _Bios) -> None:
+    def __init__(self, stream: trio.abc.Stream, records: Records) -> None:
         self.heard = b""
+        self.careful = False  # read no more than what is asked for: what a client says at once after its handshake stays where it is polled
         self._stream = stream
-        self._bios = bios
+        self._records = records
+        self._bounds = Bounds()
         self._ended = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        await self._stream.send_all(self._records.rest_of_chunk() + data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(self._bounds.due if self.careful and self.heard else max_bytes)
+        if self.careful:
+            self._bounds.follow(data)
         self._ended = not data
         if len(self.heard) < BEGINNING:
             self.heard += bytes(data[: BEGINNING - len(self.heard)])
@@ -187,7 +208,7 @@ class _Wire(trio.abc.Stream):
         """Say what is left to be said, and read what still comes: else the system would drop what the peer has not taken yet."""
         try:
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError, OSError):
-                unsent = self._bios.unsent()
+                unsent = self._records.rest_of_chunk() + self._records.take_unsent()
                 if unsent:
                     await self._stream.send_all(unsent)
                 if isinstance(self._stream, trio.abc.HalfCloseableStream):
@@ -250,9 +271,16 @@ def _broken(exc: trio.BrokenResourceError) -> trio.BrokenResourceError:
     """What has broken a stream that was up, in words where it was TLS."""
     if not isinstance(exc.__cause__, ssl.SSLError):
         return exc
-    if _reason(exc) == END:
-        return trio.BrokenResourceError("the connection was cut: it ended without the goodbye of TLS")
-    return trio.BrokenResourceError(_said(exc.__cause__))
+    return trio.BrokenResourceError(_cut_or_said(exc.__cause__))
+
+
+def _in_words(error: ssl.SSLError) -> OSError:
+    """The same without a number, which would be the reason for whoever asks."""
+    return OSError(_cut_or_said(error))
+
+
+def _cut_or_said(error: ssl.SSLError) -> str:
+    return "the connection was cut: it ended without the goodbye of TLS" if error.reason == END else _said(error)
 
 
 def _why_no_handshake(exc: BaseException, heard: bytes, *, dialled: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from rpyc_gateway.transport import Handler, Pipe
 from rpyc_transports import hosts, trust, urls
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.secured import ALPN, HANDSHAKE_WITHIN, HandshakeFailed, secure_accepted, secure_dialled
-from rpyc_transports.sockets import part, serve_handshakes
+from rpyc_transports.sockets import part, serve_handshakes, share
 from rpyc_transports.trust import Unusable
 
 __all__ = ["TlsTransport"]
@@ -51,17 +51,20 @@ class TlsTransport:
         place, url = _read(url), urls.shown(url)
         if isinstance(place, str):
             raise DialFailed(f"{url}: {place}")
-        async with await hosts.dial(url, place.address, place.options) as stream:
+        async with AsyncExitStack() as stack:
+            stream = await stack.enter_async_context(await hosts.dial(url, place.address, place.options))
             try:
                 peer, private = hosts.met(stream, *place)
                 hosts.tune(stream, place.options)
-                secured = await secure_dialled(stream, place.address.host, place.options)
+                below = share(stream, peer, private=private)
+                await stack.enter_async_context(below.stream)
+                secured = await secure_dialled(below.stream, place.address.host, place.options)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             except (HandshakeFailed, Unusable) as exc:
                 raise DialFailed(f"{url}: {exc}") from exc
             async with secured.stream:
-                yield Pipe(secured.stream, peer, secured.identity, private=private)
+                yield secured.pipe(below)
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
@@ -128,9 +131,13 @@ async def _shake_hands(stream: trio.SocketStream, options: Mapping[str, Any]) ->
         logger.info("%s does not speak TLS, and is sent away: it began with %r", who, start)
         await part(stream, HTTP_ANSWER if start.startswith(HTTP) else TLS_ONLY)
         return None
-    try:
-        secured = await secure_accepted(stream, options)
-    except (HandshakeFailed, Unusable) as exc:
-        logger.info("%s is sent away: %s", who, exc)
-        return None
-    return Pipe(secured.stream, who, secured.identity, private=hosts.is_loopback(peer[0]))
+    below = share(stream, who, private=hosts.is_loopback(peer[0]))
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(trio.aclose_forcefully, below.stream)
+        try:
+            secured = await secure_accepted(below.stream, options)
+        except (HandshakeFailed, Unusable) as exc:
+            logger.info("%s is sent away: %s", who, exc)
+            return None
+        undo.pop_all()
+    return secured.pipe(below)
