@@ -120,3 +120,25 @@ async def test_a_caller_s_thread_opens_a_stream_and_writes_by_itself() -> None:
         assert written_by == caller
         while ("opened", "from a thread", CALL) not in both.there.heard:
             await trio.lowlevel.checkpoint()
+
+
+async def test_the_writer_takes_no_more_at_once_than_the_pipe_likes() -> None:
+    near_pipe, far_pipe = in_memory()
+    stream = near_pipe.stream
+    assert isinstance(stream, trio.StapledStream)
+    near_pipe.rate, near_pipe.message = 11520.0, 288
+    taken: list[int] = []
+
+    async with hop((near_pipe, far_pipe)) as both:
+        real = stream.send_all
+
+        async def send_all(data: bytes) -> None:
+            taken.append(len(data))
+            await real(data)
+
+        stream.send_all = send_all  # type: ignore[method-assign]
+        near = both.open()
+        with both.near.turn as mux:
+            mux.send(near.label, bytes(5000))
+        await near.wait(lambda: near.sent == 5000)
+    assert max(taken[1:]) == 288  # OPEN goes with the first

@@ -54,10 +54,10 @@ REPEAT = 0.3  # seconds between two HELLOs
 REPEAT_HEARD = 0.05  # the same to a peer that has been heard: they were lost
 GREETING = 10.0  # seconds that a dialler waits for a peer, and a listener for the rest of a greeting
 SILENCE = 10.0  # seconds without any frame, while something is under way, and the line is lost
-AHEAD = 0.010  # seconds: no more than so much is given to the kernel before it is on the line, beside the last frame
-NEAR = 0.004  # seconds: with less than that left more is given; a scheduler may be so late
+AHEAD = 0.016  # seconds: no more than so much is given to the kernel before it is on the line, beside the last frame
+NEAR = 0.008  # seconds: with less than that left more is given; a scheduler may be so late
 FRAME = (
-    0.02  # seconds that a frame takes at most, if it can be helped: so long a small call waits for what is being sent
+    0.025  # seconds that a frame takes at most, if it can be helped: so long a small call waits for the one before it
 )
 UNKNOWN = 480  # bytes of a frame where the rate is not known
 BURST = 4096  # bytes that are given out at once where the rate is not known

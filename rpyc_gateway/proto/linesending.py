@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from math import sqrt
+from math import ceil, sqrt
 
 from rpyc_gateway.proto.lineframes import LEAST_MTU, OVERHEAD, Greeting
 
@@ -18,6 +18,7 @@ LEAST_TIMEOUT = 0.01  # seconds: what the schedulers of two systems may take
 LARGEST_TIMEOUT = 2.0  # seconds
 BACKOFF = 5  # times that the timeout is doubled
 LONGEST_PAUSE = 1.0  # seconds between two attempts, all the same, unless one takes longer
+FEW = 4  # pieces: so many or fewer are made equally long
 MEMORY = 32768  # bytes: what was lost longer ago counts less; about 0.4 s at 921600 baud
 PRIOR = 4096  # bytes that seem to have been sent before the first one, with PRIOR_LOSS frames lost
 PRIOR_LOSS = 0.2
@@ -116,7 +117,7 @@ class Outgoing:
         """Whether the peer takes another piece."""
         if self.full:
             return False
-        size = min(self._length, len(self._queue)) + OVERHEAD
+        size = self._next_length() + OVERHEAD
         return not self._pieces or (len(self._pieces) < self._window and self._under_way + size <= self._buffer)
 
     def next(self) -> tuple[Piece, bool]:
@@ -126,7 +127,7 @@ class Outgoing:
             piece.lost = False
             self.retransmissions += 1
             return piece, True
-        data = bytes(self._queue[: self._length])
+        data = bytes(self._queue[: self._next_length()])
         del self._queue[: len(data)]
         self._finished = self.finishing and not self._queue
         piece = Piece(self._next, data, last=self._finished)
@@ -135,6 +136,13 @@ class Outgoing:
         self._pieces[piece.sequence] = piece
         self._under_way += len(data) + OVERHEAD
         return piece, self._finished or (others and not self.ready)
+
+    def _next_length(self) -> int:
+        """Bytes in the next piece: the best number, or near it, so that no small rest is left over."""
+        pieces = len(self._queue) / self._length
+        if pieces >= FEW:
+            return self._length
+        return min(ceil(len(self._queue) / max(1, round(pieces))), self._longest)
 
     def transmitted(self, piece: Piece, size: int, left: float, *, poll: bool) -> None:
         """The frame of `piece`, of so many bytes, has been given to the line, and its last byte leaves then."""

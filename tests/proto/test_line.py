@@ -322,7 +322,7 @@ def test_no_more_is_given_to_the_kernel_than_it_carries_in_a_moment() -> None:
     given = len(pair.near.line.data_to_send(pair.now))
     assert 0 < given < 350
     assert pair.near.line.data_to_send(pair.now) == b""
-    assert pair.near.line.data_to_send(pair.now + given / SLOW - 0.003)
+    assert pair.near.line.data_to_send(pair.now + given / SLOW - 0.007)
 
 
 def test_no_more_is_under_way_to_a_board_than_its_buffer_holds() -> None:
