@@ -41,7 +41,6 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/proto/lineevents.py": "tests/proto/test_line.py: what a machine says is seen in its tests",
     "rpyc_gateway/proto/linerate.py": "tests/proto/test_line.py",
     "rpyc_gateway/proto/linereceiving.py": "tests/proto/test_line.py, tests/proto/test_line_laws.py",
-    "rpyc_gateway/proto/linesending.py": "tests/proto/test_line.py, tests/proto/test_line_laws.py",
     "rpyc_gateway/proto/stream.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
     "rpyc_gateway/proto/streams.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
     "rpyc_gateway/proto/turns.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",

@@ -139,10 +139,11 @@ class Outgoing:
 
     def _next_length(self) -> int:
         """Bytes in the next piece: the best number, or near it, so that no small rest is left over."""
-        pieces = len(self._queue) / self._length
-        if pieces >= FEW:
+        queued = len(self._queue)
+        if queued >= FEW * self._length:
             return self._length
-        return min(ceil(len(self._queue) / max(1, round(pieces))), self._longest)
+        pieces = max(round(queued / self._length), ceil(queued / self._longest), 1)
+        return ceil(queued / pieces)
 
     def transmitted(self, piece: Piece, size: int, left: float, *, poll: bool) -> None:
         """The frame of `piece`, of so many bytes, has been given to the line, and its last byte leaves then."""

@@ -232,6 +232,18 @@ def test_the_last_frame_is_sent_again_by_the_clock_if_nothing_follows_it() -> No
     assert 0.2 < pair.now - began < 0.5
 
 
+def test_the_last_frame_is_sent_again_at_once_if_it_came_damaged() -> None:
+    pair = Pair(rate=SLOW).meet()
+    noise = pair.near.out.noise = Disorder(flip=0.2)
+    began = pair.now
+    pair.near.line.send(b"alone")
+    pair.run(lambda: pair.far.line.statistics().damaged > 0)
+    noise.active = False
+    assert pair.run(lambda: pair.near.line.settled)
+    assert pair.far.got == b"alone"
+    assert pair.now - began < 0.05
+
+
 def test_the_clock_starts_when_the_last_byte_has_left_not_when_it_was_written() -> None:
     """At 1200 baud a frame of 75 bytes takes 0.6 s, longer than the first timeout."""
     pair = Pair(rate=120).meet()
