@@ -1,6 +1,7 @@
 """The serial line as one value: a reliable stream of bytes over a pipe that loses, changes, repeats and invents some (docs/protocol.md, section 12).
 
-Beside it: `lineframes` frames <-> bytes, `linesending` and `linereceiving` the two directions, `linerate` another baud rate, `lineevents` what it tells.
+Beside it: `lineframes` frames <-> bytes, `linegreeting` who says HELLO, `linesession` what goes on then, `linesending` and `linereceiving` its two directions, `linepace` how fast it is,
+`linerate` another baud rate, `lineevents` what it tells.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from enum import Enum
 from math import inf
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from rpyc_gateway.proto.lineevents import (
     Cause,
@@ -23,17 +24,10 @@ from rpyc_gateway.proto.lineevents import (
 )
 from rpyc_gateway.proto.lineframes import (
     ACK,
-    BITS,
     DATA,
     DGRAM,
-    FIN,
-    FULL,
     HELLO,
-    LEAST_MTU,
     LONG_MAP,
-    NAK,
-    NONCE,
-    POLL,
     RATE,
     RESET,
     Damage,
@@ -44,25 +38,16 @@ from rpyc_gateway.proto.lineframes import (
     Text,
     session_seed,
 )
+from rpyc_gateway.proto.linegreeting import Greeter, Meaning, describe_silence
+from rpyc_gateway.proto.linepace import BURST, Pace
 from rpyc_gateway.proto.linerate import RateChange, Step
-from rpyc_gateway.proto.linereceiving import Incoming
-from rpyc_gateway.proto.linesending import Outgoing
+from rpyc_gateway.proto.linesession import LineSession
 
 __all__ = ["Line", "LineStatistics"]
 
-REPEAT = 0.3  # seconds between two HELLOs
-REPEAT_HEARD = 0.05  # the same to a peer that has been heard: they were lost
-GREETING = 10.0  # seconds that a dialler waits for a peer, and a listener for the rest of a greeting
-SILENCE = 10.0  # seconds without any frame, while something is under way, and the line is lost
-AHEAD = 0.016  # seconds: no more than so much is given to the kernel before it is on the line, beside the last frame
-NEAR = 0.008  # seconds: with less than that left more is given; a scheduler may be so late
-FRAME = (
-    0.025  # seconds that a frame takes at most, if it can be helped: so long a small call waits for the one before it
-)
-UNKNOWN = 480  # bytes of a frame where the rate is not known
-BURST = 4096  # bytes that are given out at once where the rate is not known
+BOTH_ENDED = "both ends have ended it"
+DATAGRAMS = 16  # that may wait
 REASON = 200  # bytes of the text of a RESET
-HEARD = 60  # bytes that an error quotes
 
 
 class State(Enum):
@@ -96,31 +81,26 @@ class Line:
         hello.check()
         self.hello = hello
         self.dialler = dialler
-        self.rate = rate
         self.state = State.GREETING
         self.peer: Greeting | None = None
-        self._first_rate = rate
+        self._pace = Pace(rate, now)
         self._lines = Lines(hello.mtu, dialler=dialler)
-        self._greeter = Encoder(LONG_MAP, dialler=dialler)
-        self._encoder = self._greeter
+        self._greeter = Greeter(hello, dialler=dialler, now=now)
+        self._encoder = Encoder(LONG_MAP, dialler=dialler)  # as long as nothing is known of the peer
         self._events: list[LineEvent] = []
-        self._control: list[bytes] = []  # bodies of frames that go before all others
-        self._sending = Outgoing(hello, hello.mtu)  # as long as nothing is known of the peer
-        self._receiving = Incoming(mtu=hello.mtu, window=hello.window, delay=hello.delay / 1000)
+        self._control: list[bytes] = []  # frames that go before all others
+        self._session = LineSession(hello, now)
         self._told_finished = False
-        self._polling = False  # the peer is to be asked for an ACK
-        self._free = now  # when the line will have carried all that it was given
-        self._heard = now  # the last frame
-        self._busy_since = now  # as long as an answer is waited for
-        self._echo = bytes(NONCE)  # the nonce of the peer, as far as known
-        self._greeting = True  # a HELLO is to be sent
-        self._greet_at = now  # when the next one is due
-        self._greet_until = now + GREETING if dialler else now
         self._noise = b""  # what came last and was no frame, for the error
         self._change: RateChange | None = None
         self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = self._damaged = 0
 
     # -- what it is
+
+    @property
+    def rate(self) -> float:
+        """Bytes per second that the line carries, inf if unknown."""
+        return self._pace.rate
 
     @property
     def down(self) -> bool:
@@ -129,14 +109,14 @@ class Line:
     @property
     def queued(self) -> int:
         """Bytes that were sent and are in no frame yet."""
-        return self._sending.queued
+        return self._session.sending.queued
 
     @property
     def room_at(self) -> float:
         """When more of the stream could be sent at once: the moment to choose what that is. inf if something else must happen before."""
         if self.state is State.DOWN:
             return 0.0
-        sending = self._sending
+        sending = self._session.sending
         if (
             self.state is State.GREETING
             or self._change is not None
@@ -145,25 +125,22 @@ class Line:
             or not sending.open
         ):
             return inf
-        return self._free - NEAR
+        return self._pace.near
 
     @property
     def unread(self) -> int:
         """Bytes that were Received and not consumed."""
-        return self._receiving.unread
+        return self._session.receiving.unread
 
     @property
     def settled(self) -> bool:
         """Whether everything that was sent has arrived, or cannot any more."""
-        return self.state is State.DOWN or self._sending.settled
+        return self.state is State.DOWN or self._session.sending.settled
 
     @property
     def message(self) -> int:
-        """Bytes that go out as one frame, if the line is good: no more than the peer takes, nor than leaves in FRAME seconds."""
-        most = self.peer.mtu if self.peer is not None else self.hello.mtu
-        if self.rate == inf:
-            return min(most, UNKNOWN)
-        return max(LEAST_MTU * 4, min(most, int(self.rate * FRAME)))
+        """Bytes that go out as one frame, if the line is good."""
+        return self._pace.longest(self.peer.mtu if self.peer is not None else self.hello.mtu)
 
     def statistics(self) -> LineStatistics:
         return LineStatistics(
@@ -172,8 +149,8 @@ class Line:
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
             damaged=self._damaged,
-            retransmissions=self._sending.retransmissions,
-            round_trip=self._sending.round_trip,
+            retransmissions=self._session.sending.retransmissions,
+            round_trip=self._session.sending.round_trip,
         )
 
     def events(self) -> list[LineEvent]:
@@ -191,7 +168,7 @@ class Line:
                 return
             if type(found) is Frame:
                 self._frames_in += 1
-                self._heard = now
+                self._session.heard = now
                 self._take(found, now)
             elif type(found) is Text:
                 self._noise = found.text
@@ -223,47 +200,29 @@ class Line:
         if self._change is not None:
             self._change.hear_other()
             self._settle_change()
-        if kind == DATA:
-            self._sending.acknowledge(frame.header[2], now)
-            data = self._receiving.receive(
-                frame.header, frame.payload, now, last=bool(first & FIN), poll=bool(first & POLL)
-            )
+        if kind in (DATA, ACK):
+            data = self._session.take(frame, now)
             if data:
                 self._events.append(Received(data))
-        elif kind == ACK:
-            self._take_ack(frame, now)
         elif kind == DGRAM:
             self._events.append(Datagram(frame.payload))
         elif first == RESET:
             self._take_reset(frame.payload, now)
 
-    def _take_ack(self, frame: Frame, now: float) -> None:
-        latest, ack = frame.header
-        sending = self._sending
-        sending.asked = False
-        sending.full = bool(frame.first & FULL)
-        bitmap, damaged = frame.payload, 0
-        if frame.first & NAK and bitmap:
-            damaged, bitmap = bitmap[0], bitmap[1:]
-        if sending.acknowledge(ack, now):
-            sending.report(latest, bitmap, damaged, now)
-        if frame.first & POLL:
-            self._receiving.hurry(now)
-
     def _take_reset(self, payload: bytes, now: float) -> None:
         if payload:
-            self._sending.acknowledge(payload[0], now)
-        if self._receiving.finished and self._sending.closed:
-            self._end(Cause.CLOSED, "both ends have ended it")
+            self._session.sending.acknowledge(payload[0], now)
+        if self._session.receiving.finished and self._session.sending.closed:
+            self._end(Cause.CLOSED, BOTH_ENDED)
         else:
             self._end(Cause.RESET, payload[1:].decode(errors="replace") or "the peer has ended the line")
 
     def _take_damage(self, now: float, *, framed: bool) -> None:
         self._damaged += 1
         if self.state is State.UP:
-            self._receiving.meet_damage(now, framed=framed)
-        elif framed and now >= self._greet_at:  # a frame of a session that this side has forgotten, perhaps
-            self._greeting = True
+            self._session.receiving.meet_damage(now, framed=framed)
+        elif framed:
+            self._greeter.hear_remains(now)
 
     # -- the greeting
 
@@ -271,24 +230,17 @@ class Line:
         try:
             peer = Greeting.decode(payload)
         except ValueError as error:
-            self._control.append(self._hello())
+            self._control.append(self._greeter.encode(now, self.rate))  # so that it knows, too
             self._end(Cause.REFUSED, str(error))
             return
-        if self.state is State.UP:
-            if peer.nonce != self._echo:
-                self._end(
-                    Cause.RESTARTED,
-                    "the peer has started anew: what was under way is lost, and whether it was done is unknown",
-                )
-            elif peer.wanted:
-                self._greeting = True
-                self._sending.lose_all()
-            return
-        self._echo = peer.nonce
-        if peer.echo == self.hello.nonce:
+        meaning = self._greeter.hear(peer, now)
+        if meaning is Meaning.BEGUN:
             self._begin(peer, now)
-        self._greeting = self._greeting or peer.wanted
-        self._greet_until = max(self._greet_until, now + GREETING) if not self.dialler else self._greet_until
+        elif meaning is Meaning.UNHEARD:
+            self._session.sending.lose_all()
+        elif meaning is Meaning.RESTARTED:
+            text = "the peer has started anew: what was under way is lost, and whether it was done is unknown"
+            self._end(Cause.RESTARTED, text)
 
     def _begin(self, peer: Greeting, now: float) -> None:
         nonces = (self.hello.nonce, peer.nonce) if self.dialler else (peer.nonce, self.hello.nonce)
@@ -296,18 +248,12 @@ class Line:
         self._encoder = Encoder(peer.escapes, dialler=self.dialler, seed=seed)
         self.peer = peer
         self.state = State.UP
-        self._greeting = False
-        early, self._sending = self._sending, Outgoing(peer, self.message)
-        early.move(self._sending)
-        self._busy_since = now
+        self._session.begin(peer, self.message, now)
         target = min(self.hello.baud, peer.baud)
-        if self.dialler and target > self.rate * BITS:
+        if self.dialler and target > self._pace.baud:
             self._change = RateChange(target, now, dialler=True)
         else:
             self._events.append(Established(peer))
-
-    def _hello(self) -> bytes:
-        return structs.replace(self.hello, echo=self._echo, wanted=self.state is State.GREETING).encode()
 
     # -- another baud rate
 
@@ -327,42 +273,42 @@ class Line:
         if change is None:
             return
         if change.baud is not None:
-            self.rate = change.baud / BITS if change.baud else self._first_rate
-            self._sending.limit(self.message)
+            self._pace.change(change.baud)
+            self._session.sending.limit(self.message)
             self._events.append(RateChanged(change.baud))
             change.baud = None
         if change.over:
             self._change = None
             if self.dialler and self.peer is not None:
                 self._events.append(Established(self.peer))
-                self._polling = change.changed  # so that the listener is sure, too
+                self._session.polling = change.changed  # so that the listener is sure, too
 
     # -- intentions
 
     def send(self, data: bytes | bytearray | memoryview) -> None:
         """Queue data; there may be no session yet. After `finish` or the end of the line it is dropped."""
-        if self.state is not State.DOWN and not self._sending.finishing:
-            self._sending.send(data)
+        if self.state is not State.DOWN and not self._session.sending.finishing:
+            self._session.sending.send(data)
 
     def finish(self) -> None:
         """Send nothing more after what is queued."""
-        self._sending.finish()
+        self._session.sending.finish()
 
     def reset(self, reason: str) -> None:
         """End the line in both directions, now. The peer is told, if it hears that; no event follows."""
         if self.state is State.UP:
             text = reason.encode()[:REASON]
-            self._control = [bytes((RESET, self._receiving.ack)) + text]
+            self._control = [self._encoder.encode(bytes((RESET, self._session.receiving.ack)) + text)]
         self.state = State.DOWN
 
     def consume(self, count: int, now: float) -> None:
         """So many of the bytes that were Received have been taken."""
-        self._receiving.consume(count, now)
+        self._session.receiving.consume(count, now)
 
     def send_datagram(self, data: bytes) -> None:
-        """Send it once, on the chance that it arrives; ahead of the stream. Dropped if there is no session."""
-        if self.state is State.UP:
-            self._control.append(bytes((DGRAM,)) + data[: self.message])
+        """Send it once, on the chance that it arrives; ahead of the stream. Dropped if there is no session, or too much waits."""
+        if self.state is State.UP and len(self._control) < DATAGRAMS:
+            self._control.append(self._encoder.encode(bytes((DGRAM,)) + data[: self.message]))
 
     def _end(self, cause: Cause, reason: str) -> None:
         if self.state is State.DOWN:
@@ -372,7 +318,7 @@ class Line:
         self._events.append(Lost(cause, reason))
 
     def _tell_finished(self) -> None:
-        if self._receiving.finished and not self._told_finished and self.state is State.UP:
+        if self._session.receiving.finished and not self._told_finished and self.state is State.UP:
             self._told_finished = True
             self._events.append(Finished())
 
@@ -380,11 +326,12 @@ class Line:
 
     def data_to_send(self, now: float) -> bytes:
         """What is to be given to the pipe now; b"" if there is nothing, or the line has enough to do."""
-        if self._free - NEAR > now:
+        pace = self._pace
+        if pace.near > now:
             return b""
         out: list[bytes] = []
         size = 0
-        while self._free - now <= AHEAD and size < BURST:
+        while pace.takes(now) and size < BURST:
             frame = self._next_frame(now)
             if not frame:
                 break
@@ -397,79 +344,34 @@ class Line:
     def last_words(self) -> bytes:
         """What is still to be said on a line that is down, however busy it is: for who leaves at once."""
         control, self._control = self._control, []
-        return b"".join(map(self._encoder.encode, control)) if self.state is State.DOWN else b""
+        return b"".join(control)
 
     def _next_frame(self, now: float) -> bytes:
         if self._control:
-            return self._put(self._control.pop(0), now)
-        if self.state is State.DOWN:
-            return b""
-        if self._greeting or (self.state is State.GREETING and self._greet_at <= now < self._greet_until):
-            return self._greet(now)
+            return self._give(self._control.pop(0), now)
+        if self.state is not State.DOWN and self._greeter.say_at() <= now:
+            return self._give(self._greeter.encode(now, self.rate), now)
         if self.state is not State.UP:
             return b""
         if self._change is not None:
             return self._put_change(self._change, now)
-        return self._put_piece(now)
-
-    def _put_piece(self, now: float) -> bytes:
-        """The next frame of the session: an ACK if it is time for one and no data says the same, else data."""
-        receiving, sending = self._receiving, self._sending
-        ready = sending.ready
-        if self._polling or (receiving.acknowledge_by <= now and not (ready and receiving.plain)):
-            frame = self._put(receiving.encode(poll=self._polling), now)
-            if self._polling:
-                self._polling = False
-                self._wait_from(now)
-                sending.asked = True
-                sending.left = self._free
-            return frame
-        if not ready:
-            self._close_if_over()
-            return self._put(self._control.pop(0), now) if self._control else b""
-        self._wait_from(now)
-        piece, poll = sending.next()
-        sending.number += 1
-        first = DATA | (POLL if poll else 0) | (FIN if piece.last else 0)
-        header = bytes((first, sending.number & 0xFF, piece.sequence & 0xFF, receiving.ack))
-        receiving.acknowledged()
-        frame = self._put(header + piece.data, now)
-        sending.transmitted(piece, len(frame), self._free, poll=poll)
-        return frame
-
-    def _wait_from(self, now: float) -> None:
-        if not self._sending.busy:
-            self._busy_since = now
-
-    def _close_if_over(self) -> None:
-        """Both directions have ended, and both sides know."""
-        if self._receiving.finished and self._sending.closed and self._receiving.acknowledge_by == inf:
-            self._control.append(bytes((RESET, self._receiving.ack)))
-            self._end(Cause.CLOSED, "both ends have ended it")
-
-    def _greet(self, now: float) -> bytes:
-        self._greeting = False
-        # What came before, if anything, is no part of the line.
-        frame = b"\n" + self._greeter.encode(self._hello())
-        self._greet_at = now + (REPEAT_HEARD if any(self._echo) else REPEAT) + 4 * len(frame) / self.rate
-        self._count(frame, now)
+        frame = self._session.encode(self._encoder, self._pace, now)
+        if not frame and self._session.closed:
+            self._end(Cause.CLOSED, BOTH_ENDED)
+            return self._give(self._encoder.encode(bytes((RESET, self._session.receiving.ack))), now)
         return frame
 
     def _put_change(self, change: RateChange, now: float) -> bytes:
         step = change.say
         if step is None:
             return b""
-        frame = self._put(change.encode(), now)
-        change.said(step, self._free)
+        frame = self._give(self._encoder.encode(change.encode()), now)
+        change.said(step, self._pace.free)
         return frame
 
-    def _put(self, body: bytes, now: float) -> bytes:
-        frame = (self._greeter if body[0] == HELLO else self._encoder).encode(body)
-        self._count(frame, now)
+    def _give(self, frame: bytes, now: float) -> bytes:
+        self._pace.carry(len(frame), now)
         return frame
-
-    def _count(self, frame: bytes, now: float) -> None:
-        self._free = max(self._free, now) + len(frame) / self.rate
 
     # -- time
 
@@ -480,31 +382,35 @@ class Line:
 
     def _send_at(self) -> float:
         """When there will be something to send, and the line is free for it."""
-        at = inf
-        if self._control or (self._greeting and self.state is not State.DOWN):
+        if self._control:
             at = 0.0
-        elif self.state is State.GREETING:
-            at = self._greet_at if self._greet_at < self._greet_until else inf
-        elif self.state is State.UP and self._change is not None:
-            at = 0.0 if self._change.say is not None else inf
-        elif self.state is State.UP:
-            at = 0.0 if self._polling or self._sending.ready else self._receiving.acknowledge_by
-        return max(at, self._free - NEAR)
+        elif self.state is State.DOWN:
+            return inf
+        else:
+            at = min(self._greeter.say_at(), self._session_at())
+        return max(at, self._pace.near)
 
-    def _act_at(self) -> float:
-        if self.state is State.GREETING and self.dialler:
-            return self._greet_until
+    def _session_at(self) -> float:
         if self.state is not State.UP:
             return inf
         if self._change is not None:
+            return inf if self._change.say is None else 0.0
+        return self._session.say_at()
+
+    def _act_at(self) -> float:
+        if self.state is State.GREETING:
+            return self._greeter.give_up_at()
+        if self.state is State.DOWN:
+            return inf
+        if self._change is not None:
             return self._change.deadline()
-        waiting = self._sending.deadline()
-        return inf if waiting is None else min(waiting, max(self._heard, self._busy_since) + SILENCE)
+        return self._session.deadline()
 
     def handle_timeout(self, now: float) -> None:
         """It is so late: ask again, or give up."""
-        if self.state is State.GREETING and self.dialler and now >= self._greet_until:
-            self._end(Cause.SILENT, self._nobody())
+        if self.state is State.GREETING and now >= self._greeter.give_up_at():
+            said = self._lines.unfinished or self._noise
+            self._end(Cause.SILENT, describe_silence(said, self._damaged))
         if self.state is not State.UP:
             return
         if self._change is not None:
@@ -512,21 +418,6 @@ class Line:
                 self._change.handle_timeout(now)
                 self._settle_change()
             return
-        waiting = self._sending.deadline()
-        if waiting is None:
-            return
-        since = max(self._heard, self._busy_since)
-        if now >= since + SILENCE:
-            self._end(Cause.SILENT, f"no frame for {now - since:.0f} s, and something is under way")
-        elif now >= waiting and not self._sending.handle_timeout():
-            self._polling = True
-
-    def _nobody(self) -> str:
-        said = (self._lines.unfinished or self._noise)[-HEARD:]
-        if said:
-            instead = f"it said {said!r}"
-        elif self._damaged:
-            instead = f"{self._damaged} lines of garbage came: is the baud rate right?"
-        else:
-            instead = "nothing came at all: is it connected, and on?"
-        return f"nobody speaks the protocol of the serial line at the other end ({GREETING:g} s); {instead}"
+        reason = self._session.handle_timeout(now)
+        if reason:
+            self._end(Cause.SILENT, reason)

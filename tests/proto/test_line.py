@@ -7,7 +7,7 @@ from math import inf
 
 import pytest
 
-from rpyc_gateway.proto.line import SILENCE, Line
+from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineevents import Cause, Datagram, Established, Finished, Lost, Printed, RateChanged, Received
 from rpyc_gateway.proto.lineframes import (
     ACK,
@@ -20,6 +20,7 @@ from rpyc_gateway.proto.lineframes import (
     Lines,
     session_seed,
 )
+from rpyc_gateway.proto.linesession import SILENCE
 
 from .line_pair import Disorder, End, Pair, flips
 
@@ -125,6 +126,7 @@ def test_data_that_came_before_the_last_hello_is_sent_again_at_once() -> None:
     pair.near.out.noise = Tap(2)  # the HELLO that would tell the listener
     pair.near.line.send(b"x" * 300)
     assert pair.run(lambda: len(pair.far.got) == 300, seconds=0.2)
+    assert pair.now - 100 < 0.1  # the timer would take 0.25 s
 
 
 # -- the stream
@@ -354,6 +356,7 @@ def test_who_does_not_read_is_sent_no_more_than_so_much_and_the_rest_when_it_rea
     pair.near.line.send(b"x" * 500_000)
     pair.run(seconds=30)
     waiting = len(pair.far.got)
+    assert pair.near.line.statistics().retransmissions == 0
     assert 65536 < waiting < 65536 + 65 * 240
     assert pair.near.lost is None
     pair.far.reads = True
