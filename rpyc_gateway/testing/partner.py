@@ -135,8 +135,10 @@ async def _describe(pipe: Pipe) -> None:
 
 
 async def _finish(stream: trio.abc.Stream) -> None:
+    """End in order: who only returns may take back what is still under way."""
     if isinstance(stream, trio.abc.HalfCloseableStream):
         await stream.send_eof()
+    await stream.aclose()
 
 
 PARTS: dict[str, Callable[..., Awaitable[None]]] = {

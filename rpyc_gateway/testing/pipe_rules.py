@@ -92,19 +92,18 @@ async def half_closed_it_still_hears(trial: Trial) -> str:
 
 async def slow_reader_stops_the_writer(trial: Trial) -> str:
     """While nobody reads, a writer waits, within a bounded amount; when somebody reads, all of it arrives."""
-    async with trial.serving():
-        async with trial.dialled("hold") as pipe:
-            taken = await _write_until_it_waits(trial, pipe)
-            await trio.aclose_forcefully(pipe.stream)
-        size = trial.amount()
-        async with trial.dialled("write", size, 5) as pipe:
-            await trio.testing.wait_all_tasks_blocked(0.05)
-            await trial.expect(pipe, noise(5, size), "what waited for a reader")
+    async with trial.serving(), trial.dialled("hold") as pipe:
+        taken = await _write_until_it_waits(trial, pipe)
+        await trio.aclose_forcefully(pipe.stream)
+    size = trial.amount()
+    async with trial.serving(), trial.dialled("write", size, 5) as pipe:
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        await trial.expect(pipe, noise(5, size), "what waited for a reader")
     return f"the writer waited after {taken} bytes"
 
 
 async def _write_until_it_waits(trial: Trial, pipe: Pipe) -> int:
-    limit, piece = trial.most_in_flight(), bytes(min(65536, trial.amount()))
+    limit, piece = trial.most_in_flight(), bytes(max(1, min(65536, trial.amount() // 50)))
     taken = 0
     trial.doing = "writing while nobody reads"
 
@@ -222,12 +221,12 @@ async def any_thread_sends_and_receives(trial: Trial) -> str:
             await trial.echo(pipe, b"and in trio", "an echo of what send_all sent after that")
         async with trial.dialled("write", len(sent), 7) as pipe:
             await _expect_nowait(trial, pipe, sent, "what was received without waiting")
-        async with trial.dialled("hold") as pipe:
-            taken = await trio.to_thread.run_sync(_fill, pipe, trial.most_in_flight())
         async with trial.dialled("leave") as pipe:
             if pipe.receive_nowait is not None:
                 with trial.step("waiting for b'' from receive_nowait after the other side has closed"):
                     await _receive_the_end(pipe)
+        async with trial.dialled("hold") as pipe:
+            taken = await trio.to_thread.run_sync(_fill, pipe, trial.most_in_flight())
     return f"send_nowait was full after {taken} bytes"
 
 

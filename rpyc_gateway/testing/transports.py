@@ -43,7 +43,7 @@ RULES: dict[str, Rule] = {
 async def check_transport(
     url: str | None,
     *,
-    dial: str | None = None,
+    dial: str | Callable[[str], str] | None = None,
     transport: Transport | None = None,
     layer: Layer = as_it_is,
     rules: Sequence[str] = tuple(RULES),
@@ -53,7 +53,7 @@ async def check_transport(
     patience: float = 10.0,
     interruptions: int = 1000,
 ) -> dict[str, str]:
-    """Serve at `url`, dial `dial` (if it is None, what `started` says), and hold the transport to all `rules`, or to those that are named.
+    """Serve at `url`, dial `dial` (if it is None, what `started` says; if it is a function, what that makes of it), and hold the transport to all `rules`, or to those that are named.
 
         await check_transport("tcp://127.0.0.1:0", wrong=["tcp://relay"])
 
@@ -67,7 +67,7 @@ async def check_transport(
     real clock for real input and output, and that nothing else happens in this trio run: tasks and descriptors are counted.
     """
     somewhere = url or dial
-    if somewhere is None:
+    if not isinstance(somewhere, str):
         raise ValueError("check_transport needs a URL to serve at, or one to dial")
     for name in rules:
         if name not in RULES:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -26,6 +26,12 @@ class TransportFault(AssertionError):
 
 class NotApplicable(Exception):
     """A rule has nothing to say about this transport, and why."""
+
+
+def same_place(asked: str, bound: str) -> str:
+    """The URL to listen at the place again where that was bound: with the options that were asked for, which `bound` need not repeat."""
+    _, _, options = asked.partition("?")
+    return bound if "?" in bound or not options else f"{bound}?{options}"
 
 
 def fault(sentence: str) -> NoReturn:
@@ -51,7 +57,7 @@ class Trial:
 
     transport: Transport
     url: str | None  # None: whoever answers at `dial` does so by itself
-    dial: str | None
+    dial: str | Callable[[str], str] | None
     layer: Layer = as_it_is
     many: int = 50
     buffered: int | None = None
@@ -92,14 +98,17 @@ class Trial:
         """Where it really listens; a later rule listens there again."""
         if not (isinstance(urls, list) and urls and all(isinstance(url, str) for url in urls)):
             fault(f"`started` got {urls!r}: it is for the list of the URLs that are really bound")
-        self.url = urls[0]
         if self.dial is None:
             self.dial = urls[0]
+        elif not isinstance(self.dial, str):
+            self.dial = self.dial(urls[0])
+        assert self.url is not None
+        self.url = same_place(self.url, urls[0])
 
     @property
     def target(self) -> str:
         """What to dial."""
-        assert self.dial is not None
+        assert isinstance(self.dial, str)
         return self.dial
 
     @asynccontextmanager
@@ -136,7 +145,7 @@ class Trial:
         """How much a writer may get rid of while nobody reads."""
         if self.buffered is not None:
             return self.buffered
-        return int(min(4 * MUCH, max(65536, self.rate * SECONDS_OF_LINE)))
+        return int(min(4 * MUCH, max(131_072, self.rate * SECONDS_OF_LINE)))
 
     async def hear(self, pipe: Pipe, size: int, what: str, piece: int = 65536) -> bytearray:
         """So many bytes, from a partner who has sent them."""

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.testing import TransportFault, check_transport
+from rpyc_gateway.reliable import reliable
+from rpyc_gateway.testing import BadLine, TransportFault, check_transport
 from rpyc_gateway.testing.transports import RULES
 from tests.testing.wrong_transports import FAULTS, Good, remembered
+from tests.transports.authority import Authority
 
 PARTNER = f"stdio:{sys.executable} -m rpyc_gateway.testing serve --alone stdio:"
 WRONG = ["memory:", "memory:relay"]
@@ -24,25 +29,46 @@ def quiet(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
         yield
 
 
-BUILT_IN = {
-    "memory": {"url": "memory://relay", "wrong": ["memory:", "memory:relay"]},
-    "tcp": {
-        "url": "tcp://127.0.0.1:0",
-        "wrong": ["tcp:", "tcp://relay", "tcp://relay:x", "tcp://::1:18860", "tcp://relay:65536"],
-    },
-    "unix": {"url": "unix://{folder}/s", "wrong": ["unix:", "unix:///", "unix://relative", f"unix:///{'x' * 200}"]},
-    "stdio": {"url": None, "dial": PARTNER, "many": 5, "interruptions": 5, "wrong": ["stdio:'unbalanced"]},
+WRONG_URLS = {
+    "memory": ["memory:", "memory:relay"],
+    "tcp": ["tcp:", "tcp://relay", "tcp://relay:x", "tcp://::1:18860", "tcp://relay:65536", "tcp://relay:1?prxy=x"],
+    "tls": ["tls:", "tls://relay", "tls://relay:x", "tls://relay:1?certificate=/tmp/x"],
+    "unix": ["unix:", "unix:///", "unix://relative", f"unix:///{'x' * 200}", "unix:///tmp/x?mode=yes"],
+    "ws": ["ws:", "ws://", "ws://relay:x/", "ws://relay:65536/", "ws://relay/?pong=1"],
+    "wss": ["wss:", "wss://", "wss://relay:x/", "wss://relay/?ping=often"],
+    "stdio": ["stdio:'unbalanced"],
+    "serial": ["serial:", "serial:///dev/ttyUSB0?baudrate=fast", "serial:///dev/ttyUSB0?bytesize=7"],
 }
-"""What they are asked. A child process is not started for each step of a cancellation: it takes its time."""
+
+
+@contextmanager
+def place(scheme: str, folder: Path) -> Iterator[dict[str, Any]]:
+    """Where a transport is checked, and what has to be known of it."""
+    options: dict[str, Any] = {"url": f"{scheme}://127.0.0.1:0"}
+    if scheme == "memory":
+        options = {"url": "memory://relay"}
+    elif scheme == "unix":
+        options = {"url": f"unix://{folder}/s"}
+    elif scheme == "stdio":  # starting a child takes its time
+        options = {"url": None, "dial": PARTNER, "many": 5, "interruptions": 5}
+    elif scheme in ("tls", "wss"):
+        authority = Authority(folder)
+        both = authority.sign("127.0.0.1").shown(client_ca=authority.file)
+        client = authority.sign("ops@example.com").shown(ca=authority.file)
+        options = {"url": f"{scheme}://127.0.0.1:0?{both}", "dial": lambda bound: f"{bound.partition('?')[0]}?{client}"}
+    if scheme != "serial":
+        yield options
+        return
+    with BadLine(921600, seed=1) as line:
+        ports = [f"serial://{port}?baudrate=921600&fastest=0" for port in (line.near, line.far)]
+        yield {"url": ports[0], "dial": ports[1], "many": 1, "layer": reliable, "interruptions": 5, "patience": 30.0}
 
 
 @pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("scheme", BUILT_IN)
+@pytest.mark.parametrize("scheme", WRONG_URLS)
 async def test_what_we_ship_keeps_the_rules(scheme: str, rule: str, tmp_path_factory: pytest.TempPathFactory) -> None:
-    options = dict(BUILT_IN[scheme])
-    url = options.pop("url")
-    folder = tmp_path_factory.mktemp("s")
-    seen = await check_transport(url and str(url).format(folder=folder), rules=[rule], **options)  # type: ignore[arg-type]
+    with place(scheme, tmp_path_factory.mktemp("s")) as options:
+        seen = await check_transport(rules=[rule], wrong=WRONG_URLS[scheme], **options)
     assert seen[rule]
 
 

@@ -157,7 +157,7 @@ def _read(url: str) -> Place | str:
         return "is not of the form ws://host:port/path, or wss://... (an IPv6 address goes in brackets: ws://[::1]:80/)"
     options, problems = urls.parse(url, OPTIONS_OF_WSS if secure else OPTIONS)
     problem = address.problem() or "; ".join(problems)
-    path = quote(found["path"] or "/", safe="/%:@!$&'()*+,;=~-._")
+    path = quote(found["path"] or "/", safe="/%:@!$&'()*+,;=~-._", errors="surrogateescape")
     return problem or Place(secure, address, path, unquote_to_bytes(found["login"] or ""), options)
 
 
