@@ -58,7 +58,7 @@ def _try(name: str, seconds: int, seed: int) -> bool:
         result = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     lines = result.stderr.splitlines()
     if result.returncode:
-        print(*lines[-60:], sep="\n")
+        print(result.stdout[-5000:], *lines[-10:], sep="\n")
     else:
         print(*[line for line in lines if line.startswith(("Done", "stat::number_of_executed"))], sep="\n")
     return result.returncode == 0

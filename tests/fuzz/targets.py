@@ -212,8 +212,9 @@ def urls(data: bytes) -> None:
     for scheme in SCHEMES:
         url = f"{scheme}:{rest}"
         transport = find_transport(url)
-        problem = transport.check(url)
-        assert problem is None or problem.strip()
+        with suppress(ConfigError):  # a file that it names is not here
+            problem = transport.check(url)
+            assert problem is None or problem.strip()
         assert transport.is_private(url) in (True, False)
         assert transport.is_guarded(url) in (True, False)
 

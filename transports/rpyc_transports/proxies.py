@@ -63,7 +63,9 @@ def proxy(given: str) -> Proxy:
         raise ValueError(f"is of the kind {parts.scheme}://, which is not supported: http:// and socks5:// are")
     if not host or not port or parts.path.strip("/") or parts.query or parts.fragment:
         raise ValueError(form)
-    user, password = unquote_to_bytes(parts.username or ""), unquote_to_bytes(parts.password or "")
+    user, password = (
+        unquote_to_bytes((part or "").encode(errors="surrogateescape")) for part in (parts.username, parts.password)
+    )
     if max(len(user), len(password)) > 255 and parts.scheme != "http":
         raise ValueError("has a user or password of more than 255 bytes, which SOCKS5 cannot say")
     return Proxy(SCHEMES[parts.scheme], host, port, user, password)

@@ -158,7 +158,9 @@ def _read(url: str) -> Place | str:
     options, problems = urls.parse(url, OPTIONS_OF_WSS if secure else OPTIONS)
     problem = address.problem() or "; ".join(problems)
     path = quote(found["path"] or "/", safe="/%:@!$&'()*+,;=~-._", errors="surrogateescape")
-    return problem or Place(secure, address, path, unquote_to_bytes(found["login"] or ""), options)
+    return problem or Place(
+        secure, address, path, unquote_to_bytes((found["login"] or "").encode(errors="surrogateescape")), options
+    )
 
 
 def _not_for_listening(place: Place) -> str | None:
