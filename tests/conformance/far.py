@@ -93,6 +93,12 @@ class Far:
             conn.execute("beyond.close()")
             conn.close()
 
+    def lose(self, relays: int) -> None:
+        """Forget a session whose link has broken."""
+        conn = self._sessions.pop(relays, None)
+        if conn is not None:
+            conn.close()
+
     def newest_end(self) -> Session:
         """The lab's end of the session that was opened last."""
         return list(self._lab._serving._sessions.values())[-1][0]
