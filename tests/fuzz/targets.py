@@ -8,17 +8,26 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from wsproto.connection import ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, Ping
+
 from rpyc_gateway.config import Config
 from rpyc_gateway.errors import ConfigError, LimitExceeded, NoCodec, ProtocolError
 from rpyc_gateway.proto import facts, frames
 from rpyc_gateway.proto.bulk import BulkReceiver
 from rpyc_gateway.proto.events import Greeted
 from rpyc_gateway.proto.framing import Framer
+from rpyc_gateway.proto.line import Line
+from rpyc_gateway.proto.lineevents import Received
+from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.proto.messages import Splitter
 from rpyc_gateway.proto.mux import Mux
 from rpyc_gateway.proto.raised import read_exception
 from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.transport import entry_points, find_transport
+from rpyc_transports.certificates import Certificate
+from rpyc_transports.websocket_messages import Messages
+from rpyc_transports.websocket_upgrade import Question, Request, UpgradeFailed
 from tests.proto.pair import START, hello, pair, pulled
 from tests.proto.rpc_pair import HELLO, Side
 
@@ -203,6 +212,101 @@ def values(data: bytes) -> None:
     reader = Reader(Payload(data, ("a reference",), (b"a body",)))
     with suppress(*EXPECTED):
         read_exception(reader.structure(), reader, ("lab", "hq"))
+
+
+def _line_pair() -> tuple[Line, Line]:
+    """Both ends of a serial line that has been established."""
+    near = Line(Greeting(nonce=b"n" * NONCE, mtu=1024), dialler=True, now=START)
+    far = Line(Greeting(nonce=b"f" * NONCE, mtu=1024), dialler=False, now=START)
+    moved = True
+    while moved:
+        moved = False
+        for one, other in ((near, far), (far, near)):
+            while data := one.data_to_send(START):
+                other.receive_data(data, START)
+                moved = True
+    return near, far
+
+
+def _feed_line(line: Line, data: Iterator[bytes]) -> None:
+    now = START
+    given = taken = 0
+    for piece in data:
+        given += len(piece)
+        line.receive_data(piece, now)
+        for event in line.events():
+            if isinstance(event, Received):
+                taken += len(event.data)
+                line.consume(len(event.data), now)
+        now += 0.001
+        line.data_to_send(now)
+    assert taken <= given
+    deadline = line.deadline()
+    if deadline is not None:
+        line.handle_timeout(deadline)
+        line.data_to_send(deadline)
+
+
+@target
+def serial_line(data: bytes) -> None:
+    """A serial line, before and after its two ends have met. Nothing that comes raises."""
+    _feed_line(Line(Greeting(nonce=b"f" * NONCE), dialler=False, now=START), pieces(data))
+    _feed_line(Line(Greeting(nonce=b"n" * NONCE), dialler=True, now=START), pieces(data))
+    _feed_line(_line_pair()[1], pieces(data))
+
+
+@target
+def serial_line_frames(data: bytes) -> None:
+    """The same, with every record the body of a frame whose checksum is right."""
+    for dialler in (True, False):
+        near, far = _line_pair()
+        sender, receiver = (near, far) if dialler else (far, near)
+        sender.send(b"something that is not acknowledged")
+        sender.data_to_send(START)
+        encode_line = sender._encoder.encode
+        _feed_line(receiver, map(encode_line, pieces(data)))
+
+
+@target
+def websocket_upgrade(data: bytes) -> None:
+    """What comes before a WebSocket, at either side."""
+    question = Question()
+    with suppress(UpgradeFailed):
+        for piece in (*pieces(data), b""):
+            if question.receive(piece):
+                refusal = question.refusal("/gw", ("https://here.example",))
+                assert refusal is None or refusal.as_bytes()
+                break
+    request = Request("relay", "/gw")
+    with suppress(UpgradeFailed):
+        for piece in (*filter(None, pieces(data)), b""):
+            if request.receive(piece):
+                break
+
+
+@target
+def websocket_messages(data: bytes) -> None:
+    """An open WebSocket, at either side."""
+    for kind in (ConnectionType.CLIENT, ConnectionType.SERVER):
+        ours = Messages(kind)
+        given = taken = 0
+        for piece in pieces(data):
+            given += len(piece)
+            if ours.state is not ConnectionState.OPEN:
+                break
+            ours.receive_data(piece)
+            for event in ours.events():
+                taken += len(event.data) if isinstance(event, BytesMessage) else 0
+                if isinstance(event, Ping):
+                    ours.send(event.response())
+        assert taken <= given
+
+
+@target
+def certificates(data: bytes) -> None:
+    """What a peer shows, as DER."""
+    with suppress(ValueError):
+        Certificate.read(data)
 
 
 @target
