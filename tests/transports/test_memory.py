@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
+
 import pytest
 import trio
 import trio.testing
@@ -92,7 +95,38 @@ async def test_a_handler_that_fails_stops_nobody_else(caplog: pytest.LogCaptureF
     assert "memory://relay" in caplog.text
 
 
-@pytest.mark.parametrize("url", ["memory:", "memory://", "memory:relay"])
+async def test_each_trio_run_has_names_of_its_own() -> None:
+    """Two runs in two threads answer to one name, and their callers meet their own."""
+
+    async def tell(number: int, pipe: Pipe) -> None:
+        await pipe.stream.send_all(str(number).encode())
+
+    async def run(number: int) -> bytes:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(memory.serve, "memory://relay", partial(tell, number))
+            both.wait(5)
+            async with memory.connect("memory://relay") as pipe:
+                heard = await pipe.stream.receive_some()
+            both.wait(5)
+            nursery.cancel_scope.cancel()
+        return heard
+
+    both = threading.Barrier(2)
+    heard: dict[int, bytes] = {}
+
+    async def in_a_thread(number: int) -> None:
+        heard[number] = await trio.to_thread.run_sync(trio.run, run, number)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(in_a_thread, 1)
+        nursery.start_soon(in_a_thread, 2)
+    assert heard == {1: b"1", 2: b"2"}
+    with pytest.raises(DialFailed, match="each trio run has names of its own"):
+        async with memory.connect("memory://relay"):
+            pass
+
+
+@pytest.mark.parametrize("url", ["memory:", "memory://", "memory:relay", "memory://a?b=1", "memory://a\nb"])
 def test_a_url_without_a_name_is_refused(url: str) -> None:
     assert memory.check(url) == "is not of the form memory://name"
     assert memory.check("memory://relay") is None

@@ -28,7 +28,9 @@ class MemoryTransport:
         await trio.lowlevel.checkpoint()
         accept = _names().get(_name(url))
         if accept is None:
-            raise DialFailed(f"{url}: {self.check(url) or 'nobody listens there in this process'}")
+            raise DialFailed(
+                f"{url}: {self.check(url) or 'nobody listens there in this process (each trio run has names of its own)'}"
+            )
         near, far = memory_streams()
         accept(Pipe(far, url, private=True))
         async with near:
@@ -57,7 +59,8 @@ class MemoryTransport:
         return False
 
     def check(self, url: str) -> str | None:
-        return None if _name(url) else "is not of the form memory://name"
+        name = _name(url)
+        return None if name.isprintable() and name and "?" not in name else "is not of the form memory://name"
 
 
 def _name(url: str) -> str:
