@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import logging
-from collections.abc import Iterator
+import re
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from queue import SimpleQueue
+from typing import Any
 
+import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import rpyc_gateway as gw
+from rpyc_gateway.config import Config, Listen, NodeSection
 from rpyc_gateway.testing.leftovers import Belongings
 from rpyc_gateway.transport import find_transport
 from tests.fuzz.targets import seeds
-from tests.house import open_house
+from tests.house import CLASSIC, open_house
+from tests.transports.authority import Authority
 
 CALLERS_HAVE = 30.0  # virtual seconds until the last of them must be gone: a link that answers no PING lives for 20
 
@@ -63,6 +76,101 @@ async def _story(callers: list[tuple[list[bytes], str]]) -> None:
                 assert await bystander.builtins.str(7) == "7"
         assert await bystander.builtins.str(8) == "8"
         assert await before.what_is_more(CALLERS_HAVE) == ""
+
+
+# -- real listeners
+
+
+@dataclass
+class Besieged:
+    """A node that listens over every transport that has a port or a path, in a thread of its own, and somebody who uses it."""
+
+    listeners: dict[str, Any]  # by scheme, what to connect a socket to
+    bystander: gw.BlockingSession
+    tasks: Callable[[], int]
+
+
+@pytest.fixture(scope="module")
+def besieged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Besieged]:
+    folder = tmp_path_factory.mktemp("s")
+    papers = Authority(folder).sign("127.0.0.1").shown()
+    urls = {
+        "unix": f"unix://{folder}/hq",
+        "tcp": "tcp://127.0.0.1:0",
+        "tls": f"tls://127.0.0.1:0?{papers}",
+        "ws": "ws://127.0.0.1:0/gw",
+        "wss": f"wss://127.0.0.1:0/gw?{papers}",
+    }
+    ready: SimpleQueue[Any] = SimpleQueue()
+
+    async def run() -> None:
+        listen = tuple(Listen(url=url) for url in urls.values())
+        async with gw.open_node(Config(node=NodeSection(name="hq"), listen=listen, serve=CLASSIC)) as node:
+            over = trio.Event()
+            ready.put((list(node.urls), trio.lowlevel.current_trio_token(), over.set))
+            await over.wait()
+
+    thread = threading.Thread(target=trio.run, args=(run,))
+    thread.start()
+    bound, token, stop = ready.get()
+    places: dict[str, Any] = {"unix": f"{folder}/hq"}
+    for url in bound[1:]:
+        scheme, port = re.fullmatch(r"(\w+)://127\.0\.0\.1:(\d+).*", url).groups()  # type: ignore[union-attr]
+        places[scheme] = ("127.0.0.1", int(port))
+
+    def tasks() -> int:
+        statistics = partial(trio.from_thread.run_sync, trio.lowlevel.current_statistics, trio_token=token)
+        return statistics().tasks_living
+
+    with gw.connect(bound[0], node="hq", name="bystander") as bystander:
+        yield Besieged(places, bystander, tasks)
+    token.run_sync_soon(stop)
+    thread.join()
+
+
+UPGRADE = (
+    b"GET /gw HTTP/1.1\r\nHost: hq\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Protocol: rpyc-gateway.1\r\n\r\n"
+)
+TLS_HELLO = bytes.fromhex("16030100c8010000c40303") + bytes(180)
+openings = st.sampled_from(
+    [b"", UPGRADE, UPGRADE[:40], TLS_HELLO, b"GET / HTTP/1.0\r\n\r\n", b"\x82\x7f" + b"\xff" * 8]
+)
+
+
+@pytest.mark.parametrize("scheme", ["unix", "tcp", "tls", "ws", "wss"])
+@given(opening=openings, words=words, vanishes=st.booleans())
+def test_real_listeners_send_them_away_too(
+    scheme: str,
+    opening: bytes,
+    words: list[bytes],
+    vanishes: bool,  # noqa: FBT001
+    besieged: Besieged,
+) -> None:
+    before = besieged.tasks()
+    place = besieged.listeners[scheme]
+    with complaints() as logged, socket.socket(socket.AF_UNIX if scheme == "unix" else socket.AF_INET) as caller:
+        caller.settimeout(15)
+        caller.connect(place)
+        try:
+            for word in (opening, *words):
+                caller.sendall(word)
+            if not vanishes:
+                caller.shutdown(socket.SHUT_WR)
+                while caller.recv(65536):
+                    continue
+        except OSError as exc:
+            if exc.errno not in (errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN):  # it has heard enough already
+                raise
+        if vanishes:
+            caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        caller.close()
+        assert besieged.bystander.ping(5) == 5
+        give_up = time.monotonic() + 15
+        while besieged.tasks() > before:
+            assert time.monotonic() < give_up, f"{besieged.tasks() - before} tasks are left"
+            time.sleep(0.001)
+    assert logged == []
 
 
 async def _call(words: list[bytes], end: str) -> None:
