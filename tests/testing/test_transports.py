@@ -6,15 +6,18 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.reliable import reliable
-from rpyc_gateway.testing import BadLine, TransportFault, check_transport
+from rpyc_gateway.testing import BadLine, BadWire, TransportFault, check_transport
 from rpyc_gateway.testing.transports import RULES
+from rpyc_gateway.transport import Pipe
 from tests.testing.wrong_transports import FAULTS, Good, remembered
 from tests.transports.authority import Authority
 
@@ -101,3 +104,19 @@ async def test_an_unknown_rule_and_no_url_are_mistakes_of_the_caller() -> None:
         await check_transport(None)
     with pytest.raises(ConfigError, match="no transport 'nothing' is installed"):
         await check_transport("nothing:")
+
+
+class Lossy(Good):
+    """A medium that changes and loses bytes: the reliable line goes on top."""
+
+    def wrap(self, pipe: Pipe) -> Pipe:
+        return replace(pipe, reliable=False, rate=1_000_000.0, message=1024)
+
+
+@pytest.mark.parametrize("rule", RULES)
+async def test_the_reliable_line_over_a_bad_wire_keeps_the_rules(rule: str, autojump_clock: MockClock) -> None:
+    async with BadWire("memory://lossy", "memory://wire", seed=3) as wire:
+        wire.corrupt(0.0005)
+        wire.lose(0.0002)
+        options = {"dial": "memory://wire", "layer": reliable, "many": 1, "interruptions": 4, "patience": 40.0}
+        await check_transport("memory://lossy", transport=Lossy(), rules=[rule], **options)  # type: ignore[arg-type]
