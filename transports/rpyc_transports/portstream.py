@@ -13,8 +13,9 @@ from rpyc_transports.portsettings import Settings
 
 __all__ = ["CLOSING", "PIECE", "PortStream", "Writing", "in_thread"]
 
-PIECE = 256  # bytes in one write: nothing waits behind more than that
-AHEAD = 0.006  # seconds of line time that may be queued in the kernel when the next piece is written; less, and a late wake-up is a gap
+PIECE = 256  # bytes in one write
+AHEAD = 0.02  # seconds of line time that may be queued in the kernel when the next piece is written; much less, and a late wake-up is a gap
+POLL = 0.005  # seconds between two looks whether all has left
 SENT = 0.25  # seconds of patience with a line that is slower than it says; then it is stopped
 CLOSING = 1.0  # seconds; a driver whose device does not answer may take 30, and nothing is gained by waiting for it
 
@@ -75,8 +76,8 @@ class PortStream(trio.abc.Stream):
         with trio.move_on_at(max(trio.current_time(), self._writing.free) + SENT):
             await trio.sleep_until(self._writing.free)
             while self._queued():  # noqa: ASYNC110  nothing tells when it has left
-                await trio.sleep(AHEAD)
-            await trio.sleep(AHEAD)  # for what the chip has taken already
+                await trio.sleep(POLL)
+            await trio.sleep(POLL)  # for what the chip has taken already
 
     async def _write(self, piece: memoryview) -> None:
         raise NotImplementedError
