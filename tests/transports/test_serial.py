@@ -21,7 +21,8 @@ import pytest
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.testing import BadLine
+from rpyc_gateway.reliable import reliable
+from rpyc_gateway.testing import BadLine, check_transport
 from rpyc_gateway.transport import Handler, Pipe
 from rpyc_transports import ports, uart
 from rpyc_transports.ports import Port
@@ -497,3 +498,46 @@ async def test_socat_makes_a_line_too(tmp_path: Path) -> None:
     finally:
         program.kill()
         await program.wait()
+
+
+# -- with the line that makes it reliable, the rules for all transports
+
+RULES = """
+    facts_are_facts wrong_urls_are_said_to_be_wrong both_ways_at_once pieces_of_all_sizes half_closed_it_still_hears
+    orderly_end_loses_nothing vanished_peer_is_noticed closing_twice_is_closing failing_handler_hurts_nobody
+"""
+"""All that can be asked of a line with one pipe at a time; a handler that does not listen keeps it until it ends."""
+
+WRONG = ["serial://", "serial:///dev/ttyUSB0?baud=1"]
+
+
+async def test_it_keeps_the_rules_of_transports() -> None:
+    async with BadLine(4_000_000) as line:
+        far, near = (f"serial://{path}?baudrate=4000000" for path in (line.far, line.near))
+        seen = await check_transport(far, dial=near, layer=reliable, many=1, wrong=WRONG, rules=RULES.split())
+    assert seen["pieces_of_all_sizes"].startswith("1 to")
+
+
+async def test_dialling_is_cancelled_at_any_step_and_leaves_nothing() -> None:
+    async with BadLine(4_000_000) as line:
+        far, near = (f"serial://{path}?baudrate=4000000" for path in (line.far, line.near))
+        serve = [
+            sys.executable,
+            "-m",
+            "rpyc_gateway.testing",
+            "serve",
+            "--layer",
+            "rpyc_gateway.reliable:reliable",
+            far,
+        ]
+        listener = await trio.lowlevel.open_process(serve, stderr=subprocess.PIPE)
+        assert listener.stderr is not None
+        try:
+            async with listener.stderr:
+                assert b"serving at" in await listener.stderr.receive_some()
+                rules = ["cancelled_dials_leave_nothing"]
+                await check_transport(None, dial=near, layer=reliable, many=1, rules=rules)
+        finally:
+            listener.kill()
+            with trio.CancelScope(shield=True):
+                await listener.wait()
