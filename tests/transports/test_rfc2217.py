@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 import subprocess
 import sys
 import termios
@@ -108,6 +109,52 @@ async def test_a_line_behind_a_server_is_served() -> None:
             await near.stream.send_all(b"?")
             assert await near.stream.receive_some() == b"?"
         nursery.cancel_scope.cancel()
+
+
+SER2NET = """%YAML 1.1
+---
+connection: &line
+  accepter: telnet(rfc2217),tcp,127.0.0.1,{port}
+  connector: serialdev,{path},115200n81,local
+  options:
+    chardelay: false
+"""
+
+
+@pytest.mark.skipif(not shutil.which("ser2net"), reason="ser2net is not installed: apt-get install ser2net")
+async def test_ser2net_is_a_server_for_it(nobody: str, tmp_path: Path) -> None:
+    async with BadLine() as line:
+        config = tmp_path / "ser2net.yaml"
+        config.write_text(SER2NET.format(port=nobody.rpartition(":")[2], path=line.far))
+        ser2net = await trio.lowlevel.open_process(["ser2net", "-n", "-u", "-c", str(config)])
+        try:
+            await until_it_listens(nobody)
+            with pytest.raises(
+                DialFailed, match=r"option 'control'; .*no modem lines.*add ign_set_control=1"
+            ):  # it is a pty
+                async with rfc2217.connect(f"rfc2217://{nobody}"):
+                    pass
+            async with rfc2217.connect(f"rfc2217://{nobody}?ign_set_control=1") as far:
+                async with serial.connect(f"serial://{line.near}") as near:
+                    await near.stream.send_all(bytes(range(256)))
+                    assert await hears(far.stream, 256) == bytes(range(256))
+                    await far.stream.send_all(bytes(range(256)))
+                    assert await hears(near.stream, 256) == bytes(range(256))
+        finally:
+            ser2net.kill()
+            with trio.CancelScope(shield=True):
+                await ser2net.wait()
+
+
+async def until_it_listens(server: str) -> None:
+    host, _, port = server.rpartition(":")
+    while True:
+        try:
+            await (await trio.open_tcp_stream(host, int(port))).aclose()
+        except OSError:
+            await trio.sleep(0.01)
+        else:
+            return
 
 
 async def test_where_nobody_listens_or_somebody_else_it_is_told(nobody: str) -> None:

@@ -113,4 +113,7 @@ async def _open(url: str, target: Target) -> PortStream:
             [f"{url}: no answer within {OPEN_TIMEOUT:g} s: is this a port server that speaks RFC 2217?"]
         ) from None
     except (OSError, ValueError) as exc:
-        raise ConfigError([f"{url}: {exc}; is this a port server that speaks RFC 2217?"]) from exc
+        hint = "is this a port server that speaks RFC 2217?"
+        if "'control'" in str(exc):
+            hint = "a server whose port has no modem lines does not answer to that: add ign_set_control=1"
+        raise ConfigError([f"{url}: {exc}; {hint}"]) from exc
