@@ -64,7 +64,7 @@ class LineDriver:
     def __init__(self, pipe: Pipe, *, dialler: bool) -> None:
         self._below = pipe
         fastest = pipe.fastest if pipe.set_rate is not None else 0
-        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU, baud=fastest)
+        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU, baud=fastest, escapes=pipe.reserved)
         self.line = Line(hello, dialler=dialler, now=trio.current_time(), rate=pipe.rate)
         self.received = bytearray()
         self.finished = False  # the stream of the peer has ended

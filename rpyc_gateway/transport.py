@@ -61,7 +61,7 @@ class SendNowait(Protocol):
 class Pipe:
     """A byte pipe between two neighbours, as a transport gives it.
 
-    What follows `message` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
+    What follows `reserved` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
     it returns how many bytes it took (0 if it would block) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
     to so many bytes: b"" at the end, None if nothing is there; OSError likewise. `fileno` is what to poll for it. Their caller
     makes sure that no `send_all` and no `receive_some` is under way, and that nobody closes the stream while they run: a descriptor
@@ -78,6 +78,9 @@ class Pipe:
     )
     rate: float = inf  # bytes per second that the medium carries, where that is known: a slow one is given small frames
     message: int = 262_144  # bytes that it likes to be given at once
+    reserved: bytes = (
+        b"\r\x11\x13"  # what a medium that is not reliable may change, or take for itself: line ends, flow control
+    )
     send_nowait: SendNowait | None = None
     receive_nowait: Callable[[int], bytes | None] | None = None
     fileno: int = -1

@@ -84,8 +84,13 @@ async def test_a_pipe_says_what_kind_of_line_it_is() -> None:
         async with serial.connect(f"serial://{line.near}?baudrate=9600&parity=even&stopbits=2") as pipe:
             assert not pipe.reliable
             assert pipe.private
-            assert (pipe.rate, pipe.message) == (9600 / 12, 256)
+            assert (pipe.rate, pipe.message, pipe.reserved) == (9600 / 12, 256, b"")
             assert (pipe.identity, pipe.peer) == (f"tty:{line.near}", f"{line.near} at 9600 baud")
+
+
+async def test_software_flow_control_takes_two_bytes_for_itself() -> None:
+    async with BadLine() as line, serial.connect(f"serial://{line.near}?xonxoff=1") as pipe:
+        assert pipe.reserved == b"\x11\x13"
 
 
 async def test_nothing_is_left_open() -> None:

@@ -32,6 +32,7 @@ def pipe(stream: PortStream, *, identity: str, private: bool, fastest: int) -> P
         reliable=False,
         rate=settings.rate(),
         message=PIECE,
+        reserved=b"\x11\x13" if settings.xonxoff else b"",  # a port is set up to pass on anything else
         fastest=fastest if fastest > settings.baudrate else 0,
         set_rate=stream.set_rate,
     )
