@@ -25,6 +25,8 @@ from rpyc_gateway.client import open_session
 from rpyc_gateway.config import Config, Listen, NodeSection, Serve
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.gateway import open_node
+from rpyc_gateway.testing import check_transport
+from rpyc_gateway.testing.transports import RULES
 from rpyc_gateway.transport import Handler, Pipe
 from rpyc_transports.tcp import TcpTransport
 from rpyc_transports.websocket import WebSocketTransport
@@ -59,6 +61,13 @@ async def serving(script: Callable[[trio.SocketStream], Any]) -> AsyncIterator[i
         (listener,) = await nursery.start(partial(trio.serve_tcp, host="127.0.0.1"), script, 0)
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def port_of(url: str) -> int:
@@ -174,6 +183,18 @@ async def test_nothing_is_left_open_afterwards() -> None:
         async with ws.connect(url), ws.connect(url):
             assert open_files() > before
     assert open_files() == before
+
+
+@pytest.mark.usefixtures("authority")
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+async def test_it_is_a_transport(scheme: str, tmp_path: Path) -> None:
+    if scheme == "ws":
+        await check_transport("ws://127.0.0.1:0/gateway", wrong=WRONG)
+        return
+    # Two rules listen anew at the URL that was bound, which has no options, and so no certificate.
+    rules = set(RULES) - {"nobody_there_is_said", "cancelled_listeners_leave_nothing"}
+    place = f"wss://127.0.0.1:{free_port()}/"
+    await check_transport(f"{place}?cert={tmp_path}/relay.pem", dial=f"{place}?ca={tmp_path}/ca.pem", rules=rules)
 
 
 # -- wss
@@ -472,9 +493,7 @@ async def test_a_reset_at_any_moment_is_an_error_in_words(answers: bool) -> None
 
 
 async def test_a_refused_connection_says_so() -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"ws://127.0.0.1:{free.getsockname()[1]}/gateway"
+    url = f"ws://127.0.0.1:{free_port()}/gateway"
     assert await dial_error(url) == f"{url}: connection refused: is the node running, and is this its port?"
 
 
