@@ -31,7 +31,7 @@ from rpyc_gateway.remote_dial import dial_through
 from rpyc_gateway.serving import Offer, Serving
 from rpyc_gateway.session import Session
 from rpyc_gateway.splice import splice
-from rpyc_gateway.transport import Pipe, find_transport
+from rpyc_gateway.transport import Pipe, find_transport, without_secrets
 
 __all__ = ["Node", "NodeInfo", "Offer", "open_node"]
 
@@ -112,7 +112,8 @@ class Node:
             self.urls += await self._nursery.start(self._reception.listen, listen)
             logger.info("%s: listening on %s", self.name, self.urls[-1])
         for dial in self._config.dial:
-            what = f"{dial.url} via {dial.via}" if dial.via else dial.url
+            url = without_secrets(dial.url)
+            what = f"{url} via {dial.via}" if dial.via else url
             dialer = Dialer(what, partial(self._dial, dial))
             self._dialers.append((dial, dialer))
             self._nursery.start_soon(dialer.run)
@@ -235,7 +236,8 @@ class Node:
         for dial, dialer in self._dialers:
             if dialer.state != "up":
                 reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state
-                known.append(NodeInfo("", (self.name, dial.via) if dial.via else (self.name,), 0, dial.url, reason))
+                path = (self.name, dial.via) if dial.via else (self.name,)
+                known.append(NodeInfo("", path, 0, without_secrets(dial.url), reason))
         return known
 
     def holder(self, name: str) -> Neighbour | None:

@@ -14,7 +14,7 @@ from rpyc_gateway.errors import Code, ConfigError, LinkLost
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.reliable import reliable
-from rpyc_gateway.transport import Crowded, Doorway, Hearing, Pipe, find_transport
+from rpyc_gateway.transport import Crowded, Doorway, Hearing, Pipe, find_transport, without_secrets
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Reception:
         """
         transport = find_transport(listen.url)
         if not (listen.insecure or transport.is_private(listen.url) or transport.is_guarded(listen.url)):
-            raise ConfigError([f"{listen.url}: {UNPROTECTED}; `insecure = true` allows it"])
+            raise ConfigError([f"{without_secrets(listen.url)}: {UNPROTECTED}; `insecure = true` allows it"])
         standard = listen.url.partition(":")[0].lower() == "stdio"
         self._standard_streams += standard
         await transport.serve(listen.url, self._accept, task_status=task_status)

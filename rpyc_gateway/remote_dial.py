@@ -14,6 +14,7 @@ from rpyc_gateway.errors import DialFailed, DuplicateNode, GatewayError, LimitEx
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.session import Session
+from rpyc_gateway.transport import without_secrets
 
 NO_WAY = 10.0  # seconds without a way to `via` that need a word: its name may be wrong
 LINKS_PER_SESSION = 16  # nobody describes a chain with more branches than this by hand
@@ -87,7 +88,7 @@ class SharedLinks:
             link.error = self._told(link.url, error)
         finally:
             self._forget(link)
-            link.reason = link.reason or f"{self._node.name} ended its link to {link.url}"
+            link.reason = link.reason or f"{self._node.name} ended its link to {without_secrets(link.url)}"
             if not link.name and link.error is None:
                 link.error = DialFailed(link.reason, hop=self._node.name)
             link.settled.set()
@@ -119,7 +120,7 @@ class SharedLinks:
     def _told(self, url: str, error: GatewayError) -> GatewayError:
         """The error as whoever asked for the dial reads it: who could not dial what."""
         kind = type(error) if isinstance(error, DuplicateNode) else DialFailed
-        return kind(f"{self._node.name} could not dial {url}: {error}", hop=self._node.name)
+        return kind(f"{self._node.name} could not dial {without_secrets(url)}: {error}", hop=self._node.name)
 
     def _forget(self, link: SharedLink) -> None:
         if self._links.get(link.url) is link:
@@ -207,7 +208,7 @@ async def dial_through(node: CallingNode, via: str, url: str, dialer: Dialer) ->
     async with node.session(via, service="dial") as session:
         name = await session.root.dial(url)
         dialer.up()
-        logger.info("%s: %s has linked %s, at %s", node.name, via, name, url)
+        logger.info("%s: %s has linked %s, at %s", node.name, via, name, without_secrets(url))
         reason = await session.root.wait_lost(name)
     raise LinkLost(f"{via} lost its link to {name}: {reason}", hop=via)
 

@@ -26,6 +26,7 @@ from rpyc_gateway.proxy import Proxy, blocking_proxy
 from rpyc_gateway.service import Service
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
+from rpyc_gateway.transport import without_secrets
 
 __all__ = ["BlockingSession", "connect", "serve"]
 
@@ -189,7 +190,7 @@ def serve(
         }
     )
     if config is None:
-        raise ConfigError([f"{url}: {what}" for _, what in problems])
+        raise ConfigError([f"{without_secrets(url)}: {what}" for _, what in problems])
     services = {} if isinstance(service, str) else {label: Offer(_root_of(service), ("*",), pickle, runs)}
 
     async def main(told: trio.Event) -> None:

@@ -8,6 +8,7 @@ door. A transport imports this module and `rpyc_gateway.errors`, nothing deeper.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ __all__ = [
     "handle",
     "installed_transports",
     "missing_from",
+    "without_secrets",
 ]
 
 GROUP = "rpyc_gateway.transports"
@@ -176,10 +178,12 @@ def find_transport(url: str) -> Transport:
         return found
     claims = {entry.value: entry for entry in entry_points().select(name=scheme.lower())} if colon else {}
     if not claims:
-        raise ConfigError([f"{url}: {_unknown(url, scheme if colon else '')}"])
+        raise ConfigError([f"{without_secrets(url)}: {_unknown(url, scheme if colon else '')}"])
     if len(claims) > 1:
         names = " and ".join(sorted(map(_describe, claims.values())))
-        raise ConfigError([f"{url}: more than one package claims {scheme}: {names}; uninstall one of them"])
+        raise ConfigError(
+            [f"{without_secrets(url)}: more than one package claims {scheme}: {names}; uninstall one of them"]
+        )
     (entry,) = claims.values()
     transport = _found[scheme.lower()] = _load(entry, url)
     return transport
@@ -197,7 +201,9 @@ def check_url(url: str, *, listening: bool = False) -> str | None:
         raise
     except Exception as exc:
         name = f"{type(transport).__module__}:{type(transport).__qualname__}"
-        raise ConfigError([f"{url}: the transport {name} failed to check it: {type(exc).__name__}: {exc}"]) from exc
+        raise ConfigError(
+            [f"{without_secrets(url)}: the transport {name} failed to check it: {type(exc).__name__}: {exc}"]
+        ) from exc
 
 
 class Installed(NamedTuple):
@@ -236,6 +242,14 @@ def find_places() -> list[Place]:
     return found
 
 
+def without_secrets(url: str) -> str:
+    """A URL for logs, errors and lists: without user and password, and without the options that may hold a secret."""
+    place, question, query = url.partition("?")
+    place = re.sub(r"^([^:/]+://)[^/][^?]*@", r"\1***@", place)
+    query = re.sub(r"(^|&)(header|proxy)=(?!direct\b)[^&]*", r"\1\2=***", query)
+    return f"{place}{question}{query}"
+
+
 def entry_points() -> EntryPoints:
     """What is installed under the name of our group."""
     from importlib import metadata  # slow to load, and seldom needed again
@@ -250,7 +264,7 @@ def _unknown(url: str, scheme: str) -> str:
     installed = ", ".join(f"{name}:" for name in names) or "none"
     what = f"no transport {scheme!r} is installed" if scheme else "a URL starts with the name of a transport"
     _, _, port = url.rpartition(":")
-    hint = f"; did you mean tcp://{url}?" if port.isdecimal() and "/" not in url else ""
+    hint = f"; did you mean tcp://{without_secrets(url)}?" if port.isdecimal() and "/" not in url else ""
     for name in get_close_matches(scheme.lower(), names, n=1):
         hint = f"; did you mean {name}:?"
     return f"{what} (installed: {installed}){hint}"
@@ -261,12 +275,14 @@ def _load(entry: EntryPoint, url: str) -> Transport:
         transport: Transport = entry.load()()
     except (Exception, SystemExit) as exc:  # some modules exit when they miss something
         raise ConfigError(
-            [f"{url}: the transport {_describe(entry)} cannot be loaded: {type(exc).__name__}: {exc}"]
+            [f"{without_secrets(url)}: the transport {_describe(entry)} cannot be loaded: {type(exc).__name__}: {exc}"]
         ) from exc
     missing = missing_from(transport)
     if missing:
         raise ConfigError(
-            [f"{url}: {_describe(entry)} is not a transport: it lacks {', '.join(missing)} (docs/transports.md)"]
+            [
+                f"{without_secrets(url)}: {_describe(entry)} is not a transport: it lacks {', '.join(missing)} (docs/transports.md)"
+            ]
         )
     return transport
 

@@ -12,7 +12,7 @@ import trio.testing
 
 from rpyc_gateway import transport
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.transport import Pipe, Place, Transport, find_places, find_transport, handle
+from rpyc_gateway.transport import Pipe, Place, Transport, find_places, find_transport, handle, without_secrets
 from rpyc_transports.memory import memory_streams
 from rpyc_transports.tcp import TcpTransport
 
@@ -30,7 +30,7 @@ def installed(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
     monkeypatch.setattr(transport, "_found", {})
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "unix", "stdio", "memory", "serial", "rfc2217"])
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "ws", "wss", "unix", "stdio", "memory", "serial", "rfc2217"])
 def test_the_built_in_transports_come_through_the_same_door_as_others(scheme: str) -> None:
     found = find_transport(f"{scheme}:whatever")
     assert isinstance(found, Transport)
@@ -163,3 +163,29 @@ def test_a_scheme_that_is_nearly_right_is_guessed(url: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         find_transport(url)
     assert hint in str(caught.value)
+
+
+TOLD = {
+    "tcp://relay:18860": "tcp://relay:18860",
+    "ws://me:secret@relay/x": "ws://***@relay/x",
+    "ws://me:sec/r@et@relay/x": "ws://***@relay/x",
+    "ws://relay/?ping=5&proxy=http://me:secret@p:1&timeout=3": "ws://relay/?ping=5&proxy=***&timeout=3",
+    "ws://relay/?proxy=http%3A%2F%2Fme%3Asecret%40p": "ws://relay/?proxy=***",
+    "wss://relay/?proxy=direct&header=X-Token:%20secret": "wss://relay/?proxy=direct&header=***",
+    "wss://relay/?header=X:secret?more&ca=/x": "wss://relay/?header=***&ca=/x",
+    "stdio:ssh ops@bastion rpyc-gw stdio": "stdio:ssh ops@bastion rpyc-gw stdio",
+    "unix:///run/gw@home.sock": "unix:///run/gw@home.sock",
+    "unix:@gw": "unix:@gw",
+    "": "",
+}
+
+
+@pytest.mark.parametrize(("url", "told"), TOLD.items())
+def test_what_is_secret_in_a_url_is_not_told(url: str, told: str) -> None:
+    assert without_secrets(url) == told
+
+
+def test_a_url_for_nothing_installed_is_told_without_its_secrets() -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_transport("nothing://me:secret@relay:80")
+    assert "secret" not in str(caught.value)

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpyc_gateway.client import open_session
-from rpyc_gateway.config import Config, Listen, NodeSection, Serve
+from rpyc_gateway.config import Config, Dial, Listen, NodeSection, Serve
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.testing import check_transport
@@ -666,3 +666,16 @@ async def test_a_session_works_over_it_with_large_values_and_errors(classic: Con
             assert await lab.builtins.bytes(data) == data
             with pytest.raises(FileNotFoundError):
                 await lab.builtins.open("/missing")
+
+
+async def test_a_node_tells_nobody_the_password_of_what_it_dials(caplog: pytest.LogCaptureFixture) -> None:
+    url = f"ws://me:secret@127.0.0.1:{free_port()}/?header=X-Token:%20secret&proxy=http://me:secret@127.0.0.1:{free_port()}"
+    config = Config(node=NodeSection(name="hq"), dial=(Dial(url=url),))
+    with caplog.at_level("DEBUG"):
+        async with open_node(config) as node:
+            while "cannot be reached" not in caplog.text:  # noqa: ASYNC110  # a log wakes nobody
+                await trio.sleep(0.01)
+            known = node.nodes()
+    assert "secret" not in caplog.text
+    assert "secret" not in str(known)
+    assert "***@127.0.0.1" in str(known)

@@ -10,8 +10,8 @@ from typing import Any
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports import hosts, urls
+from rpyc_gateway.transport import Handler, Pipe, without_secrets
+from rpyc_transports import hosts
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.sockets import serve_sockets, share
 
@@ -24,7 +24,7 @@ class TcpTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
-        place, url = _read(url), urls.shown(url)
+        place, url = _read(url), without_secrets(url)
         if isinstance(place, str):
             raise DialFailed(f"{url}: {place}")
         async with await hosts.dial(url, place.address, place.options) as stream:

@@ -12,8 +12,8 @@ from typing import Any
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
-from rpyc_transports import hosts, trust, urls
+from rpyc_gateway.transport import Handler, Pipe, without_secrets
+from rpyc_transports import hosts, trust
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.secured import ALPN, HANDSHAKE_WITHIN, HandshakeFailed, secure_accepted, secure_dialled
 from rpyc_transports.sockets import part, serve_handshakes, share
@@ -48,7 +48,7 @@ class TlsTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s, and agree on TLS within another 10. Raises DialFailed with the URL and the reason."""
-        place, url = _read(url), urls.shown(url)
+        place, url = _read(url), without_secrets(url)
         if isinstance(place, str):
             raise DialFailed(f"{url}: {place}")
         async with AsyncExitStack() as stack:

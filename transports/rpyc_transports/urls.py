@@ -2,28 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
-__all__ = ["Reader", "flag", "number", "parse", "shown", "split", "text"]
+__all__ = ["Reader", "flag", "number", "parse", "split", "text"]
 
 Reader: TypeAlias = Callable[[str], Any]
 """Makes a value of an option's text. Raises ValueError with what is wrong, to be read after the option's name."""
-
-
-SECRET_OPTIONS = ("header", "proxy")  # those that may hold one
-
-
-def shown(url: str) -> str:
-    """The URL for logs and errors: without a user and password, and without what else is secret in its options."""
-    place, question, query = url.partition("?")
-    _, at, host = place.rpartition("@")
-    place = f"{place.partition('//')[0]}//***@{host}" if at and "//" in place else place
-    hidden = re.sub(rf"(^|&)({'|'.join(SECRET_OPTIONS)})=[^&]*", r"\1\2=***", query)
-    return f"{place}{question}{hidden}"
 
 
 def split(url: str) -> tuple[str, dict[str, str]]:

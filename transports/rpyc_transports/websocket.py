@@ -19,7 +19,7 @@ import trio
 from wsproto.connection import ConnectionType
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
+from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import hosts, trust, urls
 from rpyc_transports.hosts import Address, host_port
 from rpyc_transports.proxies import DIRECT, environment_proxy
@@ -49,7 +49,7 @@ class WebSocketTransport:
         """Dial, through the proxy that the URL or the environment names. Raises DialFailed: what did not work, at which step, and what to do."""
         place = _read(url)
         if isinstance(place, str):
-            raise DialFailed(f"{urls.shown(url)}: {place}")
+            raise DialFailed(f"{without_secrets(url)}: {place}")
         if "origin" in place.options:
             raise DialFailed(f"{place}: the option 'origin' is for a listener")
         options = _with_proxy(place)
@@ -72,7 +72,7 @@ class WebSocketTransport:
         """Listen like tcp or tls. Whoever asks for anything but a link gets an HTTP answer with a sentence. Raises ConfigError."""
         place = _read(url)
         if isinstance(place, str):
-            raise ConfigError([f"{urls.shown(url)}: {place}"])
+            raise ConfigError([f"{without_secrets(url)}: {place}"])
         problem = _not_for_listening(place)
         if problem:
             raise ConfigError([f"{place}: {problem}"])
