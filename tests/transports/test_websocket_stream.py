@@ -202,19 +202,20 @@ async def test_the_exception_of_a_user_stays_what_it_is() -> None:
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_QUICKACK"), reason="it is Linux's")
 async def test_what_has_arrived_is_acknowledged_before_more_is_waited_for() -> None:
-    set_to: list[int] = []
+    done: list[int] = []
 
     class Watched:
         """Of a SocketStream, what is used."""
 
         def setsockopt(self, level: int, option: int, value: int) -> None:
-            assert (level, option) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK)
-            set_to.append(value)
+            assert (level, option, value) == (socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+            done.append(0)
 
-        async def receive_some(self, max_bytes: int | None) -> bytes:
-            assert set_to
-            return b"x"
+        async def receive_some(self, max_bytes: int) -> bytes:
+            done.append(max_bytes)
+            return bytes(max_bytes)
 
     stream = PromptStream(Watched())  # type: ignore[arg-type]
-    assert await stream.receive_some(1) == b"x"
-    assert set_to == [1]
+    for size in (5, 5000, 6000, 7, 8):
+        assert len(await stream.receive_some(size)) == size
+    assert done == [5, 5000, 0, 6000, 0, 7, 8]

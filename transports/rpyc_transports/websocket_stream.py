@@ -112,11 +112,12 @@ class PromptStream(trio.abc.HalfCloseableStream):
     """A TCP connection where what has arrived is acknowledged before more is waited for, and not 40 ms later with what is said next.
 
     There are proxies that keep the end of what they have to pass on until the beginning is acknowledged (Nagle's algorithm): tinyproxy
-    and microsocks do. Each window of credit would take them 40 ms.
+    and microsocks do. Each window of credit would take them 40 ms. Small pieces are left alone: an answer carries their acknowledgement.
     """
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
+        self._received = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -125,10 +126,12 @@ class PromptStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if QUICK_ACK is not None:
+        if self._received > SMALL and QUICK_ACK is not None:
             with suppress(OSError):  # it is closed or broken, as `receive_some` will say
                 self._stream.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
-        return await self._stream.receive_some(max_bytes)
+        data = await self._stream.receive_some(max_bytes)
+        self._received = len(data)
+        return data
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -137,6 +140,7 @@ class PromptStream(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
+SMALL = 1000  # bytes; to acknowledge costs as much as to send
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux's, and forgotten by it with every answer
 
 
