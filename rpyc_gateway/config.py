@@ -238,7 +238,7 @@ class Config(Section):
                 )
         everybody = any(serve.service == "classic" and "*" in serve.allow for serve in self.serve)
         for number, listen in enumerate(self.listen if everybody else ()):
-            if listen.url.startswith(("tcp:", "tls:", "unix:@")) and _takes_any_user(listen.url):
+            if listen.url.startswith(("tcp:", "tls:", "ws:", "wss:", "unix:@")) and _takes_any_user(listen.url):
                 log.warning(
                     "listen[%d].url: `classic` is allowed to '*' and %s takes any local user: every local user has your shell",
                     number,

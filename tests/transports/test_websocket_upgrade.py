@@ -119,6 +119,13 @@ def test_web_pages_are_let_in_where_they_are_named() -> None:
     assert refused(request, "https://other.example").status == 403
 
 
+def test_the_log_has_what_was_asked_in_short() -> None:
+    assert heard(asking("GET /" + "x" * 100 + " HTTP/1.1")).asked == "GET /" + "x" * 79
+    assert heard(asking("GET /gateway?token=secret HTTP/1.1")).asked == "GET /gateway"
+    assert heard(bytes(200)).asked == f"what is no HTTP request: {bytes(40)!r}"
+    assert Question().asked == ""
+
+
 def test_who_leaves_without_a_request_is_not_answered() -> None:
     with pytest.raises(UpgradeFailed):
         Question().receive(b"")

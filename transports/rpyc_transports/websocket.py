@@ -256,7 +256,7 @@ async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     if patience.cancelled_caught:
         refusal = Refusal(408, f"The request was not complete within {ASK_WITHIN:g} s.")
     assert refusal is not None
-    logger.info("%s is sent away: HTTP %d: %s", peer, refusal.status, refusal.sentence)
+    logger.info("%s is sent away with HTTP %d: it asked %s", peer, refusal.status, question.asked or "nothing")
     if isinstance(below, TlsStream):
         with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError):
             await below.send_all(refusal.as_bytes())

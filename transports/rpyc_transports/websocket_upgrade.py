@@ -23,6 +23,7 @@ SUBPROTOCOL = "rpyc-gateway.1"
 MAX_HEAD = (
     16_384  # bytes of a request or an answer; cookies and the headers of some reverse proxies take a few thousand
 )
+BEGINNING = 40  # bytes of what is no HTTP, to be shown
 SHOWN = 400  # characters of a server's own explanation: ours has almost as many
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -90,12 +91,14 @@ class Question:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._request: h11.Request | None = None
         self._unreadable: Refusal | None = None
+        self._heard = b""
 
     def receive(self, data: bytes) -> bool:
         """Take what has come, b"" for the end; whether that is all of the request, or enough to refuse it.
 
         Raises UpgradeFailed if the caller has ended the connection without one.
         """
+        self._heard += data[: BEGINNING - len(self._heard)]
         try:
             self._http.receive_data(data)
             while self._request is None:
@@ -138,6 +141,13 @@ class Question:
         if SUBPROTOCOL not in headers.words(b"sec-websocket-protocol", lower=False):
             return Refusal(400, f"{THIS} It speaks {SUBPROTOCOL}, which Sec-WebSocket-Protocol must offer.")
         return None
+
+    @property
+    def asked(self) -> str:
+        """For the log: what came, in short."""
+        if self._request is None:
+            return f"what is no HTTP request: {self._heard!r}" if self._heard else ""
+        return f"{self._request.method.decode('ascii')} {self._request.target.partition(b'?')[0][:80].decode('ascii')}"
 
     @property
     def forwarded_for(self) -> str:
@@ -198,7 +208,6 @@ class Received:
 
 # -- the dialling side
 
-BEGINNING = 40  # bytes of what is no answer, to be shown
 TLS_RECORDS = (0x15, 0x16)
 
 
