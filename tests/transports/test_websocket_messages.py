@@ -13,7 +13,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Request
 from wsproto.frame_protocol import CloseReason
 
-from rpyc_transports.websocket_messages import MAX_MESSAGE, Messages
+from rpyc_transports.websocket_messages import MAX_MESSAGE, Mask, Messages, lay_mask, lay_mask_slowly
 
 CLIENT, SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
 OTHER = {CLIENT: SERVER, SERVER: CLIENT}
@@ -81,6 +81,19 @@ def test_what_came_behind_the_handshake_is_read(side: ConnectionType, first: byt
     ours = Messages(side, theirs.send(BytesMessage(first)))
     assert payload(ours.events()) == first
     assert payload(received(ours, theirs.send(BytesMessage(rest)))) == rest
+
+
+@given(
+    data=st.binary(max_size=300), key=st.binary(min_size=4, max_size=4), cuts=st.lists(st.integers(0, 300), max_size=5)
+)
+def test_a_mask_is_the_same_in_c_and_in_python_and_goes_on_from_piece_to_piece(
+    data: bytes, key: bytes, cuts: list[int]
+) -> None:
+    expected = bytes(byte ^ key[index % 4] for index, byte in enumerate(data))
+    assert bytes(lay_mask_slowly(data, key)) == bytes(lay_mask(data, key)) == expected
+    mask = Mask(key)
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    assert b"".join(mask.lay(memoryview(data)[start:end]) for start, end in pairwise(bounds)) == expected
 
 
 def test_what_comes_is_passed_on_before_its_message_is_whole() -> None:
