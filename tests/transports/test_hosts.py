@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
-from rpyc_gateway.errors import DialFailed
+from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_transports import hosts
 from rpyc_transports.hosts import OPTIONS, Address, Place, _family, dial, host_port, is_loopback, listen, read, tune
 from tests.transports.test_tcp import needs_ipv6
@@ -37,6 +37,17 @@ async def test_one_listener_takes_both_kinds_of_addresses(place: str) -> None:
         assert is_loopback(far.socket.getpeername()[0])
     async with connected(place, "::1") as (near, far):
         assert host_port(far.socket.getpeername()) == host_port(near.socket.getsockname())
+
+
+@needs_ipv6
+async def test_both_kinds_beside_one_of_them_are_one_too_many() -> None:
+    (listener,) = await listen("tcp://0.0.0.0:0", Address("0.0.0.0", 0))
+    async with listener:
+        port = listener.socket.getsockname()[1]
+        with pytest.raises(
+            ConfigError, match=r"address already in use: .*; this takes IPv4 too, and 0\.0\.0\.0 beside it"
+        ):
+            await listen(f"tcp://[::]:{port}", Address("::", port))
 
 
 async def test_every_address_is_what_there_is_of_them(monkeypatch: pytest.MonkeyPatch) -> None:

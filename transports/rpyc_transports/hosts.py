@@ -292,9 +292,15 @@ async def listen(url: str, address: Address) -> list[trio.SocketListener]:
             if absent is not None and not listeners:
                 raise absent
         except (OSError, UnicodeError) as exc:
-            raise ConfigError([f"{url}: {_why_not(exc)}"]) from exc
+            taken = isinstance(exc, OSError) and exc.errno == errno.EADDRINUSE
+            both = "; this takes IPv4 too, and 0.0.0.0 beside it is one too many" if taken and _is_both(address) else ""
+            raise ConfigError([f"{url}: {_why_not(exc)}{both}"]) from exc
         undo.pop_all()
         return listeners
+
+
+def _is_both(address: Address) -> bool:
+    return address.host in (ANY, "::")
 
 
 async def _resolve(address: Address) -> list[str]:

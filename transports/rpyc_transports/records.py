@@ -41,6 +41,8 @@ class Records:
         return self
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)  # there is no connection yet
         return getattr(self._tls, name)
 
     def do_handshake(self) -> None:
