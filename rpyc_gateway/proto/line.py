@@ -36,6 +36,7 @@ from rpyc_gateway.proto.lineframes import (
     Greeting,
     Lines,
     Text,
+    is_text,
     session_seed,
 )
 from rpyc_gateway.proto.linegreeting import Greeter, Meaning, describe_silence
@@ -46,6 +47,8 @@ from rpyc_gateway.proto.linesession import LineSession
 __all__ = ["Line", "LineStatistics"]
 
 BOTH_ENDED = "both ends have ended it"
+GARBLED = 2.0  # seconds in which no frame came at another rate than the first, but
+GARBAGE = 64  # bytes: a peer that was killed has been started again, and knows nothing of that rate
 DATAGRAMS = 16  # that may wait
 REASON = 200  # bytes of the text of a RESET
 
@@ -93,6 +96,7 @@ class Line:
         self._told_finished = False
         self._noise = b""  # what came last and was no frame, for the error
         self._change: RateChange | None = None
+        self._garbage = 0  # bytes since the last frame
         self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = self._damaged = 0
 
     # -- what it is
@@ -163,12 +167,14 @@ class Line:
     def receive_data(self, data: bytes, now: float) -> None:
         """Take what has arrived, whatever it is."""
         self._bytes_in += len(data)
+        self._garbage += len(data)
         for found in self._lines.receive(data):
             if self.state is State.DOWN:
                 return
             if type(found) is Frame:
                 self._frames_in += 1
                 self._session.heard = now
+                self._garbage = 0
                 self._take(found, now)
             elif type(found) is Text:
                 self._noise = found.text
@@ -176,6 +182,11 @@ class Line:
             elif type(found) is Damage:
                 self._take_damage(now, framed=found.framed)
         self._tell_finished()
+        if self._pace.changed and self._garbage > GARBAGE and now >= self._session.heard + GARBLED:
+            self._end(
+                Cause.SILENT,
+                "only garbage comes at the rate that was agreed: the peer seems to be back at the first one",
+            )
 
     def receive_eof(self) -> None:
         """The pipe below has ended."""
@@ -409,8 +420,9 @@ class Line:
     def handle_timeout(self, now: float) -> None:
         """It is so late: ask again, or give up."""
         if self.state is State.GREETING and now >= self._greeter.give_up_at():
-            said = self._lines.unfinished or self._noise
-            self._end(Cause.SILENT, describe_silence(said, self._damaged))
+            begun = self._lines.unfinished
+            said = begun if begun and is_text(begun) else self._noise
+            self._end(Cause.SILENT, describe_silence(said, self._damaged + bool(begun)))
         if self.state is not State.UP:
             return
         if self._change is not None:

@@ -76,11 +76,11 @@ class Greeter:
 
 
 def describe_silence(said: bytes, damaged: int) -> str:
-    """Why there is no session: what came last and was no frame, and how many lines of damage."""
+    """Why there is no session: what came last and was no frame, and how many lines of damage there were."""
     if said:
         instead = f"it said {said[-HEARD:]!r}"
     elif damaged:
-        instead = f"{damaged} lines of garbage came: is the baud rate right?"
+        instead = "only garbage came: is the baud rate right?"
     else:
         instead = "nothing came at all: is it connected, and on?"
     return f"nobody speaks the protocol of the serial line at the other end ({PATIENCE:g} s); {instead}"

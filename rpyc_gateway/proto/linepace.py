@@ -30,6 +30,10 @@ class Pace:
         return self.rate * BITS
 
     @property
+    def changed(self) -> bool:
+        return self.rate != self._first
+
+    @property
     def near(self) -> float:
         """When it wants more."""
         return self.free - NEAR

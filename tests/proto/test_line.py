@@ -85,7 +85,8 @@ def test_a_dialler_whom_nobody_answers_says_what_it_has_heard_instead() -> None:
     for noise, said in (
         (b"MicroPython v1.22\r\n>>> ", "it said b'>>> '"),
         (b"login: \r\n", "it said b'login: '"),
-        (b"\x00\xff\x80\n" * 3, "3 lines of garbage came: is the baud rate right?"),
+        (b"\x00\xff\x80\n" * 3, "only garbage came: is the baud rate right?"),
+        (b"\x00\xff\x80", "only garbage came: is the baud rate right?"),
         (b"", "nothing came at all: is it connected, and on?"),
     ):
         dialler = Line(Greeting(nonce=b"near"), dialler=True, now=0.0)
@@ -515,6 +516,17 @@ def test_a_cable_that_cannot_takes_both_back_to_where_they_were() -> None:
     assert RateChanged(0) in pair.near.heard
     assert RateChanged(0) in pair.far.heard
     assert pair.near.line.rate == pair.far.line.rate == SLOW
+
+
+def test_a_dialler_that_was_killed_at_the_new_rate_and_calls_at_the_old_one_is_noticed_in_two_seconds() -> None:
+    pair = Pair(rate=SLOW, baud=921600)
+    Ports(pair)
+    pair.run(seconds=1)
+    pair.near.line = Line(Greeting(nonce=b"next", **pair.terms), dialler=True, now=pair.now, rate=SLOW)
+    pair.near.heard.clear()
+    assert pair.run(lambda: pair.far.lost is not None, seconds=3)
+    assert pair.far.lost is not None
+    assert "only garbage comes at the rate that was agreed" in pair.far.lost.reason
 
 
 @pytest.mark.parametrize("seed", range(8))
