@@ -27,12 +27,13 @@ PRIOR_LOSS = 0.2
 class Piece:
     """A part of the stream, from when it is first sent until it is acknowledged."""
 
-    __slots__ = ("data", "held", "last", "left", "lost", "number", "sequence", "times")
+    __slots__ = ("data", "held", "last", "left", "lost", "number", "sequence", "size", "times")
 
     def __init__(self, sequence: int, data: bytes, *, last: bool) -> None:
         self.sequence = sequence
         self.data = data
         self.last = last  # the stream ends with it
+        self.size = len(data) + OVERHEAD  # of its frame
         self.number = 0  # of its latest transmission
         self.left = 0.0  # when the last byte of that will have left
         self.times = 0  # that it was sent
@@ -57,7 +58,7 @@ class Outgoing:
         self._finished = False  # the piece with the end was made
         self._pieces: dict[int, Piece] = {}  # made and not acknowledged, in order
         self._again: deque[Piece] = deque()  # those of them that are lost
-        self._under_way = 0  # bytes of data in them
+        self._under_way = 0  # bytes of their frames
         self._first = 0  # the sequence number of the first of them
         self._next = 0  # and of the next to be made
         self._variation = 0.0
@@ -115,10 +116,10 @@ class Outgoing:
     @property
     def open(self) -> bool:
         """Whether the peer takes another piece."""
-        if self.full:
-            return False
-        size = self._next_length() + OVERHEAD
-        return not self._pieces or (len(self._pieces) < self._window and self._under_way + size <= self._buffer)
+        if not self._pieces or self.full:
+            return not self.full
+        size = min(len(self._queue), self._longest) + OVERHEAD
+        return len(self._pieces) < self._window and self._under_way + size <= self._buffer
 
     def next(self) -> tuple[Piece, bool]:
         """The piece to send now, if `ready`, and whether the peer is to acknowledge it at once."""
@@ -134,7 +135,7 @@ class Outgoing:
         others = bool(self._pieces)
         self._next += 1
         self._pieces[piece.sequence] = piece
-        self._under_way += len(data) + OVERHEAD
+        self._under_way += piece.size
         return piece, self._finished or (others and not self.ready)
 
     def _next_length(self) -> int:
@@ -151,6 +152,8 @@ class Outgoing:
         piece.number = self.number
         piece.left = self.left = left
         piece.times += 1
+        self._under_way += size - piece.size
+        piece.size = size
         self._sent += size
 
     # -- what is known to have arrived
@@ -171,7 +174,7 @@ class Outgoing:
         piece = None
         for sequence in range(self._first, self._first + count):
             piece = self._pieces.pop(sequence)
-            self._under_way -= len(piece.data) + OVERHEAD
+            self._under_way -= piece.size
             if piece.lost:
                 self._again.remove(piece)
         self._first += count
