@@ -14,7 +14,9 @@ import trio
 from trio.testing import check_half_closeable_stream, memory_stream_pair
 
 from rpyc_gateway import transport
+from rpyc_gateway.config import Config, Listen, NodeSection
 from rpyc_gateway.errors import DialFailed, LinkLost
+from rpyc_gateway.gateway import open_node
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.reliable import reliable
 from rpyc_gateway.transport import Handler, Pipe, handle
@@ -428,3 +430,19 @@ async def test_two_nodes_are_joined_over_a_noisy_line_as_over_tcp(monkeypatch: p
             assert await session.root.eval("6 * 7") == 42
             data = random.Random(4).randbytes(30_000)
             assert await (await session.root.eval("lambda data: data[::-1]"))(data) == data[::-1]
+
+
+async def test_a_node_whose_line_ends_before_anybody_came_says_so_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "rpyc_gateway")
+    near, far = cable()
+    monkeypatch.setitem(transport._found, "cable", CableTransport(near, far))
+    config = Config(node=NodeSection(name="lab"), listen=(Listen(url="cable:1"),))
+    async with open_node(config):
+        await near.aclose()
+        await trio.testing.wait_all_tasks_blocked()
+    told = [record for record in caplog.records if "nobody came" in record.getMessage()]
+    assert len(told) == 1
+    assert told[0].getMessage().startswith("lab: nobody came: the cable: ")
+    assert not any(record.exc_info for record in caplog.records)
