@@ -128,6 +128,8 @@ class LineDriver:
         deadline = self.line.deadline()
         if deadline is not None and deadline < self._armed:
             self._wake.set()
+        elif self.sender and self.line.room_at < self._armed:
+            self._wake.set()
 
     def _tell(self) -> None:
         happened = self.line.events()

@@ -18,6 +18,7 @@ from rpyc_gateway.config import Config, Listen, NodeSection
 from rpyc_gateway.errors import DialFailed, LinkLost
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.nursery import open_background
+from rpyc_gateway.proto.lineframes import Greeting
 from rpyc_gateway.reliable import reliable
 from rpyc_gateway.transport import Handler, Pipe, handle
 
@@ -345,6 +346,23 @@ async def test_a_sender_may_choose_what_is_next_when_the_line_is_nearly_free(
         began = trio.current_time()
         await one.stream.send_all(b"x" * one.message)
         assert trio.current_time() - began > one.message / 11520 - 0.008
+
+
+async def test_a_sender_goes_on_when_the_peer_takes_the_next_piece(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.reliable.Greeting", partial(Greeting, window=1))
+    near, far = cable(rate=92160)
+    async with joined(near, far) as (one, other):
+        began = trio.current_time()
+        for _ in range(20):
+            await one.stream.send_all(b"x" * 50)
+        await one.stream.send_eof()
+        got = b""
+        while part := await other.stream.receive_some():
+            got += part
+        assert got == b"x" * 1000
+        assert trio.current_time() - began < 20 * 0.01  # each waits for its acknowledgement, which waits for nothing
 
 
 # -- another baud rate

@@ -136,7 +136,7 @@ class Outgoing:
         self._next += 1
         self._pieces[piece.sequence] = piece
         self._under_way += piece.size
-        return piece, self._finished or (others and not self.ready)
+        return piece, self._finished or not self.open or (others and not self.ready)
 
     def _next_length(self) -> int:
         """Bytes in the next piece: the best number, or near it, so that no small rest is left over."""
