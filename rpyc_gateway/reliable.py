@@ -125,11 +125,14 @@ class LineDriver:
     def step(self) -> None:
         """After each change of the line: tell what has happened, and wake the writer if it has something to do."""
         self._tell()
+        if self._due() < self._armed:
+            self._wake.set()
+
+    def _due(self) -> float:
+        """When the writer must have a look, at the latest."""
         deadline = self.line.deadline()
-        if deadline is not None and deadline < self._armed:
-            self._wake.set()
-        elif self.sender and self.line.room_at < self._armed:
-            self._wake.set()
+        due = inf if deadline is None else deadline
+        return min(due, self.line.room_at) if self.sender else due
 
     def _tell(self) -> None:
         happened = self.line.events()
@@ -220,12 +223,9 @@ class LineDriver:
                     if line.down:
                         self.changed.unpark_all()
                 continue
-            deadline = line.deadline()
-            if deadline is None and line.down:
-                return  # nobody waits for room on a line that is down
-            self._armed = inf if deadline is None else deadline
-            if self.sender:
-                self._armed = min(self._armed, line.room_at)
+            self._armed = self._due()
+            if self._armed == inf and line.down:
+                return
             with trio.move_on_at(self._armed):
                 await self._wake.wait()
 
