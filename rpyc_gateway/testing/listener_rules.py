@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 LONGEST_PEER = 500
+SECRET = "hunter2"  # the password of a URL
 
 
 async def facts_are_facts(trial: Trial) -> str:
@@ -120,8 +121,6 @@ def _odd(scheme: str) -> list[str]:
         "//host:-1",
         "//:@:/?#",
         "//?no-such-option=1",
-    ]
-    rests += [
         f"{scheme}:" * 1000,
         "//" + "x" * 100_000,
         "//\ud800",
@@ -129,12 +128,17 @@ def _odd(scheme: str) -> list[str]:
         "//%zz",
         "//\x1b[2J",
         "'unbalanced",
-        "//user:secret@",
+        f"//user:{SECRET}@",
+        f"//user:{SECRET}@relay:1/?no-such-option=1",
     ]
     return [scheme, *(f"{scheme}:{rest}" for rest in rests)]
 
 
 def _is_said_in_words(text: object, where: str) -> None:
+    if SECRET in str(text):
+        fault(
+            f"{where.replace(SECRET, '…')} repeats the password of its URL: what is said is logged, and shown to others"
+        )
     if not isinstance(text, str) or len(text.split()) < 3:
         fault(f"{where} says {text!r}: it should say in words what is wrong")
     if "[Errno" in text or "Traceback" in text:
