@@ -9,7 +9,7 @@ from operator import index
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, handle
+from rpyc_gateway.transport import Handler, Pipe, handle, without_secrets
 
 __all__ = ["MemoryStream", "MemoryTransport", "memory_streams"]
 
@@ -29,7 +29,7 @@ class MemoryTransport:
         accept = _names().get(_name(url))
         if accept is None:
             raise DialFailed(
-                f"{url}: {self.check(url) or 'nobody listens there in this process (each trio run has names of its own)'}"
+                f"{without_secrets(url)}: {self.check(url) or 'nobody listens there in this process (each trio run has names of its own)'}"
             )
         near, far = memory_streams()
         accept(Pipe(far, url, private=True))
@@ -43,7 +43,7 @@ class MemoryTransport:
         names, name = _names(), _name(url)
         problem = self.check(url) or ("somebody listens there already" if name in names else None)
         if problem:
-            raise ConfigError([f"{url}: {problem}"])
+            raise ConfigError([f"{without_secrets(url)}: {problem}"])
         async with trio.open_nursery() as nursery:
             names[name] = lambda pipe: nursery.start_soon(handle, pipe, handler)
             try:

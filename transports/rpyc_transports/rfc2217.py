@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
+from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import urls
 from rpyc_transports.portserving import ANY_RATE, pipe, serve_port
 from rpyc_transports.portsettings import LINE_OPTIONS, Settings, level
@@ -61,7 +61,7 @@ class Rfc2217Transport:
     def _target(self, url: str) -> Target:
         target, problems = _parse(url)
         if problems:
-            raise ConfigError([f"{url}: {'; '.join(problems)}"])
+            raise ConfigError([f"{without_secrets(url)}: {'; '.join(problems)}"])
         return target
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, Place
+from rpyc_gateway.transport import Handler, Pipe, Place, without_secrets
 from rpyc_transports import ports, urls
 from rpyc_transports.portserving import ANY_RATE, pipe, serve_port
 from rpyc_transports.portsettings import LINE_OPTIONS, Settings, level
@@ -83,7 +83,7 @@ class SerialTransport:
     def _target(self, url: str) -> Target:
         target, problems = _parse(url)
         if problems:
-            raise ConfigError([f"{url}: {'; '.join(problems)}"])
+            raise ConfigError([f"{without_secrets(url)}: {'; '.join(problems)}"])
         return target
 
 
@@ -131,7 +131,8 @@ def _parse(url: str) -> tuple[Target, list[str]]:
     elif not (path or ids):
         problems.append(f"does not say which port: write {FORM}")
     elif path and os.name == "posix" and not path.startswith("/"):
-        problems.append(f"names a port by a path without its first slash: did you mean serial:///{path}?")
+        hint = "" if "@" in path else f": did you mean serial:///{path}?"  # before an @ may be a password
+        problems.append(f"names a port by a path without its first slash{hint}")
     return Target(path, ids, Settings(**given), fastest), problems
 
 

@@ -26,7 +26,7 @@ class TcpTransport:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
         place, url = _read(url), without_secrets(url)
         if isinstance(place, str):
-            raise DialFailed(f"{url}: {place}")
+            raise DialFailed(f"{without_secrets(url)}: {place}")
         async with await hosts.dial(url, place.address, place.options) as stream:
             try:
                 peer, private = hosts.met(stream, *place)
@@ -43,7 +43,7 @@ class TcpTransport:
         """Listen on every address of the host, until cancelled. Raises ConfigError if one of them cannot be bound."""
         place = _read(url)
         if isinstance(place, str):
-            raise ConfigError([f"{url}: {place}"])
+            raise ConfigError([f"{without_secrets(url)}: {place}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tcp://{host_port(listener.socket.getsockname())}" for listener in listeners]
         await serve_sockets(listeners, bound, partial(_accepted, options=place.options), handler, task_status)

@@ -50,7 +50,7 @@ class TlsTransport:
         """Dial within 10 s, and agree on TLS within another 10. Raises DialFailed with the URL and the reason."""
         place, url = _read(url), without_secrets(url)
         if isinstance(place, str):
-            raise DialFailed(f"{url}: {place}")
+            raise DialFailed(f"{without_secrets(url)}: {place}")
         async with AsyncExitStack() as stack:
             stream = await stack.enter_async_context(await hosts.dial(url, place.address, place.options))
             try:
@@ -73,7 +73,7 @@ class TlsTransport:
         place = _read(url)
         problem = place if isinstance(place, str) else _unfit(place)
         if isinstance(place, str) or problem:
-            raise ConfigError([f"{url}: {problem}"])
+            raise ConfigError([f"{without_secrets(url)}: {problem}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tls://{host_port(listener.socket.getsockname())}" for listener in listeners]
         trust.log_certificate(bound, place.options)

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
+from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import urls
 from rpyc_transports.sockets import serve_sockets, share
 from rpyc_transports.urls import Reader
@@ -61,7 +61,7 @@ class UnixTransport:
         """Dial. Raises DialFailed: no such socket, nobody listens, not allowed, or no answer within 10 s."""
         place = _read(url)
         if isinstance(place, str):
-            raise DialFailed(f"{url}: {place}")
+            raise DialFailed(f"{without_secrets(url)}: {place}")
         if place.options:
             raise DialFailed(f"{url}: the option {next(iter(place.options))!r} is for a listener")
         async with await _dial(place) as stream:
@@ -81,7 +81,7 @@ class UnixTransport:
         """
         place = _read(url)
         if isinstance(place, str):
-            raise ConfigError([f"{url}: {place}"])
+            raise ConfigError([f"{without_secrets(url)}: {place}"])
         with _listening(place) as raw:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(raw))
             await serve_sockets([listener], [place.url], lambda stream: _pipe(stream, place.url), handler, task_status)
