@@ -47,7 +47,7 @@ class Partner:
     async def __call__(self, pipe: Pipe) -> None:
         self.present += 1
         try:
-            async with self._layer(pipe, dialler=False) as whole, whole.stream:
+            async with self._layer(pipe, dialler=False) as whole:
                 await self._play(whole)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, EndOfStream, LinkLost):
             pass  # the dialler has gone; that is its right at any moment

@@ -93,12 +93,9 @@ async def check_transport(
 
 
 def _most_telling(exc: BaseException) -> BaseException:
-    """One exception out of a group: what was put into words, else the cause of the rest rather than a stream that broke with it."""
+    """One exception out of a group: what came out of the transport, else what was put into words, rather than a stream that broke with it."""
     consequences = (trio.BrokenResourceError, trio.ClosedResourceError, EndOfStream)
-    return min(
-        _leaves(exc),
-        key=lambda leaf: (not isinstance(leaf, (TransportFault, NotApplicable)), isinstance(leaf, consequences)),
-    )
+    return min(_leaves(exc), key=lambda leaf: (isinstance(leaf, consequences), isinstance(leaf, TransportFault)))
 
 
 def _leaves(exc: BaseException) -> Iterator[BaseException]:

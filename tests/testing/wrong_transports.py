@@ -405,6 +405,7 @@ class FallsWithItsHandler(Good):
                 await handler(pipe)
             except Exception as exc:  # noqa: BLE001  it is handed on
                 await failures.send(exc)
+                await trio.sleep_forever()  # with its pipe open, so that the failure is heard of first
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(partial(super().serve, url, work, task_status=task_status))
