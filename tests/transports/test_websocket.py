@@ -607,6 +607,14 @@ async def test_urls_that_cannot_be_used_are_refused_before_anything_is_tried(url
         await ws.serve(url, echo)
 
 
+async def test_a_wrong_url_is_told_without_its_secrets() -> None:
+    url = "ws://me:secret@relay/?header=X:%20secret&pong=1"
+    assert "secret" not in await dial_error(url)
+    with pytest.raises(ConfigError) as caught:
+        await ws.serve(url, echo)
+    assert "secret" not in str(caught.value)
+
+
 def test_a_file_that_is_not_here_is_said_to_be_missing() -> None:
     with pytest.raises(ConfigError, match=r"^wss://relay:443/: ca=/none.pem cannot be read"):
         ws.check("wss://relay?ca=/none.pem")
