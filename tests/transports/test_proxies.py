@@ -406,6 +406,19 @@ async def test_tcp_goes_through_a_proxy_where_its_url_says_so() -> None:
         nursery.cancel_scope.cancel()
 
 
+async def test_the_proxy_is_dialled_from_the_address_that_the_url_says() -> None:
+    callers: list[str] = []
+
+    async def note(stream: trio.SocketStream) -> None:
+        callers.append(stream.socket.getpeername()[0])
+
+    async with playing(note) as way:
+        with pytest.raises(DialFailed, match="ended the connection instead of an answer"):
+            async with TcpTransport().connect(f"tcp://lab:1?proxy={way}&bind=127.0.0.3"):
+                pass
+    assert callers == ["127.0.0.3"]
+
+
 async def test_tcp_does_not_heed_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")

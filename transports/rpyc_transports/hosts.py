@@ -167,7 +167,7 @@ async def dial(url: str, address: Address, options: Mapping[str, Any]) -> trio.S
     way = options.get("proxy", DIRECT)
     try:
         if way != DIRECT:
-            return await open_via(way, address.host, address.port)
+            return await open_via(way, *address, options.get("bind"))
         with trio.fail_after(DIAL_TIMEOUT):
             stream = await _open(address, options.get("bind"))
     except trio.TooSlowError:

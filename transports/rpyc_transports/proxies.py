@@ -89,12 +89,14 @@ def environment_proxy(scheme: str, host: str, environ: Mapping[str, str] = os.en
     return None
 
 
-async def open_via(way: Proxy, host: str, port: int) -> trio.SocketStream:
-    """A connection to `host` and `port` through a proxy, which resolves the name. Nothing that the far side says is taken from it.
+async def open_via(way: Proxy, host: str, port: int, source: str | None = None) -> trio.SocketStream:
+    """A connection to `host` and `port` through a proxy, which resolves the name; the proxy is dialled from the address `source`.
+
+    Nothing that the far side says is taken from it.
 
     Raises OSError without an errno, whose text names the proxy and what it said or did not say within 10 s. Cancelled, nothing is left open.
     """
-    async with _proxied(way) as stream:
+    async with _proxied(way, source) as stream:
         if way.scheme == "socks5":
             await _speak_socks(stream, way, host, port)
         else:
@@ -103,13 +105,13 @@ async def open_via(way: Proxy, host: str, port: int) -> trio.SocketStream:
 
 
 @asynccontextmanager
-async def _proxied(way: Proxy) -> AsyncIterator[trio.SocketStream]:
+async def _proxied(way: Proxy, source: str | None) -> AsyncIterator[trio.SocketStream]:
     """A connection to the proxy, which is closed if the body fails; whatever goes wrong is told as the proxy's."""
     doing = "cannot be reached"
     stream = None
     try:
         with trio.fail_after(PROXY_TIMEOUT):
-            stream = await trio.open_tcp_stream(way.host, way.port)
+            stream = await trio.open_tcp_stream(way.host, way.port, local_address=source)
             doing = "broke the connection"
             yield stream
             stream = None
