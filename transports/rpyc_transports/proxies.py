@@ -205,7 +205,7 @@ async def _receive_head(stream: trio.SocketStream) -> bytes:
 # -- SOCKS5 (RFC 1928, and RFC 1929 for the password)
 
 SOCKS = 5
-NO_LOGIN, LOGIN, NONE_OF_THESE = 0, 2, 255
+NO_LOGIN, LOGIN = 0, 2
 ADDRESS_SIZES = {1: 4, 4: 16}
 SOCKS_REPLIES = {
     1: "it failed, without saying why",
