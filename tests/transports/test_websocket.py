@@ -236,8 +236,14 @@ async def test_wss_is_the_same_over_tls_and_knows_its_peers(tmp_path: Path) -> N
 async def test_tls_that_fails_is_told_with_what_to_do(tmp_path: Path) -> None:
     async with listening(url=f"wss://127.0.0.1:0/gateway?cert={tmp_path}/relay.pem") as url:
         assert "say ca=FILE with the authority, or pin=FINGERPRINT" in await dial_error(url)
-        plain = await dial_error(url.replace("wss:", "ws:"))
-        assert plain.startswith(url.replace("wss:", "ws:"))
+        plain = url.replace("wss:", "ws:")
+        assert (await dial_error(plain)).startswith(
+            f"{plain}: HTTP 400 Bad Request (TLS is spoken at this port: https://"
+        )
+        assert await trio.to_thread.run_sync(get, port_of(url), "/gateway") == (
+            400,
+            "TLS is spoken at this port: https:// and wss:// reach it.\n",
+        )
         async with ws.connect(f"{url}?ca={tmp_path}/ca.pem"):
             pass
     async with listening() as url:

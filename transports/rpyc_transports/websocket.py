@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -229,11 +230,22 @@ async def _ask(stream: trio.abc.Stream, place: Place) -> bytes:
 # -- listening
 
 
+async def _speaks_plainly(stream: trio.SocketStream) -> bool:
+    """Whether a caller of a port for TLS begins with an HTTP request. Nothing is taken from what it says."""
+    with trio.move_on_after(ASK_WITHIN):
+        return bool(re.match(rb"[A-Z]{3,7} ", await stream.socket.recv(8, socket.MSG_PEEK)))
+    return False
+
+
 async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     """Make a pipe of a caller that asks for one, or tell it what is wrong. Raises OSError if it is gone."""
     peer, identity = host_port(stream.socket.getpeername()), ""
     hosts.tune(stream, place.options)
     below: trio.abc.Stream = PromptStream(stream)
+    if place.secure and await _speaks_plainly(stream):
+        logger.info("%s is sent away: it speaks HTTP without TLS", peer)
+        await part(stream, Refusal(400, "TLS is spoken at this port: https:// and wss:// reach it.").as_bytes())
+        return None
     if place.secure:
         try:
             below, identity = await secure_accepted(below, place.options, alpn=ALPN)
