@@ -34,8 +34,15 @@ class Driver:
         self._clock = trio.lowlevel.current_clock()
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
-        now, jitter = self._clock.current_time(), random.random()
-        self.mux = Mux(hello, dialler=dialler, now=now, jitter=jitter, rate=pipe.rate, message=pipe.message)
+        self.mux = Mux(
+            hello,
+            dialler=dialler,
+            now=self._clock.current_time(),
+            jitter=random.random(),
+            rate=pipe.rate,
+            message=pipe.message,
+            patience=pipe.patience,
+        )
 
     @property
     def peer_name(self) -> str:

@@ -208,6 +208,8 @@ class Node:
                 session.open(connection, request)
             nursery.start_soon(session.run)
             connection.read_for_trio()  # a task waits for the answer: no thread may be there to read it
+            if neighbour is not None:  # a new link has a time of its own: somebody may have to type a password first
+                await neighbour.settled.wait()
             with trio.move_on_after(OPEN_WITHIN) as patience:
                 try:
                     await session.wait_open()

@@ -63,7 +63,7 @@ class SendNowait(Protocol):
 class Pipe:
     """A byte pipe between two neighbours, as a transport gives it.
 
-    What follows `reserved` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
+    What begins with `send_nowait` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
     it returns how many bytes it took (0 if it would block) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
     to so many bytes: b"" at the end, None if nothing is there; OSError likewise. `fileno` is what to poll for it. Their caller
     makes sure that no `send_all` and no `receive_some` is under way, and that nobody closes the stream while they run: a descriptor
@@ -72,25 +72,33 @@ class Pipe:
 
     stream: trio.abc.Stream
     """`send_all` takes any size, and splits it where the medium has messages of a limited one."""
-    peer: str  # for people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"
-    identity: str = ""  # what the transport knows of the peer: "uid:1000", "cert:lab-7", "parent", "child:COMMAND" (docs/protocol.md, section 4)
-    private: bool = False  # known to have no other machine at its other end
-    reliable: bool = (
-        True  # what arrives is whole and in order, or the pipe breaks; if not, the reliable line goes on top
-    )
-    rate: float = inf  # bytes per second that the medium carries, where that is known: a slow one is given small frames
-    message: int = 262_144  # bytes that it likes to be given at once
-    reserved: bytes = (
-        b"\r\x11\x13"  # what a medium that is not reliable may change, or take for itself: line ends, flow control
-    )
+    peer: str
+    """For people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"."""
+    identity: str = ""
+    """What the transport knows of the peer: "uid:1000", "cert:lab-7", "parent", "child:COMMAND" (docs/protocol.md, section 4)."""
+    private: bool = False
+    """Known to have no other machine at its other end."""
+    reliable: bool = True
+    """What arrives is whole and in order, or the pipe breaks. If not, the reliable line goes on top."""
+    rate: float = inf
+    """Bytes per second that the medium carries, where that is known: a slow one is given small frames."""
+    message: int = 262_144
+    """Bytes that it likes to be given at once."""
+    patience: float = 10.0
+    """Seconds that the other side has for its HELLO: more where a program has to be started first."""
+
+    reserved: bytes = b"\r\x11\x13"
+    """What a medium that is not reliable may change, or take for itself: line ends, flow control."""
+    fastest: int = 0
+    """The highest baud rate that such a medium may be set to, where it can be set at all."""
+    set_rate: Callable[[int], Awaitable[None]] | None = None
+    """To another baud rate, both ways, once what was sent has left; 0 is the one that it began with."""
+
     send_nowait: SendNowait | None = None
     receive_nowait: Callable[[int], bytes | None] | None = None
     fileno: int = -1
-    receive_at_least: int = 1  # bytes to ask `receive_nowait` for, so that whatever is left is seen by polling
-    fastest: int = 0  # the highest baud rate that it may be set to, where it can be set at all
-    set_rate: Callable[[int], Awaitable[None]] | None = (
-        None  # to another baud rate, both ways, once what was sent has left; 0 is the one that it began with
-    )
+    receive_at_least: int = 1
+    """Bytes to ask `receive_nowait` for, so that whatever is left is seen by polling."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import socket
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
+from math import inf
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from rpyc_gateway import transport
 from rpyc_gateway.client import open_client, open_session
 from rpyc_gateway.config import Config, Listen, NodeSection, Serve, process_name
 from rpyc_gateway.errors import Code, Denied, DialFailed, LimitExceeded, LinkLost, NoService, ProtocolError, Unreachable
 from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto.frames import Failure, valid_name
 from rpyc_gateway.service import Service, expose
 from rpyc_gateway.serving import Offer
@@ -23,6 +26,7 @@ from rpyc_gateway.session import Session
 from rpyc_gateway.sync import connect
 from rpyc_gateway.testing import BadWire
 from rpyc_gateway.transport import Pipe, find_transport
+from rpyc_transports.memory import MemoryStream, MemoryTransport, memory_streams
 from tests.raw_peer import RawPeer
 
 
@@ -62,6 +66,44 @@ async def test_a_session_over_a_new_link_is_open_after_one_round_trip(autojump_c
         began = trio.current_time()
         async with open_session(wire.url, service="greeter"):
             assert trio.current_time() - began == pytest.approx(1.0, abs=0.01)
+
+
+class LateTransport(MemoryTransport):
+    """The node behind it is there after a minute only: somebody had to type a password first."""
+
+    patience = 10.0
+
+    @asynccontextmanager
+    async def connect(self, url: str) -> AsyncIterator[Pipe]:
+        near, far = memory_streams()
+        async with near, open_background() as nursery:
+            nursery.start_soon(self._join, far, url.replace("late:", "memory:"))
+            yield Pipe(near, url, patience=self.patience)
+
+    async def _join(self, far: MemoryStream, url: str) -> None:
+        await trio.sleep(60)
+        async with super().connect(url) as pipe, trio.open_nursery() as nursery:
+            nursery.start_soon(self._carry, far, pipe.stream)
+            nursery.start_soon(self._carry, pipe.stream, far)
+
+    async def _carry(self, source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            async for data in source:
+                await sink.send_all(data)
+
+
+async def test_a_link_that_is_given_more_time_gives_its_session_more(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late = LateTransport()
+    monkeypatch.setitem(transport._found, "late", late)
+    async with running("hq"):
+        with pytest.raises(DialFailed, match="did not say HELLO within 10 s"):
+            async with open_session("late://hq", service="greeter"):
+                pytest.fail("it waited")
+        late.patience = inf
+        async with open_session("late://hq", service="greeter") as session:
+            assert await session.root.hello("hq") == "hello hq"
 
 
 async def test_what_is_too_long_to_be_said_with_the_hello_is_said_after_it(autojump_clock: MockClock) -> None:

@@ -11,7 +11,7 @@ from rpyc_gateway.proto.events import Established, Event, Greeted, Leaving, Prob
 from rpyc_gateway.proto.frames import Failure, Frame, FrameType, GoAway, Hello, Routes
 from rpyc_gateway.proto.framing import Framer
 
-HANDSHAKE = 10.0  # seconds from the connection to a whole HELLO, and from there to a decision
+HANDSHAKE = 10.0  # seconds from the connection to a whole HELLO, unless there is a reason for more, and from there to a decision
 IDLE = 15.0  # seconds of silence before a PING
 ANSWER = 5.0  # seconds a PING may stay without any frame
 HELD = 1 << 20  # bytes a peer may send before this side has decided about it
@@ -56,6 +56,7 @@ class Link:
         jitter: float,
         rate: float = inf,
         longest: int = frames.FULL_FRAME,
+        patience: float = HANDSHAKE,
     ) -> None:
         self.hello = hello
         self.dialler = dialler
@@ -80,6 +81,7 @@ class Link:
         self._held: list[Frame] = []
         self._held_bytes = 0
         self._made = now
+        self._patience = patience  # seconds for the peer's HELLO
         self._decide_by = 0.0
         self.heard = now
         self._idle = IDLE * (1 - 0.2 * jitter)
@@ -302,7 +304,7 @@ class Link:
         if self.state is State.DOWN:
             return None
         if self.state is State.GREETING:
-            return self._made + HANDSHAKE + self._slack
+            return self._made + self._patience + self._slack
         if self.state is State.DECIDING:
             return self._decide_by
         if self.leaving is not None and self._leave_by is None:
@@ -326,9 +328,9 @@ class Link:
             self._watch(now)
 
     def _give_up(self, now: float) -> None:
-        if now < self._made + HANDSHAKE + self._slack:
+        if now < self._made + self._patience + self._slack:
             return
-        text = f"the peer did not say HELLO within {HANDSHAKE:g} s; does it speak the protocol of rpyc-gateway?"
+        text = f"the peer did not say HELLO within {self._patience:g} s; does it speak the protocol of rpyc-gateway?"
         # A listener has said nothing yet and may not begin now; its caller may be waiting for another protocol.
         self.end(self._failure(Code.TIMEOUT, text), tell=self.dialler)
 

@@ -37,7 +37,7 @@ from rpyc_gateway.proto.frames import (
     encode_offset,
 )
 from rpyc_gateway.proto.framing import gather
-from rpyc_gateway.proto.link import BACKLOG, UP, Link, State
+from rpyc_gateway.proto.link import BACKLOG, HANDSHAKE, UP, Link, State
 from rpyc_gateway.proto.stream import Stream
 from rpyc_gateway.proto.streams import Streams
 
@@ -102,10 +102,19 @@ class Mux(Streams):
     """
 
     def __init__(
-        self, hello: Hello, *, dialler: bool, now: float, jitter: float = 0.0, rate: float = inf, message: int = PULL
+        self,
+        hello: Hello,
+        *,
+        dialler: bool,
+        now: float,
+        jitter: float = 0.0,
+        rate: float = inf,
+        message: int = PULL,
+        patience: float = HANDSHAKE,
     ) -> None:
         longest = FULL_FRAME if rate >= FAST else max(LEAST_DATA, min(message, int(rate * FRAME)) - HEADER.size)
-        link = Link(hello, dialler=dialler, now=now, jitter=jitter, rate=rate, longest=min(longest, FULL_FRAME))
+        longest = min(longest, FULL_FRAME)
+        link = Link(hello, dialler=dialler, now=now, jitter=jitter, rate=rate, longest=longest, patience=patience)
         super().__init__(link, dialler=dialler)
         self.hello = hello
         self._slow = rate < FAST

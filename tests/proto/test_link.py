@@ -218,6 +218,16 @@ def test_a_dialler_that_is_not_answered_says_so_and_gives_up() -> None:
     assert near.deadline() is None
 
 
+def test_a_peer_that_has_to_be_started_first_is_given_longer() -> None:
+    near = Mux(hello("near"), dialler=True, now=START, patience=60.0)
+    pulled(near, START)
+    assert near.deadline() == START + 60
+    near.handle_timeout(START + 60)
+    lost = near.events()[-1]
+    assert isinstance(lost, Lost)
+    assert "within 60 s" in lost.failure.text
+
+
 def test_a_listener_that_hears_nothing_leaves_without_a_word() -> None:
     far = listener()
     far.receive_data(encode_frame(FrameType.HELLO, frames.MAGIC, b"half of it")[:12], START + 9)
