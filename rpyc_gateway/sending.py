@@ -139,7 +139,7 @@ class Sender(Driver):
                         left, self._left = self._left, []
                         self._put(left)
                 if self._left and not self._mute:
-                    await trio.lowlevel.wait_writable(self.pipe.fileno)
+                    await self.pipe.stream.wait_send_all_might_not_block()
                 elif mux.down and not self._left:
                     return
                 else:
