@@ -27,19 +27,25 @@ _OWN_STREAMS = "stdio:"
 @click.option(
     "--serve", metavar="SERVICE", multiple=True, help="Serve this to whoever reaches this node; may be repeated."
 )
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Let other machines in, where inetd or systemd has taken a connection for it: nothing encrypts or authenticates it.",
+)
 @config_option
 @verbosity
 @click.pass_context
-def stdio(ctx: click.Context, name: str | None, serve: tuple[str, ...], config: str | None) -> None:
+def stdio(ctx: click.Context, name: str | None, serve: tuple[str, ...], config: str | None, *, insecure: bool) -> None:
     """Run a node on standard input and output, until they close.
 
-    Whoever started it may have it dial on (the service `dial`), so that a relay needs no configuration.
+    Whoever started it may have it dial on (the service `dial`), so that a relay needs no configuration. inetd and systemd (Accept=yes) may
+    start it for each connection that they take.
     """
     log_to_stderr(ctx)
-    run_node(_configure(name, serve, config), _streams_closed)
+    run_node(_configure(name, serve, config, insecure=insecure), _streams_closed)
 
 
-def _configure(name: str | None, serve: tuple[str, ...], file: str | None) -> Config:
+def _configure(name: str | None, serve: tuple[str, ...], file: str | None, *, insecure: bool = False) -> Config:
     """The configuration of the file, if there is one, with what the command line adds to it."""
     from rpyc_gateway.config import SERVICES, Config, Listen, NodeSection, Serve, process_name, unknown_service
 
@@ -54,7 +60,7 @@ def _configure(name: str | None, serve: tuple[str, ...], file: str | None) -> Co
     added = tuple(Serve(service=service, allow=("*",)) for service in dict.fromkeys(serve))
     listen = given.listen
     if all(listener.url != _OWN_STREAMS for listener in listen):
-        listen = (*listen, Listen(url=_OWN_STREAMS))
+        listen = (*listen, Listen(url=_OWN_STREAMS, insecure=insecure))
     kept = tuple(section for section in given.serve if section.service not in serve)
     return given.but(node=node, listen=listen, serve=(*kept, *added))
 

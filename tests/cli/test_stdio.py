@@ -35,6 +35,13 @@ def test_a_file_may_name_the_streams_itself(tmp_path: Path) -> None:
     assert len(_configure(None, (), str(file)).listen) == 1
 
 
+def test_other_machines_are_let_in_if_the_words_say_so() -> None:
+    assert [_configure(None, (), None, insecure=insecure).listen[0].insecure for insecure in (False, True)] == [
+        False,
+        True,
+    ]
+
+
 def stdio(stdin: int) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "rpyc_gateway", "stdio", "--name", "x"]
     return subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import os
 import shlex
-import sys
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
-from functools import partial
 
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, SendNowait, handle
-from rpyc_transports.child import run_child, write_nowait
+from rpyc_gateway.transport import Handler, Pipe, handle
+from rpyc_transports.child import run_child
+from rpyc_transports.own_pipe import own_pipe_is_private, take_own_pipe
 
 __all__ = ["StdioTransport"]
 
@@ -46,18 +44,19 @@ class StdioTransport:
         """Take this process's standard input and output for one pipe; returns when its handler does.
 
         From then on, and for good, whoever reads standard input finds its end, and whoever prints, in this process or in
-        its children, prints to standard error. Raises ConfigError: a command in the URL, a terminal, or nothing there.
+        its children, prints to standard error. Where systemd has passed a connection (Accept=yes) it is that one.
+        Raises ConfigError: a command in the URL, a terminal, a listener, or nothing there.
         """
         if _command(url):
             raise ConfigError([f"{url}: only `stdio:` can be listened on; a command is for dialling"])
         with ExitStack() as undo:
-            stream, send_nowait = _take_standard_streams(undo)
+            pipe = take_own_pipe(undo)
             task_status.started(["stdio:"])
-            peer = f"the parent process (pid {os.getppid()})"
-            await handle(Pipe(stream, peer, identity="parent", send_nowait=send_nowait), handler)
+            await handle(pipe, handler)
 
     def is_private(self, url: str) -> bool:
-        return True
+        """Unless it is a connection that inetd or systemd has taken, and not on the loopback."""
+        return own_pipe_is_private()
 
     def is_guarded(self, url: str) -> bool:
         return False
@@ -72,46 +71,3 @@ class StdioTransport:
 
 def _command(url: str) -> str:
     return url.partition(":")[2].strip()
-
-
-def _take_standard_streams(
-    undo: ExitStack,
-) -> tuple[trio.StapledStream[trio.abc.SendStream, trio.abc.ReceiveStream], SendNowait]:
-    """Move the wire from 0 and 1 to descriptors that no child inherits; leave the null device and standard error there."""
-    problem = _unfit()
-    if problem:
-        raise ConfigError([f"stdio: {problem}"])
-    null = os.open(os.devnull, os.O_RDWR)
-    receive = trio.lowlevel.FdStream(os.dup(0))
-    undo.callback(receive.close)
-    send = trio.lowlevel.FdStream(os.dup(1))
-    undo.callback(send.close)
-    os.dup2(null, 0)
-    os.dup2(2 if _is_inherited(2) else null, 1)
-    if null != 2:
-        os.close(null)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What is printed by mistake should be seen when it happens.
-        sys.stdout.reconfigure(line_buffering=True)
-    return trio.StapledStream(send, receive), partial(write_nowait, send)
-
-
-def _unfit() -> str | None:
-    """Why the standard streams cannot be a wire."""
-    if not (_is_inherited(0) and _is_inherited(1)):
-        return "standard input or output is closed"
-    if os.isatty(0) or os.isatty(1):
-        return "this is a terminal, and it is for a program at the other end, such as ssh"
-    if os.path.samestat(os.fstat(0), os.stat(os.devnull)):
-        return "standard input is the null device: nobody is there (or `stdio:` was listened on before)"
-    if _is_inherited(2) and os.path.samestat(os.fstat(1), os.fstat(2)):
-        return "standard error goes where standard output goes, into the wire: keep them apart (no 2>&1)"
-    return None
-
-
-def _is_inherited(descriptor: int) -> bool:
-    """Whether it is a standard stream at all: where one was closed, its number may belong to trio's own machinery by now."""
-    try:
-        return os.get_inheritable(descriptor)
-    except OSError:
-        return False
