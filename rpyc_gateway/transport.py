@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint, EntryPoints
 
 __all__ = [
+    "GREETING",
     "Buffer",
     "Crowded",
     "Doorway",
@@ -51,6 +52,12 @@ GROUP = "rpyc_gateway.transports"
 logger = logging.getLogger(__name__)
 
 Buffer: TypeAlias = bytes | memoryview
+
+GREETING = re.compile(rb"\x01\x00..RPGW|\x0e\x00..\x00{4}", re.DOTALL)
+"""How a listener's side of a link begins: with HELLO, or with ERROR in its place (docs/protocol.md, section 1).
+
+A transport whose far side may print something before (a banner, the message of the day) gives its pipe from there on.
+"""
 
 
 class SendNowait(Protocol):

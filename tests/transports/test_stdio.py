@@ -7,13 +7,16 @@ import os
 import pty
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Pipe
@@ -59,7 +62,7 @@ trio.run(main)
 
 def python(program: str) -> str:
     # Without PYTHONUNBUFFERED, what is printed before is still in the buffer when the streams are taken.
-    return f"stdio:{sys.executable} -E -W error -c {shlex.quote(program)}"
+    return f"stdio:?preamble=0 {sys.executable} -E -W error -c {shlex.quote(program)}"
 
 
 def run_echo(*, times: int = 1, redirection: str = "", **streams: Any) -> subprocess.CompletedProcess[str]:
@@ -89,7 +92,7 @@ async def ignore(_: Pipe) -> None:
 
 
 async def test_a_command_is_the_other_end() -> None:
-    async with stdio.connect("stdio:cat -u") as pipe:
+    async with stdio.connect("stdio:?preamble=0 cat -u") as pipe:
         await pipe.stream.send_all(b"hello")
         assert await pipe.stream.receive_some() == b"hello"
         assert pipe.send_nowait is not None
@@ -195,3 +198,132 @@ def test_only_the_parent_reaches_it() -> None:
     assert stdio.check("stdio:") is None
     assert stdio.check("stdio:ssh -T host 'rpyc-gw stdio'") is None
     assert stdio.check("stdio:ssh 'host") == "the command cannot be understood: No closing quotation"
+
+
+# -- options
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    {
+        "stdio:?patience=60&terminal=1 ssh -T host rpyc-gw stdio": None,
+        "stdio:? ssh host": None,
+        "stdio:ssh host '?patience=60'": None,
+        "stdio:?patience=60": "a command is needed behind the options",
+        "stdio:?patience=soon ssh host": "the option 'patience' is 'soon', which is no whole number",
+        "stdio:?terminl=1 ssh host": "there is no option 'terminl' (known: patience, pipes, preamble, terminal); did you mean 'terminal'?",
+    }.items(),
+)
+async def test_options_stand_before_the_command(url: str, problem: str | None) -> None:
+    assert stdio.check(url) == problem
+    if problem:
+        with pytest.raises(DialFailed, match=re.escape(f"{url}: {problem}")):
+            async with stdio.connect(url):
+                pass
+
+
+# -- one socket for both, as a child that was dialled has it, and inetd
+
+
+@pytest.mark.parametrize("pipes", [0, 1])
+async def test_any_thread_may_read_at_the_far_end_and_at_the_near_one_of_a_socket(pipes: int) -> None:
+    program = CHATTY.replace("repr((pipe.peer", "repr((pipe.fileno >= 0, pipe.receive_nowait(9), pipe.peer")
+    async with stdio.connect(python(program).replace("?", f"?pipes={pipes}&")) as pipe:
+        await pipe.stream.send_all(b"hello")
+        assert (pipe.receive_nowait is None, pipe.fileno == -1) == (bool(pipes), bool(pipes))
+        assert isinstance(pipe.stream, trio.abc.HalfCloseableStream)
+        await pipe.stream.send_eof()
+        assert b"".join([data async for data in pipe.stream]).startswith(b"hello(True, ")
+
+
+@pytest.mark.parametrize("errors", [True, False], ids=["standard error too", "standard error apart"])
+def test_inetd_gives_one_connection_for_all_streams_and_nothing_is_printed_into_it(errors: bool) -> None:  # noqa: FBT001
+    program = ECHO.replace("times", "1").replace("async def echo(pipe):", "async def echo(pipe):\n    print('printed')")
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", program],
+                stdin=theirs,
+                stdout=theirs,
+                stderr=theirs if errors else subprocess.PIPE,
+            )
+        ours.sendall(b"hello")
+        ours.shutdown(socket.SHUT_WR)
+        assert ours.makefile("rb").read() == b"hello"
+        assert process.communicate(timeout=20)[1] == (None if errors else b"printed\n")
+        assert process.returncode == 0
+
+
+# -- programs that cannot be had everywhere, as they behave
+
+PROGRAMS = {
+    "docker": """
+        [ "$2" = -it ] && { echo "the input device is not a TTY" >&2; exit 1; }
+        [ "$3" = lab ] || { echo "Error response from daemon: No such container: $3" >&2; exit 1; }
+        shift 3
+        command -v "$1" >/dev/null || {
+            echo "OCI runtime exec failed: exec failed: unable to start container process: exec: \\"$1\\": executable file not found in \\$PATH: unknown" >&2
+            exit 127
+        }
+        exec "$@"
+    """,
+    "kubectl": """
+        [ "$3" = lab ] || { echo "Error from server (NotFound): pods \\"$3\\" not found" >&2; exit 1; }
+        shift 4
+        exec "$@"
+    """,
+    "sudo": """
+        [ "$1" = -n ] && { echo "sudo: a password is required" >&2; exit 1; }
+        [ "$1" = -S ] && { printf '[sudo] password for ops: ' >&2; read answer; exit 1; }
+        echo "sudo: a terminal is required to read the password; either use the -S option to read from standard input or configure an askpass helper" >&2
+        echo "sudo: a password is required" >&2
+        exit 1
+    """,
+}
+
+
+@pytest.fixture
+def _programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, script in PROGRAMS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("_programs")
+@pytest.mark.parametrize("command", ["docker exec -i lab cat", "kubectl exec -i lab -- cat"])
+async def test_a_container_is_reached(command: str) -> None:
+    async with stdio.connect(f"stdio:?preamble=0 {command}") as pipe:
+        await pipe.stream.send_all(b"hello")
+        assert await pipe.stream.receive_some() == b"hello"
+
+
+@pytest.mark.usefixtures("_programs")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    {
+        "docker exec -i nobody cat": r"status 1: Error response from daemon: No such container: nobody$",
+        "docker exec -it lab cat": r"not a TTY \(there is a terminal in between, .* drop -t",
+        "docker exec -i lab no-such-command": r"status 127: OCI runtime exec failed: .*\(no such command there: is it installed",
+        "kubectl exec -i nobody -- cat": r'Error from server \(NotFound\): pods "nobody" not found$',
+        "sudo cat": r"a password is required \(nobody can answer here",
+        "sudo -n cat": r"a password is required \(nobody can answer here",
+    }.items(),
+)
+async def test_why_a_program_does_not_reach_the_other_side(command: str, said: str) -> None:
+    async with stdio.connect(f"stdio:{command}") as pipe:
+        await pipe.stream.send_all(b"\x01\0\0\0RPGW")
+        with pytest.raises(trio.BrokenResourceError, match=said):
+            await pipe.stream.receive_some()
+
+
+@pytest.mark.usefixtures("_programs")
+async def test_sudo_that_asks_on_its_standard_streams_is_quoted(mock_clock: trio.testing.MockClock) -> None:
+    async with stdio.connect("stdio:sudo -S cat") as pipe:
+        await pipe.stream.send_all(b"\x01\0\0\0RPGW")
+        mock_clock.autojump_threshold = 0.5
+        with pytest.raises(
+            trio.BrokenResourceError, match=r"asks '\[sudo\] password for ops:', and nobody can answer here"
+        ):
+            await pipe.stream.receive_some()

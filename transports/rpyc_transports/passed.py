@@ -12,9 +12,8 @@ import trio
 
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.transport import Pipe
+from rpyc_transports import tcp, unix
 from rpyc_transports.sockets import share
-from rpyc_transports.tcp import _pipe as tcp_pipe
-from rpyc_transports.unix import _pipe as unix_pipe
 
 __all__ = [
     "Passed",
@@ -120,7 +119,9 @@ def connection_pipe(raw: socket.socket) -> Pipe:
 
 def accepted_pipe(stream: trio.SocketStream) -> Pipe:
     """A connection that a listener took, whatever it is bound to. Raises OSError if it is dead already."""
-    return unix_pipe(stream, socket_url(stream.socket)) if stream.socket.family == socket.AF_UNIX else tcp_pipe(stream)
+    if stream.socket.family == socket.AF_UNIX:
+        return unix.pipe_of(stream, socket_url(stream.socket))
+    return tcp.pipe_of(stream, {})
 
 
 def socket_url(raw: socket.socket | trio.socket.SocketType) -> str:

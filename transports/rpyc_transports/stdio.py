@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
@@ -11,8 +10,9 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe, handle
-from rpyc_transports.child import run_child
+from rpyc_transports.child import Manner, run_child
 from rpyc_transports.own_pipe import own_pipe_is_private, take_own_pipe
+from rpyc_transports.urls import flag, number, parse
 
 __all__ = ["StdioTransport"]
 
@@ -20,23 +20,23 @@ __all__ = ["StdioTransport"]
 class StdioTransport:
     """The far side is a child's standard input and output, or this process's own. Standard error stays for messages.
 
-    Neither end knows whether there is another machine behind it (ssh is), so its pipes are never called private.
+    Neither end knows whether there is another machine behind a program (ssh is), so such pipes are not called private.
     """
 
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
-        """Start the command; its standard error goes to the logger `rpyc_gateway.stdio`.
+        """Start the command; its standard error goes to the logger `rpyc_gateway.stdio`, and so does what it prints before the link begins.
 
-        Raises DialFailed if it cannot be started. If it ends too early, the stream says so: BrokenResourceError with its
-        exit status and last messages. Leaving ends its input, terminates it after 2 s, kills it after 4 s, and reaps it.
+        Raises DialFailed if it cannot be started. If it ends too early, asks what nobody answers, or begins no link in time, the
+        stream says so: BrokenResourceError with its exit status and last messages. Leaving ends its input, terminates it after 2 s,
+        kills it after 4 s, and reaps it.
         """
-        command = _command(url)
+        query, command = _split(url)
         problem = self.check(url) or (None if command else "a command is needed: stdio:ssh ops@bastion rpyc-gw stdio")
         if problem:
             raise DialFailed(f"{url}: {problem}")
-        async with run_child(command, shlex.split(command)) as child:
-            send_nowait = child.stream.send_nowait if os.name == "posix" else None
-            yield Pipe(child.stream, str(child), identity=f"child:{child.name.strip('`')}", send_nowait=send_nowait)
+        async with run_child(command, shlex.split(command), _manner(query)) as child:
+            yield child.stream.pipe
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
@@ -47,7 +47,7 @@ class StdioTransport:
         its children, prints to standard error. Where systemd has passed a connection (Accept=yes) it is that one.
         Raises ConfigError: a command in the URL, a terminal, a listener, or nothing there.
         """
-        if _command(url):
+        if _split(url) != ("", ""):
             raise ConfigError([f"{url}: only `stdio:` can be listened on; a command is for dialling"])
         with ExitStack() as undo:
             pipe = take_own_pipe(undo)
@@ -62,12 +62,33 @@ class StdioTransport:
         return False
 
     def check(self, url: str) -> str | None:
+        query, command = _split(url)
+        _, problems = parse(query, OPTIONS)
+        if query and not command:
+            problems.append("a command is needed behind the options")
         try:
-            shlex.split(_command(url))
+            shlex.split(command)
         except ValueError as exc:
-            return f"the command cannot be understood: {exc}"
-        return None
+            problems.append(f"the command cannot be understood: {exc}")
+        return "; ".join(problems) or None
 
 
-def _command(url: str) -> str:
-    return url.partition(":")[2].strip()
+OPTIONS = {"patience": number, "preamble": number, "terminal": flag, "pipes": flag}
+PATIENCE = 30.0  # seconds for ssh to connect, and for a small machine to start Python
+AT_A_KEYBOARD = 120.0  # the same where somebody types a password: what sshd itself gives
+PREAMBLE = 65536  # bytes of banners and the message of the day
+
+
+def _split(url: str) -> tuple[str, str]:
+    """The options, as `?name=value&...`, and the command behind them: of `stdio:?patience=60 ssh -T host rpyc-gw stdio`."""
+    rest = url.partition(":")[2].strip()
+    if not rest.startswith("?"):
+        return "", rest
+    query, _, command = rest.partition(" ")
+    return query, command.strip()
+
+
+def _manner(query: str) -> Manner:
+    options, _ = parse(query, OPTIONS)
+    patience = AT_A_KEYBOARD if options.get("terminal") else PATIENCE
+    return Manner(**({"patience": patience, "preamble": PREAMBLE} | options))

@@ -15,7 +15,7 @@ from rpyc_transports import hosts
 from rpyc_transports.hosts import Place, host_port
 from rpyc_transports.sockets import serve_sockets, share
 
-__all__ = ["TcpTransport"]
+__all__ = ["TcpTransport", "pipe_of"]
 
 
 class TcpTransport:
@@ -46,7 +46,7 @@ class TcpTransport:
             raise ConfigError([f"{without_secrets(url)}: {place}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tcp://{host_port(listener.socket.getsockname())}" for listener in listeners]
-        await serve_sockets(listeners, bound, partial(_accepted, options=place.options), handler, task_status)
+        await serve_sockets(listeners, bound, partial(pipe_of, options=place.options), handler, task_status)
 
     def is_private(self, url: str) -> bool:
         """Only loopback addresses are."""
@@ -65,8 +65,8 @@ def _read(url: str) -> Place | str:
     return hosts.read(url, "tcp", hosts.OPTIONS)
 
 
-def _accepted(stream: trio.SocketStream, options: Mapping[str, Any]) -> Pipe:
-    """Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
+def pipe_of(stream: trio.SocketStream, options: Mapping[str, Any]) -> Pipe:
+    """The pipe of a connection that was accepted. Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
     peer = stream.socket.getpeername()
     hosts.tune(stream, options)
     return share(stream, host_port(peer), private=hosts.is_loopback(peer[0]))

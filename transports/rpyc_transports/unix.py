@@ -22,7 +22,7 @@ from rpyc_transports import urls
 from rpyc_transports.sockets import serve_sockets, share
 from rpyc_transports.urls import Reader
 
-__all__ = ["UnixTransport"]
+__all__ = ["UnixTransport", "pipe_of"]
 
 DIAL_TIMEOUT = 10.0
 MAX_PATH = 107 if sys.platform == "linux" else 103  # sun_path, without its NUL
@@ -66,7 +66,7 @@ class UnixTransport:
             raise DialFailed(f"{url}: the option {next(iter(place.options))!r} is for a listener")
         async with await _dial(place) as stream:
             try:
-                pipe = _pipe(stream, place.url)
+                pipe = pipe_of(stream, place.url)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             async with pipe.stream:
@@ -84,7 +84,9 @@ class UnixTransport:
             raise ConfigError([f"{without_secrets(url)}: {place}"])
         with _listening(place) as raw:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(raw))
-            await serve_sockets([listener], [place.url], lambda stream: _pipe(stream, place.url), handler, task_status)
+            await serve_sockets(
+                [listener], [place.url], lambda stream: pipe_of(stream, place.url), handler, task_status
+            )
 
     def is_private(self, url: str) -> bool:
         return True
@@ -163,8 +165,8 @@ def _said(exc: OSError, place: Place, errors: dict[int, str]) -> str:
     return errors.get(exc.errno or 0, exc.strerror or str(exc))
 
 
-def _pipe(stream: trio.SocketStream, url: str) -> Pipe:
-    """Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
+def pipe_of(stream: trio.SocketStream, url: str) -> Pipe:
+    """The pipe of a connection at `url`, with what the kernel says of the peer. Raises OSError if the connection is dead already; `stream` is still whole then. Otherwise the pipe has its socket."""
     stream.socket.getpeername()
     peer, identity = url, ""
     if hasattr(socket, "SO_PEERCRED"):

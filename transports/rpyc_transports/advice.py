@@ -1,0 +1,61 @@
+"""What to do about what programs say when they do not get us to the other side. As those say it that people really use."""
+
+from __future__ import annotations
+
+import re
+
+__all__ = ["NOBODY_ANSWERS", "advise", "asks", "echoes"]
+
+NOBODY_ANSWERS = (
+    "nobody can answer here: use a key, an agent, or SSH_ASKPASS or SUDO_ASKPASS;"
+    " `stdio:?terminal=1 COMMAND` lets it ask on the terminal that this runs in the foreground of"
+)
+NO_TERMINAL = "there is a terminal in between, and it changes what passes through it: drop -t and -tt (`ssh -T`, `docker exec -i`, `kubectl exec -i`)"
+
+# The first that fits is given.
+_ADVICE = (
+    (r"this is a terminal, and|not a (TTY|terminal)|TIOC[GS]WINSZ", NO_TERMINAL),
+    (
+        r"Host key verification failed|REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "connect by hand once, and look at the key of that host before you accept it; ssh keeps it in known_hosts",
+    ),
+    (
+        r"Permission denied \(|Permission denied, please try again|Too many authentication failures"
+        r"|sudo: .*(password is required|terminal is required|no tty present|no askpass program)|incorrect password attempt",
+        NOBODY_ANSWERS,
+    ),
+    (
+        r"is not in the sudoers file|not allowed to (run|execute)",
+        "sudoers must allow exactly this command to this user",
+    ),
+)
+_BY_STATUS = {
+    126: "that file is there, but cannot be run there: is it executable, and for that machine?",
+    127: "no such command there: is it installed, and on the PATH of a shell that nobody logged in to? Its whole path works",
+}
+_PROMPT = re.compile(
+    r"(^\[sudo\]|pass(wor[dt]|phrase|code)|\bPIN\b|\bOTP\b|verification code|one-time|login|user ?name|yes/no).*[:?>]\s*$",
+    re.IGNORECASE,
+)
+
+
+_ECHO = re.compile(r"\^A\^@.{0,8}RPGW", re.DOTALL)
+_WITH_A_TERMINAL = re.compile(r"(\S*/)?(ssh|docker|podman|nerdctl|kubectl|oc)\s(.*\s)?(-i?t+i?|--tty)\s")
+
+
+def advise(said: str, status: int | None, command: str) -> str:
+    """What to do about a program that said so, and ended with this status (None: it runs on); "" if nobody knows."""
+    found = next((what for pattern, what in _ADVICE if re.search(pattern, said, re.IGNORECASE | re.DOTALL)), "")
+    if not found and (echoes(said) or _WITH_A_TERMINAL.match(command)):
+        return NO_TERMINAL  # it may say nothing at all: a byte of ours can be Ctrl-S
+    return found or _BY_STATUS.get(status or 0, "")
+
+
+def echoes(said: str) -> bool:
+    """Whether a terminal has sent back the beginning of what was sent, in the way it shows control characters."""
+    return _ECHO.search(said) is not None
+
+
+def asks(line: str) -> bool:
+    """Whether a line that has not ended waits for an answer of somebody at a keyboard."""
+    return _PROMPT.search(line) is not None
