@@ -12,6 +12,7 @@ import subprocess
 import pytest
 
 import rpyc_gateway as gw
+from rpyc_gateway.config import UNPROTECTED
 from rpyc_gateway.errors import Denied, ProtocolError
 from tests.chains.processes import RPYC_GW, House, Process, connect_when_up, serve
 
@@ -128,7 +129,7 @@ def test_a_connection_from_another_machine_needs_to_be_allowed() -> None:
             )
         said[more] = (done.returncode, done.stderr)
     assert said[()][0] == 78
-    assert "other machines can reach this listener and nothing protects it yet" in said[()][1]
+    assert UNPROTECTED in said[()][1]
     assert "the connection is broken already" in said["--insecure",][1]
 
 
