@@ -11,7 +11,7 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.testing.leftovers import Belongings, Interruption, count_steps, interrupted
-from rpyc_gateway.testing.partner import EndOfStream, Partner, describe, exactly, part
+from rpyc_gateway.testing.partner import GREETING, EndOfStream, Partner, describe, exactly, part
 from rpyc_gateway.testing.trial import NotApplicable, Started, Trial, fault
 from rpyc_gateway.transport import Transport, missing_from
 
@@ -290,7 +290,7 @@ async def _dial_until(trial: Trial, at: int, steps: int) -> None:
 async def _whole_story(trial: Trial) -> None:
     async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe, dialler=True) as whole:
         await whole.stream.send_all(part("echo") + bytes(100))
-        await exactly(whole.stream, 100)
+        await exactly(whole.stream, len(GREETING) + 100)
         if isinstance(whole.stream, trio.abc.HalfCloseableStream):
             await whole.stream.send_eof()
             await whole.stream.receive_some(100)
@@ -352,7 +352,7 @@ async def _call(trial: Trial) -> None:
         with trial.step(f"{trial.doing}: a call to it must come to an end"):
             async with trial.transport.connect(trial.target) as pipe, trial.layer(pipe, dialler=True) as whole:
                 await whole.stream.send_all(part("echo") + b"!")
-                await exactly(whole.stream, 1)
+                await exactly(whole.stream, len(GREETING) + 1)
     except* (DialFailed, trio.BrokenResourceError, EndOfStream):
         pass
 

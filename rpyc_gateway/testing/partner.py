@@ -17,7 +17,7 @@ import trio
 from rpyc_gateway.errors import LinkLost
 from rpyc_gateway.transport import Pipe
 
-__all__ = ["PART_SIZE", "Layer", "Partner", "describe", "digest", "exactly", "noise", "part"]
+__all__ = ["GREETING", "PART_SIZE", "Layer", "Partner", "describe", "digest", "exactly", "noise", "part"]
 
 
 class Layer(Protocol):
@@ -27,6 +27,10 @@ class Layer(Protocol):
 
 
 PART_SIZE = 32
+
+GREETING = b"\x01\x00\x00\x04RPGW"
+"""What a partner says first: the beginning of a link (docs/protocol.md, section 1), which a transport may wait for."""
+
 PIECE = 65536
 
 
@@ -48,6 +52,7 @@ class Partner:
         self.present += 1
         try:
             async with self._layer(pipe, dialler=False) as whole:
+                await whole.stream.send_all(GREETING)
                 await self._play(whole)
         except* (trio.BrokenResourceError, trio.ClosedResourceError, EndOfStream, LinkLost):
             pass  # the dialler has gone; that is its right at any moment

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 import trio
 
 from rpyc_gateway.testing.leftovers import Belongings
-from rpyc_gateway.testing.partner import PART_SIZE, Layer, Partner, as_it_is, part
+from rpyc_gateway.testing.partner import GREETING, PART_SIZE, Layer, Partner, as_it_is, part
 from rpyc_gateway.transport import Pipe, Transport
 
 __all__ = ["NotApplicable", "Started", "TransportFault", "Trial", "fault"]
@@ -123,6 +123,7 @@ class Trial:
                 self.rate = min(pipe.rate, whole.rate)
                 with self.step(f"sending the first bytes, the {PART_SIZE} that name the part of the partner"):
                     await whole.stream.send_all(part(name, *numbers))
+                await self.expect(whole, GREETING, "the greeting of the other side")
                 try:
                     yield whole
                 except BaseException as exc:
