@@ -26,6 +26,7 @@ from rpyc_gateway.proto.raised import read_exception
 from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.transport import entry_points, find_transport
 from rpyc_transports.certificates import Certificate
+from rpyc_transports.preamble import Preamble
 from rpyc_transports.websocket_messages import Messages
 from rpyc_transports.websocket_upgrade import Question, Request, UpgradeFailed
 from tests.proto.pair import START, hello, pair, pulled
@@ -307,6 +308,19 @@ def certificates(data: bytes) -> None:
     """What a peer shows, as DER."""
     with suppress(ValueError):
         Certificate.read(data)
+
+
+@target
+def preamble(data: bytes) -> None:
+    """What a program prints before its link begins: nothing of it is lost, whatever the cuts."""
+    found = Preamble()
+    text = link = b""
+    for piece in pieces(data):
+        more_text, more_link = found.receive(piece)
+        text, link = text + more_text, link + more_link
+    text += b"" if found.found else found.rest()
+    assert text + link == b"".join(pieces(data))
+    assert len(found.beginning) <= 300
 
 
 @target
