@@ -546,3 +546,11 @@ async def test_dialling_is_cancelled_at_any_step_and_leaves_nothing() -> None:
             listener.kill()
             with trio.CancelScope(shield=True):
                 await listener.wait()
+
+
+async def test_closed_in_a_hurry_the_last_words_leave_all_the_same() -> None:
+    async with BadLine(115_200) as line, serial.connect(f"serial://{line.far}") as far:
+        async with serial.connect(f"serial://{line.near}") as near:
+            await near.stream.send_all(bytes(200) + b"goodbye")
+            await trio.aclose_forcefully(near.stream)
+        assert await hears(far.stream, 207) == bytes(200) + b"goodbye"

@@ -11,12 +11,13 @@ import trio
 
 from rpyc_transports.portsettings import Settings
 
-__all__ = ["CLOSING", "PIECE", "PortStream", "Writing", "in_thread"]
+__all__ = ["CLOSING", "LAST_WORDS", "PIECE", "PortStream", "Writing", "in_thread"]
 
 PIECE = 256  # bytes in one write
 AHEAD = 0.02  # seconds of line time that may be queued in the kernel when the next piece is written; much less, and a late wake-up is a gap
 POLL = 0.005  # seconds between two looks whether all has left
 SENT = 0.25  # seconds of patience with a line that is slower than it says; then it is stopped
+LAST_WORDS = 0.05  # seconds that what was sent may still take to leave where somebody is in a hurry: it says why nobody is here any more
 CLOSING = 1.0  # seconds; a driver whose device does not answer may take 30, and nothing is gained by waiting for it
 
 _T = TypeVar("_T")

@@ -9,7 +9,7 @@ import serial
 import trio
 
 from rpyc_transports.portsettings import Settings
-from rpyc_transports.portstream import CLOSING, PortStream, in_thread
+from rpyc_transports.portstream import CLOSING, LAST_WORDS, PortStream, in_thread
 
 __all__ = ["ThreadedStream", "open_threaded"]
 
@@ -56,6 +56,10 @@ class ThreadedStream(PortStream):
             return
         try:
             await self._wait_sent()
+        except trio.Cancelled:
+            with trio.move_on_after(LAST_WORDS, shield=True):
+                await self._wait_sent()
+            raise
         finally:
             self._closed = True
             with trio.move_on_after(CLOSING, shield=True):

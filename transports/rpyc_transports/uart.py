@@ -14,7 +14,7 @@ import serial
 import trio
 
 from rpyc_transports.portsettings import Settings
-from rpyc_transports.portstream import CLOSING, PortStream, in_thread
+from rpyc_transports.portstream import CLOSING, LAST_WORDS, PortStream, in_thread
 
 __all__ = ["UartStream", "open_uart"]
 
@@ -59,12 +59,16 @@ class UartStream(PortStream):
             raise self._gone("end of file")
 
     async def aclose(self) -> None:
-        """What was sent still leaves, unless this is cancelled; what a stopped line holds back after that is dropped."""
+        """What was sent still leaves, for 50 ms if this is cancelled; what a stopped line holds back after that is dropped."""
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         try:
             await self._wait_sent()
+        except trio.Cancelled:
+            with trio.move_on_after(LAST_WORDS, shield=True):
+                await self._wait_sent()
+            raise
         finally:
             self._closed = True
             trio.lowlevel.notify_closing(self._fd)
