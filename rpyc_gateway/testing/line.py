@@ -177,13 +177,15 @@ class BadLine:
         sources: dict[int, Way] = {}
         timeout: float | None = 0.0
         while not self._stopping:
+            asleep = time.monotonic()
             readable, _, _ = select.select([self._awake, *sources], (), (), timeout)
+            late = 0.0 if timeout is None else max(0.0, time.monotonic() - asleep - timeout)
             with self._turn:
                 if self._awake in readable:
                     os.read(self._awake, 4096)
                 elif self._ports is not None:
                     for way in self._ways.values():
-                        way.step(time.monotonic(), readable=way.source in readable)
+                        way.step(time.monotonic(), late, readable=way.source in readable)
                 sources, timeout = self._plan() if self._ports is not None else ({}, None)
             self.cpu = time.thread_time()
 
@@ -299,6 +301,7 @@ class Way:
         self._matched = True  # both ports are set to the same rate
         self._free = 0.0  # when the last byte that was taken will have left
         self._ticked = 0.0
+        self._late = 0.0  # seconds that this thread was late while bytes waited for it
         self._under_way: deque[tuple[float, float, bytes]] = deque()  # since when, at which rate, what
         self._held = b""  # what a line that takes no time keeps for a slow reader
 
@@ -325,8 +328,9 @@ class Way:
             return math.inf
         return min(max(now, self._ticked + TICK), self._free + self._latency)
 
-    def step(self, now: float, *, readable: bool) -> None:
-        """Take what there is room for, deliver what is due."""
+    def step(self, now: float, late: float, *, readable: bool) -> None:
+        """Take what there is room for, deliver what is due. It should have been called so much earlier, which a line makes up for."""
+        self._late = self._late + late if self._under_way else 0.0
         if readable:
             self._take(now)
         if self._held:
@@ -345,7 +349,9 @@ class Way:
             return
         data = os.read(self.source, room)
         self._traffic.sent += len(data)
-        since = max(now, self._free)
+        since = max(now - self._late, self._free)
+        if len(data) < room:
+            self._late = 0.0
         self._free = since + len(data) / self._rate
         self._under_way.append((since, self._rate, data))
 
