@@ -130,6 +130,20 @@ def test_data_that_came_before_the_last_hello_is_sent_again_at_once() -> None:
     assert pair.now - 100 < 0.1  # the timer would take 0.25 s
 
 
+def test_a_peer_that_was_in_no_session_yet_has_heard_nothing_and_is_told_again() -> None:
+    """Its HELLO says so; without that only the timer would know, after 0.25 s, 0.5 s and a second."""
+    pair = Pair()
+    deaf = pair.near.out.noise = Disorder(drop=1.0)
+    pair.run(seconds=0.01)
+    hello = Greeting(nonce=b"far!", echo=b"near", **pair.terms).encode()
+    pair.near.line.receive_data(Encoder(b"", dialler=False).encode(hello), pair.now)
+    pair.near.line.send(b"x" * 300)
+    pair.run(seconds=2)
+    deaf.active = False
+    pair.near.line.receive_data(Encoder(b"", dialler=False).encode(hello), pair.now)
+    assert pair.run(lambda: len(pair.far.got) == 300, seconds=0.05)
+
+
 # -- the stream
 
 

@@ -156,3 +156,11 @@ def test_who_is_full_is_asked_and_sent_nothing() -> None:
     assert not outgoing.handle_timeout()
     outgoing.full = False
     assert outgoing.ready
+
+
+def test_what_is_acknowledged_after_all_is_not_sent_again() -> None:
+    outgoing = sent(10)
+    assert outgoing.handle_timeout()
+    outgoing.acknowledge(1, 5.0)
+    assert again(outgoing) == []
+    assert outgoing.retransmissions == 0
