@@ -13,7 +13,7 @@ from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.testing.leftovers import Belongings, Interruption, count_steps, interrupted
 from rpyc_gateway.testing.partner import GREETING, EndOfStream, Partner, describe, exactly, part
 from rpyc_gateway.testing.trial import NotApplicable, Started, Trial, fault
-from rpyc_gateway.transport import Transport, missing_from
+from rpyc_gateway.transport import Transport, missing_from, without_secrets
 
 __all__ = [
     "cancelled_dials_leave_nothing",
@@ -189,11 +189,11 @@ async def nobody_there_is_said(trial: Trial) -> str:
     if trial.many < 2:
         raise NotApplicable("a line has no listener")
     for _ in range(2):
-        with trial.step(f"dialling {trial.target} after its listener has gone"):
+        with trial.step(f"dialling {without_secrets(trial.target)} after its listener has gone"):
             await _refused(trial.transport, trial.target, trial.target)
         async with trial.serving(), trial.dialled("echo") as pipe:
             await trial.echo(pipe, b"!")
-        with trial.step(f"serving at {trial.url} twice at once"):
+        with trial.step(f"serving at {without_secrets(trial.url)} twice at once"):
             await _served_once(trial)
     return "DialFailed, and the place is free again"
 
@@ -209,7 +209,7 @@ async def _served_once(trial: Trial) -> None:
                 await started.event.wait()
                 nursery.cancel_scope.cancel()
         except* ConfigError as group:
-            _is_config_error(group.exceptions[0], f"serving a second time at {trial.url}")
+            _is_config_error(group.exceptions[0], f"serving a second time at {without_secrets(trial.url)}")
         if not started.event.is_set():
             async with trial.dialled("echo") as pipe:
                 await trial.echo(pipe, b"!")
@@ -314,7 +314,7 @@ async def cancelled_listeners_leave_nothing(trial: Trial) -> str:
         if partner.present:
             fault(f"{trial.doing}: {partner.present} handlers are still at work")
         if trial.many > 1:
-            with trial.step(f"{trial.doing}: dialling {trial.target} afterwards"):
+            with trial.step(f"{trial.doing}: dialling {without_secrets(trial.target)} afterwards"):
                 await _refused(trial.transport, trial.target, trial.target)
         if not came:  # it ended by itself before
             break

@@ -10,7 +10,7 @@ import trio
 from rpyc_gateway.testing import listener_rules, pipe_rules
 from rpyc_gateway.testing.partner import EndOfStream, Layer, as_it_is
 from rpyc_gateway.testing.trial import NotApplicable, TransportFault, Trial
-from rpyc_gateway.transport import Transport, find_transport
+from rpyc_gateway.transport import Transport, find_transport, without_secrets
 
 __all__ = ["RULES", "TransportFault", "check_transport"]
 
@@ -87,7 +87,9 @@ async def check_transport(
                 faults.append(f"{name}: {_sentence(leaf, trial)}")
     if faults:
         raise TransportFault(
-            "\n".join([f"{somewhere} breaks {len(faults)} of {len(seen) + len(faults)} rules:", *faults])
+            "\n".join(
+                [f"{without_secrets(somewhere)} breaks {len(faults)} of {len(seen) + len(faults)} rules:", *faults]
+            )
         )
     return seen
 

@@ -12,7 +12,7 @@ import trio
 
 from rpyc_gateway.testing.leftovers import Belongings
 from rpyc_gateway.testing.partner import GREETING, PART_SIZE, Layer, Partner, as_it_is, part
-from rpyc_gateway.transport import Pipe, Transport
+from rpyc_gateway.transport import Pipe, Transport, without_secrets
 
 __all__ = ["NotApplicable", "Started", "TransportFault", "Trial", "fault"]
 
@@ -85,7 +85,7 @@ class Trial:
             return
         before = Belongings.now()
         async with trio.open_nursery() as nursery:
-            with self.step(f"serving at {self.url}"):
+            with self.step(f"serving at {without_secrets(self.url)}"):
                 urls: Any = await nursery.start(self.transport.serve, self.url, partner)
             self._note_urls(urls)
             yield partner
@@ -114,7 +114,7 @@ class Trial:
     @asynccontextmanager
     async def dialled(self, name: str, *numbers: int) -> AsyncIterator[Pipe]:
         """A pipe to a partner who plays that part."""
-        self.doing = f"dialling {self.target}"
+        self.doing = f"dialling {without_secrets(self.target)}"
         broken: BaseException | None = None
         # A scope that ends before the body would cut through what `connect` has opened for it.
         with trio.CancelScope(deadline=trio.current_time() + self.patience) as dialling:
