@@ -7,7 +7,7 @@ from typing import Any
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, check_url, find_transport
+from rpyc_gateway.transport import Handler, Pipe, check_url, find_transport, without_secrets
 
 
 class EitherTransport:
@@ -27,11 +27,11 @@ class EitherTransport:
                 return await stack.enter_async_context(find_transport(way).connect(way))
             except DialFailed as exc:
                 reasons.append(str(exc))
-        raise DialFailed(f"{url}: {'; '.join(reasons)}")
+        raise DialFailed(f"{without_secrets(url)}: {'; '.join(reasons)}")
 
     async def serve(self, url: str, handler: Handler, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         if problem := self.check(url):
-            raise ConfigError([f"{url}: {problem}"])
+            raise ConfigError([f"{without_secrets(url)}: {problem}"])
         try:
             async with trio.open_nursery() as nursery:
                 bound = [
