@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, Request
+from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong
 from wsproto.frame_protocol import CloseReason
 
 from rpyc_transports.websocket_messages import MAX_MESSAGE, Mask, Messages, lay_mask, lay_mask_slowly
@@ -186,10 +186,6 @@ def test_a_ping_that_crosses_our_goodbye_is_not_answered() -> None:
     assert isinstance(ping, Ping)
     assert ours.send(ping.response()) == b""
     assert isinstance(ping.response(), Pong)
-
-
-def test_the_request_that_trio_websocket_begins_with_has_been_sent_already() -> None:
-    assert Messages(CLIENT).send(Request(host="", target="")) == b""
 
 
 @sides

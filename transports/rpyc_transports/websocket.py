@@ -24,8 +24,8 @@ from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import hosts, trust, urls
 from rpyc_transports.hosts import Address, host_port
 from rpyc_transports.proxies import DIRECT, environment_proxy
-from rpyc_transports.secured import HandshakeFailed, TlsStream, secure_accepted, secure_dialled
-from rpyc_transports.sockets import part, serve_handshakes
+from rpyc_transports.secured import HandshakeFailed, Secured, secure_accepted, secure_dialled
+from rpyc_transports.sockets import part, serve_handshakes, share
 from rpyc_transports.urls import Reader, number
 from rpyc_transports.websocket_messages import Messages
 from rpyc_transports.websocket_stream import PromptStream, WebSocketStream, running
@@ -57,15 +57,16 @@ class WebSocketTransport:
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(await hosts.dial(str(place), place.address, options))
             try:
-                below, peer, identity = await _secure(stack, connection, place, options)
-                rest = await _ask(below, place)
+                wire = await _secure(stack, connection, place, options)
+                rest = await _ask(wire.stream, place)
             except (HandshakeFailed, UpgradeFailed, trust.Unusable) as exc:
                 raise DialFailed(f"{place}: {exc}") from exc
             except OSError as exc:
                 raise DialFailed(f"{place}: the other side broke the connection at once ({exc.strerror})") from exc
-            stream = WebSocketStream(below, Messages(ConnectionType.CLIENT, rest))
-            await stack.enter_async_context(running(stream, ping=place.options.get("ping", 0)))
-            yield Pipe(stream, peer, identity)
+            pipe = wire.pipe(Messages(ConnectionType.CLIENT, rest), place.options)
+            assert isinstance(pipe.stream, WebSocketStream)
+            await stack.enter_async_context(running(pipe.stream, ping=place.options.get("ping", 0)))
+            yield pipe
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
@@ -194,16 +195,19 @@ def _with_proxy(place: Place) -> Mapping[str, Any]:
 
 async def _secure(
     stack: AsyncExitStack, connection: trio.SocketStream, place: Place, options: Mapping[str, Any]
-) -> tuple[trio.abc.Stream, str, str]:
-    """Put TLS on a connection for wss: what to speak on, who is there, and the identity that is known for certain. Raises what `secure_dialled` does, OSError."""
+) -> _Wire:
+    """Put TLS on a connection for wss. Raises what `secure_dialled` does, OSError."""
     peer, _ = hosts.met(connection, place.address, options)
     hosts.tune(connection, options)
-    prompt = PromptStream(connection)
+    below = share(connection, peer)
+    await stack.enter_async_context(below.stream)
+    assert isinstance(below.stream, trio.SocketStream)
+    prompt = PromptStream(below.stream)
     if not place.secure:
-        return prompt, peer, ""
+        return _Wire(prompt, below, None)
     secured = await secure_dialled(prompt, place.address.host, options, alpn=ALPN)
     await stack.enter_async_context(secured.stream)
-    return secured.stream, peer, secured.identity
+    return _Wire(secured.stream, below, secured)
 
 
 async def _ask(stream: trio.abc.Stream, place: Place) -> bytes:
@@ -239,40 +243,83 @@ async def _speaks_plainly(stream: trio.SocketStream) -> bool:
 
 async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     """Make a pipe of a caller that asks for one, or tell it what is wrong. Raises OSError if it is gone."""
-    peer, identity = host_port(stream.socket.getpeername()), ""
+    peer = host_port(stream.socket.getpeername())
     hosts.tune(stream, place.options)
-    below: trio.abc.Stream = PromptStream(stream)
     if place.secure and await _speaks_plainly(stream):
         logger.info("%s is sent away: it speaks HTTP without TLS", peer)
         await part(stream, Refusal(400, "TLS is spoken at this port: https:// and wss:// reach it.").as_bytes())
         return None
-    if place.secure:
-        try:
-            below, identity = await secure_accepted(below, place.options, alpn=ALPN)
-        except (HandshakeFailed, trust.Unusable) as exc:
-            logger.info("%s is sent away: %s", peer, exc)
+    below = share(stream, peer)
+    assert isinstance(below.stream, trio.SocketStream)
+    async with AsyncExitStack() as undo:
+        undo.push_async_callback(trio.aclose_forcefully, below.stream)
+        wire = _Wire(PromptStream(below.stream), below, None)
+        if place.secure:
+            try:
+                secured = await secure_accepted(wire.stream, place.options, alpn=ALPN)
+            except (HandshakeFailed, trust.Unusable) as exc:
+                logger.info("%s is sent away: %s", peer, exc)
+                return None
+            wire = _Wire(secured.stream, below, secured)
+        question = Question()
+        messages = await _answer(question, wire, place)
+        if messages is None:
             return None
-    question = Question()
+        undo.pop_all()
+        if question.forwarded_for:
+            below.peer = f"{peer} (for {question.forwarded_for})"
+        return wire.pipe(messages, place.options)
+
+
+async def _answer(question: Question, wire: _Wire, place: Place) -> Messages | None:
+    """Hear a caller out and say yes or no; None for no."""
     with trio.move_on_after(ASK_WITHIN) as patience:
         try:
-            while not question.receive(bytes(await below.receive_some(READ))):
+            while not question.receive(bytes(await wire.stream.receive_some(READ))):
                 pass
             refusal = question.refusal(place.path, place.options.get("origin", ()))
             if refusal is None:
-                await below.send_all(question.accept())
-                forwarded = f" (for {question.forwarded_for})" if question.forwarded_for else ""
-                messages = Messages(ConnectionType.SERVER, question.rest)
-                return Pipe(WebSocketStream(below, messages), f"{peer}{forwarded}", identity)
+                await wire.stream.send_all(question.accept())
+                return Messages(ConnectionType.SERVER, question.rest)
         except (UpgradeFailed, trio.BrokenResourceError):
             return None  # it has ended the connection, as some do to see whether a port is open
     if patience.cancelled_caught:
         refusal = Refusal(408, f"The request was not complete within {ASK_WITHIN:g} s.")
     assert refusal is not None
-    logger.info("%s is sent away with HTTP %d: it asked %s", peer, refusal.status, question.asked or "nothing")
-    if isinstance(below, TlsStream):
+    asked = question.asked or "nothing"
+    logger.info("%s is sent away with HTTP %d: it asked %s", wire.below.peer, refusal.status, asked)
+    if wire.secured is not None:
         with trio.move_on_after(LINGER), suppress(trio.BrokenResourceError):
-            await below.send_all(refusal.as_bytes())
-        await below.aclose()
+            await wire.stream.send_all(refusal.as_bytes())
+        await wire.stream.aclose()
     else:
-        await part(stream, refusal.as_bytes())
+        assert isinstance(wire.below.stream, trio.SocketStream)
+        await part(wire.below.stream, refusal.as_bytes())
     return None
+
+
+# -- both
+
+
+class _Wire(NamedTuple):
+    """What HTTP is spoken on, and then the WebSocket."""
+
+    stream: trio.abc.Stream
+    below: Pipe
+    secured: Secured | None
+
+    def pipe(self, messages: Messages, options: Mapping[str, Any]) -> Pipe:
+        """As a pipe, with a non-blocking side where nothing else sends or has been read ahead."""
+        below = self.secured.pipe(self.below) if self.secured is not None else self.below
+        stream = WebSocketStream(self.stream, messages)
+        pipe = Pipe(stream, below.peer, below.identity)
+        if (
+            below.send_nowait is not None
+            and below.receive_nowait is not None
+            and messages.idle
+            and not options.get("ping")
+        ):
+            side = stream.without_waiting(below)
+            pipe.send_nowait, pipe.receive_nowait, pipe.fileno = side.send_nowait, side.receive_nowait, below.fileno
+            pipe.receive_at_least = below.receive_at_least
+        return pipe

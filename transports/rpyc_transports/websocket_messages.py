@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from typing import TypeAlias
 
 from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Event, Pong, Request
+from wsproto.events import BytesMessage, CloseConnection, Event, Pong
 from wsproto.frame_protocol import CloseReason, Opcode, ParseFailed, XorMaskerSimple
 
 __all__ = ["MAX_MESSAGE", "Messages"]
@@ -26,6 +26,7 @@ MASKED, SIZE = 0x80, 0x7F  # in the second
 TWO_BYTES, EIGHT_BYTES = 126, 127  # instead of a size: so many follow, with the size
 MAX_CONTROL = 125
 OPCODES = set(map(int, Opcode))
+GOODBYES = (1000, 1001, 1005)  # normal closure; going away; none of those that say why
 
 
 class Messages(Connection):
@@ -44,16 +45,20 @@ class Messages(Connection):
         self._size = 0  # bytes of a message that goes on in the next frame
         self._unfinished = False  # there is such a message
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has come yet."""
+        return not self._data
+
     def send(self, event: Event) -> bytes:
         if type(event) is BytesMessage and self.state is ConnectionState.OPEN:
-            return self._frame(event.data)
-        if isinstance(event, Request):
-            return b""  # trio-websocket's clients begin with one: it has been sent, and answered
+            return self.frame(event.data)
         if isinstance(event, Pong) and self.state is not ConnectionState.OPEN:
             return b""  # its ping crossed our close frame
         return super().send(event)
 
-    def _frame(self, data: bytes | bytearray) -> bytes:
+    def frame(self, data: Buffer) -> bytes:
+        """A whole message."""
         size, masked = len(data), MASKED if self.client else 0
         if size < TWO_BYTES:
             header = struct.pack("!BB", FIN | Opcode.BINARY, masked | size)
@@ -98,6 +103,20 @@ class Messages(Connection):
         else:
             if pieces:
                 yield BytesMessage(b"".join(pieces))
+
+    def is_goodbye(self, code: int) -> bool:
+        """Whether an end with this code is one in order."""
+        return not self.fault and code in GOODBYES
+
+    def why(self, code: int, reason: str | None) -> str:
+        """What an end with this code was, in words."""
+        if self.fault:
+            return f"the peer broke the protocol of WebSocket: {self.fault}"
+        if code == CloseReason.ABNORMAL_CLOSURE:
+            return "the connection broke off, without the goodbye of WebSocket"
+        names = [known.name.lower().replace("_", " ") for known in CloseReason if known == code]
+        said = f": {reason}" if reason else ""
+        return f"the peer has closed the WebSocket ({', '.join([str(code), *names])}{said})"
 
     def _payload(self) -> Buffer:
         """What is there of the payload of the frame that is being read."""

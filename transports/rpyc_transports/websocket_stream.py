@@ -9,16 +9,17 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
 
 import trio
-from trio_websocket import CloseReason, ConnectionClosed, WebSocketConnection
+from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto import WSConnection
 
+from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_transports.websocket_messages import Messages
+from rpyc_transports.websocket_nowait import WithoutWaiting
 
 __all__ = ["PromptStream", "WebSocketStream", "running"]
 
 MESSAGE = 262_144  # bytes of one that is sent, a quarter of what is taken; the link gives half of it at once
 CLOSE_WITHIN = 2.0  # seconds for the peer to say that it has heard our goodbye
-GOODBYES = (1000, 1001, 1005)  # normal closure; going away; none of those that say why
 
 
 class WebSocketStream(trio.abc.Stream):
@@ -33,15 +34,43 @@ class WebSocketStream(trio.abc.Stream):
         self.websocket = WebSocketConnection(
             below, cast("WSConnection", messages), host="", path="", receive_buffer_size=None
         )
+        # It would wait for its turn to send, behind a writer who waits for this reader.
+        self.websocket._initial_request = None  # noqa: SLF001
         self._below = below
         self._messages = messages
         self._left = b""  # of a message that was longer than what the reader wanted
         self._sending = _Alone("another task is sending")
         self._receiving = _Alone("another task is receiving")
         self._closed = False
+        self._side: WithoutWaiting | None = None
+        self.wanted = trio.Event()  # somebody waits for what comes: trio-websocket is to read
+
+    def without_waiting(self, below: Pipe) -> WithoutWaiting:
+        """The same for threads, on what the stream below is the stream of. Until the stream itself is read nobody else reads."""
+        prompt = self._below if isinstance(self._below, PromptStream) else None
+        self._side = WithoutWaiting(self._messages, below, prompt.acknowledge if prompt else lambda _: None)
+        return self._side
+
+    @property
+    def has_side(self) -> bool:
+        """Whether threads may use it."""
+        return self._side is not None
+
+    async def _settle(self, data: Buffer | bytearray) -> Buffer | bytearray:
+        """Send what the side of the threads has left in part; what remains to be sent of `data`."""
+        if self._side is None:
+            return data
+        if self._side.end is not None:
+            raise ConnectionClosed(self._side.end)
+        unsent, owed = self._side.take_unsent()
+        if unsent:
+            async with self.websocket._stream_lock:  # noqa: SLF001  # trio-websocket answers pings at any moment
+                await self._below.send_all(unsent)
+        return memoryview(data)[owed:] if owed else data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with self._sending, self._ends_in_words():
+            data = await self._settle(data)
             if not data:
                 await self._check()
             elif len(data) <= MESSAGE:
@@ -65,12 +94,17 @@ class WebSocketStream(trio.abc.Stream):
         if limit < 1:
             raise ValueError(f"max_bytes is at least 1, not {limit}")
         with self._receiving, self._ends_in_words():
+            if not self.wanted.is_set():
+                await self._settle(b"")
+                self.wanted.set()
             data = self._left
             if not data:
                 try:
+                    if self._side is not None and self._side.end is not None:
+                        raise ConnectionClosed(self._side.end)
                     data = await self.websocket.get_message()  # type: ignore[assignment]  # `Messages` lets no text through
                 except ConnectionClosed as exc:
-                    if self._closed or self._messages.fault or exc.reason is None or exc.reason.code not in GOODBYES:
+                    if self._closed or exc.reason is None or not self._messages.is_goodbye(exc.reason.code):
                         raise
                     await trio.lowlevel.checkpoint()
                     return b""
@@ -83,7 +117,9 @@ class WebSocketStream(trio.abc.Stream):
         self._closed = True
         self._left = b""
         try:
-            with trio.move_on_after(CLOSE_WITHIN):
+            with trio.move_on_after(CLOSE_WITHIN), suppress(ConnectionClosed, trio.BrokenResourceError):
+                await self._settle(b"")
+                self.wanted.set()
                 await self.websocket.aclose()
         finally:
             await trio.aclose_forcefully(self._below)
@@ -97,15 +133,8 @@ class WebSocketStream(trio.abc.Stream):
         except ConnectionClosed as exc:
             if self._closed:
                 raise trio.ClosedResourceError("this WebSocket was closed here") from None
-            raise trio.BrokenResourceError(self._why(exc.reason)) from exc
-
-    def _why(self, reason: CloseReason | None) -> str:
-        if self._messages.fault:
-            return f"the peer broke the protocol of WebSocket: {self._messages.fault}"
-        if reason is None or reason.code == 1006:
-            return "the connection broke off, without the goodbye of WebSocket"
-        said = f": {reason.reason}" if reason.reason else ""
-        return f"the peer has closed the WebSocket ({reason.code}, {reason.name.lower().replace('_', ' ')}{said})"
+            code, reason = (1006, None) if exc.reason is None else (exc.reason.code, exc.reason.reason)
+            raise trio.BrokenResourceError(self._messages.why(code, reason)) from exc
 
 
 class PromptStream(trio.abc.HalfCloseableStream):
@@ -126,12 +155,16 @@ class PromptStream(trio.abc.HalfCloseableStream):
         await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        if self._received > SMALL and QUICK_ACK is not None:
-            with suppress(OSError):  # it is closed or broken, as `receive_some` will say
-                self._stream.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
+        self.acknowledge(self._received)
         data = await self._stream.receive_some(max_bytes)
         self._received = len(data)
         return data
+
+    def acknowledge(self, received: int) -> None:
+        """So much was received."""
+        if received > SMALL and QUICK_ACK is not None:
+            with suppress(OSError):  # it is closed or broken, as whoever reads next will hear
+                self._stream.setsockopt(socket.IPPROTO_TCP, QUICK_ACK, 1)
 
     async def send_eof(self) -> None:
         await self._stream.send_eof()
@@ -165,7 +198,7 @@ async def running(stream: WebSocketStream, *, ping: float = 0) -> AsyncIterator[
     """Read for the stream, give a sign of life every `ping` seconds (0: never), and close it at the end. Exceptions of the body stay what they are."""
     failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(stream.websocket._reader_task)  # noqa: SLF001  # as its own wrap_client_stream does
+        nursery.start_soon(_read, stream)
         if ping:
             nursery.start_soon(_give_signs_of_life, stream.websocket, ping)
         try:
@@ -179,6 +212,12 @@ async def running(stream: WebSocketStream, *, ping: float = 0) -> AsyncIterator[
             raise failure
         finally:
             del failure
+
+
+async def _read(stream: WebSocketStream) -> None:
+    if stream.has_side:  # who reads without waiting must not find somebody else reading
+        await stream.wanted.wait()
+    await stream.websocket._reader_task()  # noqa: SLF001  # as its own wrap_client_stream does
 
 
 async def _give_signs_of_life(websocket: WebSocketConnection, seconds: float) -> None:
