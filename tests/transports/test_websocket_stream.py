@@ -219,3 +219,7 @@ async def test_what_has_arrived_is_acknowledged_before_more_is_waited_for() -> N
     for size in (5, 5000, 6000, 7, 8):
         assert len(await stream.receive_some(size)) == size
     assert done == [5, 5000, 0, 6000, 0, 7, 8]
+    receive = stream.promptly(lambda limit: bytes(limit) if limit else None)
+    done.clear()
+    assert [len(receive(size) or b"") for size in (0, 5, 5000)] == [0, 5, 5000]
+    assert done == [0]

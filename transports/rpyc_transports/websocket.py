@@ -201,8 +201,7 @@ async def _secure(
     hosts.tune(connection, options)
     below = share(connection, peer)
     await stack.enter_async_context(below.stream)
-    assert isinstance(below.stream, trio.SocketStream)
-    prompt = PromptStream(below.stream)
+    prompt = _prompt(below)
     if not place.secure:
         return _Wire(prompt, below, None)
     secured = await secure_dialled(prompt, place.address.host, options, alpn=ALPN)
@@ -250,10 +249,9 @@ async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
         await part(stream, Refusal(400, "TLS is spoken at this port: https:// and wss:// reach it.").as_bytes())
         return None
     below = share(stream, peer)
-    assert isinstance(below.stream, trio.SocketStream)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(trio.aclose_forcefully, below.stream)
-        wire = _Wire(PromptStream(below.stream), below, None)
+        wire = _Wire(_prompt(below), below, None)
         if place.secure:
             try:
                 secured = await secure_accepted(wire.stream, place.options, alpn=ALPN)
@@ -299,6 +297,15 @@ async def _answer(question: Question, wire: _Wire, place: Place) -> Messages | N
 
 
 # -- both
+
+
+def _prompt(below: Pipe) -> PromptStream:
+    """What a connection is read by, so that it acknowledges at once, in either way."""
+    assert isinstance(below.stream, trio.SocketStream)
+    assert below.receive_nowait is not None
+    prompt = PromptStream(below.stream)
+    below.receive_nowait = prompt.promptly(below.receive_nowait)
+    return prompt
 
 
 class _Wire(NamedTuple):

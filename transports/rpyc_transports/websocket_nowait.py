@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from trio_websocket import CloseReason
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping
@@ -19,13 +17,12 @@ CHUNK = 65_536  # bytes of a message that is sent like this: what the wire does 
 class WithoutWaiting:
     """Send and receive as `Pipe` has it. `end` is how it ended, once that was heard."""
 
-    def __init__(self, messages: Messages, below: Pipe, acknowledge: Callable[[int], None]) -> None:
+    def __init__(self, messages: Messages, below: Pipe) -> None:
         assert below.send_nowait is not None
         assert below.receive_nowait is not None
         self.end: CloseReason | None = None
         self._messages = messages
         self._send, self._receive = below.send_nowait, below.receive_nowait
-        self._acknowledge = acknowledge
         self._unsent: Buffer = b""  # what the wire has not taken of the last frame, and of answers behind it
         self._owed = 0  # bytes of payload in that frame: they were not taken yet, and will be offered again
 
@@ -56,7 +53,6 @@ class WithoutWaiting:
         if not raw:
             self.end = CloseReason(1006, None)
             return self._over(self.end)
-        self._acknowledge(len(raw))
         self._messages.receive_data(raw)
         pieces: list[Buffer | bytearray] = []
         for event in self._messages.events():

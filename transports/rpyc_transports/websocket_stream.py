@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
 
@@ -47,8 +47,7 @@ class WebSocketStream(trio.abc.Stream):
 
     def without_waiting(self, below: Pipe) -> WithoutWaiting:
         """The same for threads, on what the stream below is the stream of. Until the stream itself is read nobody else reads."""
-        prompt = self._below if isinstance(self._below, PromptStream) else None
-        self._side = WithoutWaiting(self._messages, below, prompt.acknowledge if prompt else lambda _: None)
+        self._side = WithoutWaiting(self._messages, below)
         return self._side
 
     @property
@@ -94,15 +93,10 @@ class WebSocketStream(trio.abc.Stream):
         if limit < 1:
             raise ValueError(f"max_bytes is at least 1, not {limit}")
         with self._receiving, self._ends_in_words():
-            if not self.wanted.is_set():
-                await self._settle(b"")
-                self.wanted.set()
             data = self._left
             if not data:
                 try:
-                    if self._side is not None and self._side.end is not None:
-                        raise ConnectionClosed(self._side.end)
-                    data = await self.websocket.get_message()  # type: ignore[assignment]  # `Messages` lets no text through
+                    data = await self._next()
                 except ConnectionClosed as exc:
                     if self._closed or exc.reason is None or not self._messages.is_goodbye(exc.reason.code):
                         raise
@@ -112,6 +106,12 @@ class WebSocketStream(trio.abc.Stream):
                 await trio.lowlevel.checkpoint()
             self._left = data[limit:]
             return data[:limit]
+
+    async def _next(self) -> bytes:
+        if not self.wanted.is_set():
+            await self._settle(b"")
+            self.wanted.set()
+        return await self.websocket.get_message()  # type: ignore[return-value]  # `Messages` lets no text through
 
     async def aclose(self) -> None:
         self._closed = True
@@ -159,6 +159,16 @@ class PromptStream(trio.abc.HalfCloseableStream):
         data = await self._stream.receive_some(max_bytes)
         self._received = len(data)
         return data
+
+    def promptly(self, receive: Callable[[int], bytes | None]) -> Callable[[int], bytes | None]:
+        """The same for the `receive_nowait` of this connection."""
+
+        def receive_nowait(limit: int) -> bytes | None:
+            data = receive(limit)
+            self.acknowledge(len(data or b""))
+            return data
+
+        return receive_nowait
 
     def acknowledge(self, received: int) -> None:
         """So much was received."""
