@@ -21,12 +21,13 @@ from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExcee
 from rpyc_gateway.held import is_proxy
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
-from rpyc_gateway.proto.atoms import draft_atom
+from rpyc_gateway.proto.atoms import pack_atom
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Payload, Reader
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
+from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.stays import abandon
 from rpyc_gateway.worker import workers
 
@@ -91,7 +92,7 @@ class Answering:
         if (
             called.affinity in self._affinities
             and (called.payload.packed[:1] != _ONE_STEP or called.payload.packed.startswith(_ONE_CALL))
-            and not (self.garbage or self._burials or self.asking.anybody_waits)
+            and not (self.garbage or self._burials or called.cause in self.asking.by_cause)
             and self._runs == "threads"
             and len(self._running) < RUNNING
         ):  # as a rule, and the short way of all that follows: the caller's thread is there, and nothing has to come first
@@ -318,6 +319,8 @@ class Answering:
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
         self._running.discard(call)
+        if call.affinity and type(outcome) is Done and self._answer_alone(call, outcome.value):
+            return
         draft, step = self._outcome_draft(outcome, call.cause)
         with self._desk.step():
             if not call.affinity:
@@ -329,6 +332,24 @@ class Answering:
             abandon(outcome.value[:1])  # what was entered for a caller that has gone
         # An exception that may come home is in there, and its traceback keeps this frame: without this the two would keep each other.
         del draft
+
+    def _answer_alone(self, call: ServedCall, value: object) -> bool:
+        """The short way of `answer`, for an atom; whether that was all there is to send. If not, nothing has changed."""
+        packed = pack_atom(value)
+        if packed is None:
+            return False
+        if not call.bound:  # else there is room: the thread has nothing else on its stack
+            check_room(STEP_ROOM)
+        desk = self._desk
+        with desk.turn:
+            if self.asking.readings:
+                return False
+            message = desk.rpc.answer_alone(call.question, packed)
+            if message is None:
+                return False
+            self._served.pop(call.question, None)
+            desk.circuit.send(message)
+        return True
 
     def _send(self, question: int, draft: Draft, step: int | None) -> bool:
         """Whether anybody still waited for it."""
@@ -349,9 +370,9 @@ class Answering:
         if type(outcome) is RaisedAt:
             return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
-        atom = draft_atom(outcome.value)
+        atom = pack_atom(outcome.value)
         if atom is not None:
-            return atom, None
+            return Draft(atom), None
         writer = self._references.writer()
         writer.snapshot = True  # served code goes on while the answer is sent
         try:

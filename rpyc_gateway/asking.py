@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 import trio
@@ -18,6 +19,7 @@ from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Held
 from rpyc_gateway.leading import LEAD
+from rpyc_gateway.per_process import process
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
@@ -48,7 +50,7 @@ class Asking(Questions):
         self.drop = desk.rpc.imports.drop
         self._threads = threads
         self._numbers = threading.local()
-        self._readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
+        self.readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
         self.peer_vat = b""
         self._token = trio.lowlevel.current_trio_token()
 
@@ -63,7 +65,7 @@ class Asking(Questions):
         draft = draft_steps(steps, self._references.writer)
         waiter = ThreadWaiter()
         affinity = getattr(self._numbers, "number", 0) or self._number()
-        deadline = deadlines.current()
+        deadline = deadlines.CURRENT.get()
         left = deadline.milliseconds() if deadline is not None else 0
         question = 0
         outcome: Outcome | None = None
@@ -73,14 +75,23 @@ class Asking(Questions):
             with desk.turn:  # `_enter` has seen to the room on the stack
                 if desk.error is not None:
                     desk.check_open()
-                if self._readings:
+                if self.readings:
                     self.send_readings()
                 cause = waiter.cause = self._cause_of(call) if call is not None else desk.rpc.new_cause()
-                question = desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
+                asked = None
+                if not (draft.refs or draft.bodies):  # as a rule
+                    asked = desk.rpc.ask_alone(number, draft.packed, cause=cause, affinity=affinity, deadline=left)
+                if asked is not None:
+                    question = asked[0]
+                else:
+                    question = desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
                 self._waiters[question] = waiter
-                waiter.outer = self._by_cause.get(cause)
-                self._by_cause[cause] = waiter
-                desk.speak()
+                waiter.outer = self.by_cause.get(cause)
+                self.by_cause[cause] = waiter
+                if asked is not None:
+                    desk.circuit.send(asked[1])
+                else:
+                    desk.speak()
             # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
             if call is None:
                 outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
@@ -92,7 +103,8 @@ class Asking(Questions):
                     call.waiters.remove(waiter)
         finally:
             try:
-                self._forget(question, waiter, outcome)
+                if outcome is None or outcome.error is not None or not waiter.inbox.empty():
+                    self._forget(question, waiter, outcome)
             finally:
                 if deferred:
                     try:
@@ -117,8 +129,10 @@ class Asking(Questions):
         check_room()
         if trio.lowlevel.in_trio_run():
             raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
-        self._desk.check_process()
-        if self._desk.turn.held:
+        desk = self._desk
+        if desk.generation != process.generation:
+            desk.check_process()
+        if desk.turn.owner == get_ident():
             raise RuntimeError(
                 "a remote call from a finalizer that ran in the middle of another: let it append to a queue, and make the call elsewhere"
             )
@@ -134,7 +148,7 @@ class Asking(Questions):
         self._enter()
         self._desk.check_open()
         reading = Reading(held, name)
-        self._readings.append(weakref.ref(reading))
+        self.readings.append(weakref.ref(reading))
         return reading
 
     def call_read(self, reading: Reading, args: tuple[Any, ...], kwargs: dict[str, Any], *, kept: bool) -> Any:
@@ -149,7 +163,7 @@ class Asking(Questions):
             method, value = self.ask(reading.held.number, [*steps, (Verb.VALUE, 0, (Result(1), Result(2)))])
         except BaseException:
             reading.question = 0
-            self._readings.append(weakref.ref(reading))
+            self.readings.append(weakref.ref(reading))
             raise
         reading.learn(method)
         return value
@@ -166,8 +180,8 @@ class Asking(Questions):
 
     def send_readings(self) -> None:
         """A message is about to be sent: what was read before must be read before it comes. With the turn held."""
-        while self._readings and self._desk.rpc.room > 1:
-            reading = self._readings.popleft()()
+        while self.readings and self._desk.rpc.room > 1:
+            reading = self.readings.popleft()()
             if reading is None or reading.known or reading.question:
                 continue
             draft = draft_steps(((Verb.GET, 0, reading.name),), self._references.writer)
@@ -214,7 +228,7 @@ class Asking(Questions):
         try:
             with self._desk.step():
                 self._desk.check_open()
-                if self._readings:
+                if self.readings:
                     self.send_readings()
                 cause = waiter.cause = self._cause_of(serving.get())
                 affinity = task_affinity(self)

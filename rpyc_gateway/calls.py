@@ -101,6 +101,26 @@ class Host(Protocol):
 class ServedCall:
     """One call, from its arrival to its answer. `where` its code runs is for the host to say."""
 
+    __slots__ = (
+        "_called",
+        "_coroutine",
+        "_deadline",
+        "_garbage",
+        "_program",
+        "_scope",
+        "affinity",
+        "begun",
+        "bound",
+        "cancelled",
+        "cause",
+        "host",
+        "inner",
+        "outer",
+        "question",
+        "waiters",
+        "where",
+    )
+
     def __init__(self, host: Host, called: Called, where: Runs = "threads") -> None:
         self.host = host
         self.question = called.question
@@ -123,7 +143,7 @@ class ServedCall:
         self._called: Called | None = called
         self._program: Program | None = None
         self._coroutine: Coroutine[Any, Any, object] | None = None
-        self._garbage: list[Burial] = []
+        self._garbage: Sequence[Burial] = ()
 
     @property
     def pointless(self) -> bool:
@@ -174,7 +194,12 @@ class ServedCall:
         return self.host.resting_place
 
     def _go_on(self, program: Program, result: object, error: BaseException | None) -> Outcome | Later:
-        self._enter()
+        outer = self.outer = serving.get()
+        if outer is not None:
+            outer.inner.append(self)
+        serving.set(self)
+        if self._deadline is not None:
+            deadlines.inherited(self._deadline)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, self.host.close_generator)
         try:
@@ -185,13 +210,19 @@ class ServedCall:
             return outcome
         finally:
             sys.set_asyncgen_hooks(*hooks)
-            self._leave()
+            if outer is not None:
+                outer.inner.remove(self)
+                self.outer = None
+            if self.bound:  # the context is that of the next call too
+                serving.set(None)
+                if deadlines.CURRENT.get() is not None:
+                    deadlines.forget()
 
     def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
         self.begun = True
         if self._garbage:
-            burials, self._garbage = self._garbage, []
+            burials, self._garbage = self._garbage, ()
             for burial in burials if not self.cancelled else ():
                 burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None
@@ -210,23 +241,6 @@ class ServedCall:
             host.open_reader,
         )
         return self._program
-
-    def _enter(self) -> None:
-        outer = serving.get()
-        self.outer = outer
-        if outer is not None:
-            outer.inner.append(self)
-        serving.set(self)
-        if self._deadline is not None:
-            deadlines.inherited(self._deadline)
-
-    def _leave(self) -> None:
-        if self.outer is not None:
-            self.outer.inner.remove(self)
-            self.outer = None
-        if self.bound:  # the context is that of the next call too
-            serving.set(None)
-            deadlines.forget()
 
     # -- in a task --------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from rpyc_gateway.proto.mux import Mux, MuxStatistics
 from rpyc_gateway.receiving import CHUNK, Receiver, StreamHandler
 from rpyc_gateway.sending import LAST_WORDS, Sender
 from rpyc_gateway.transport import Pipe
-from rpyc_gateway.turn import Turn
+from rpyc_gateway.turn import Turn, deferral
 
 __all__ = ["Connection", "Owner"]
 
@@ -267,8 +267,12 @@ class _Step(Turn[Mux]):
             if connection.unsettled or not self.machine.at_rest:
                 connection.settle()
         finally:
+            deferred, self._deferred = self._deferred, False
+            self.owner = 0
+            self._lock.release()
             try:
-                self.give_back()
+                if deferred:
+                    deferral.end()
             finally:  # a signal that has waited may raise there
                 if connection.errands.waiting:
                     connection.errands.run()

@@ -14,7 +14,7 @@ import trio
 
 from rpyc_gateway.errors import TimedOut
 
-__all__ = ["CLOSE_CALL", "Deadline", "current", "forget", "inherited", "timeout"]
+__all__ = ["CLOSE_CALL", "CURRENT", "Deadline", "current", "forget", "inherited", "timeout"]
 
 CLOSE_CALL = 0.05
 """Seconds by which two clocks may disagree on a deadline."""
@@ -58,24 +58,25 @@ class Deadline(NamedTuple):
         )
 
 
-_current: ContextVar[Deadline | None] = ContextVar("rpyc_gateway.deadline", default=None)
+CURRENT: ContextVar[Deadline | None] = ContextVar("rpyc_gateway.deadline", default=None)
+"""What `current` tells."""
 
 
 def current() -> Deadline | None:
     """The deadline of the code that runs here: the nearest of the timeouts it is in, and of the calls it serves."""
-    return _current.get()
+    return CURRENT.get()
 
 
 def inherited(deadline: Deadline | None) -> None:
     """Let this context, which is the served call's own, end no later than its caller's patience."""
-    outer = _current.get()
+    outer = CURRENT.get()
     if deadline is not None and (outer is None or deadline.end < outer.end):
-        _current.set(deadline)
+        CURRENT.set(deadline)
 
 
 def forget() -> None:
     """Let this context have no deadline: what it does outlives the call that it began in."""
-    _current.set(None)
+    CURRENT.set(None)
 
 
 @contextmanager
@@ -91,9 +92,9 @@ def timeout(seconds: float) -> Iterator[None]:
     if math.isnan(seconds):
         raise ValueError("a timeout of nan seconds is not possible")
     deadline = Deadline(time.monotonic() + seconds, f"the timeout of {seconds:g} s")
-    outer = _current.get()
-    token = _current.set(deadline if outer is None or deadline.end < outer.end else outer)
+    outer = CURRENT.get()
+    token = CURRENT.set(deadline if outer is None or deadline.end < outer.end else outer)
     try:
         yield
     finally:
-        _current.reset(token)
+        CURRENT.reset(token)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -13,16 +12,14 @@ from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import GatewayError, SessionClosed
 from rpyc_gateway.leading import Leadership
+from rpyc_gateway.per_process import process
 from rpyc_gateway.proto.facts import Event
 from rpyc_gateway.proto.rpc import Rpc
-from rpyc_gateway.stack import check_room
+from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.turn import Turn
 from rpyc_gateway.worker import workers
 
 __all__ = ["SessionDesk", "again"]
-
-STEP_ROOM = 48
-"""Calls that fit on the stack before a step begins: a RecursionError in the middle of it would leave a machine half changed."""
 
 
 class SessionDesk:
@@ -43,7 +40,7 @@ class SessionDesk:
         self._steps: AbstractContextManager[None] = _Steps(self)
         self.bulk: BulkCircuit | None = None  # if it is there, bodies may wait to be sent
         self._token = trio.lowlevel.current_trio_token()
-        self._pid = os.getpid()
+        self.generation = process.generation  # of the process that it belongs to
         self._holding = trio.Event()
 
     def use(self, connection: Connection) -> None:
@@ -147,7 +144,7 @@ class SessionDesk:
 
     def check_process(self) -> None:
         """Raise SessionClosed in a child that was forked from this process: the turn may have been taken at that moment, for ever."""
-        if self._pid != os.getpid():
+        if self.generation != process.generation:
             raise SessionClosed("this session belongs to the process that forked this one; open a new one here")
 
 

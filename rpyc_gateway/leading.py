@@ -53,13 +53,11 @@ class Leadership:
 
     # -- in a thread ------------------------------------------------------------------------------------------------
 
-    def wait(self, inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
-        """The next item of the inbox, waited for as the leader or as one of those who follow. None: it is `deadline`, or time to ask again.
+    def follow(self, inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
+        """The next item of the inbox, while somebody else leads. None: it is `deadline`, or time to ask again.
 
         `deferred`: the signals of this thread wait, and may come while it does.
         """
-        if self.lead(inbox, deadline, deferred=deferred):
-            return None if inbox.empty() else inbox.get_nowait()
         self._followers[inbox] = None
         try:
             if self.lead(inbox, deadline, deferred=deferred):  # it may have become free before we stood in line
@@ -82,24 +80,24 @@ class Leadership:
                 self._leave_standby()
             poll = self._poll or self._make_poll()
             self.for_trio = False
+            patience = LOOK_UP if deferred else idle
             while inbox.empty() and not self.over:
-                patience = _patience(idle if deadline is None else deadline.wait, deferred=deferred)
+                if deadline is not None:
+                    patience = _patience(deadline, deferred=deferred)
                 inbox.waker = self.wake
                 try:
                     if not inbox.empty():
                         break
                     if deferred:
-                        deferral.let_through()
+                        deferral.open = True
+                        if deferral.came:
+                            deferral.let_through()
                     ready = poll(None if patience is None else min(int(patience * 1000) + 1, LONGEST))
                 finally:
                     if deferred:
                         deferral.open = False
                     inbox.waker = None
-                if not ready:
-                    if deferred and (deadline is None or deadline.left > 0):
-                        continue  # it has only looked up
-                    if deadline is None:  # a pause in the conversation
-                        self._stand_by()
+                if not ready and self._gives_up(deadline, deferred=deferred):
                     break
                 for fileno, _ in ready:
                     if fileno == self.fileno:
@@ -108,6 +106,14 @@ class Leadership:
                         os.eventfd_read(fileno)
         finally:
             self.leave()
+        return True
+
+    def _gives_up(self, deadline: Deadline | None, *, deferred: bool) -> bool:
+        """Nothing came in the time that a leader waits at once: whether it leaves."""
+        if deferred and (deadline is None or deadline.left > 0):
+            return False  # it has only looked up
+        if deadline is None:  # a pause in the conversation
+            self._stand_by()
         return True
 
     def claim(self) -> bool:
@@ -138,8 +144,8 @@ class Leadership:
             self._free()
             return
         for inbox in list(self._followers):
+            inbox.give(LEAD)  # before it is taken off the list: who leaves that sees what it was given
             if self._followers.pop(inbox, self) is None:
-                inbox.give(LEAD)
                 return
         if self.for_trio:
             self._resume()
@@ -271,16 +277,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_wakers.clear)
 
 
-def _patience(seconds: float | None, *, deferred: bool) -> float | None:
+def _patience(deadline: Deadline | None, *, deferred: bool) -> float | None:
     """How long to wait at once: a thread whose signals wait looks up from time to time."""
-    if not deferred:
-        return seconds
-    return LOOK_UP if seconds is None else min(seconds, LOOK_UP)
+    if deadline is None:
+        return LOOK_UP if deferred else None
+    return min(deadline.wait, LOOK_UP) if deferred else deadline.wait
 
 
 def get(inbox: Inbox, deadline: Deadline | None, *, deferred: bool) -> object | None:
     """The next item, waited for in the inbox; None when it is `deadline`, or time to look up. An interrupt that comes with an item leaves it there."""
-    timeout = _patience(None if deadline is None else deadline.wait, deferred=deferred)
+    timeout = _patience(deadline, deferred=deferred)
     got: list[object] = []
     try:
         if deferred:

@@ -1,4 +1,4 @@
-"""One object for each process: made when it is first wanted, and again in a child that was forked."""
+"""One object for each process: made when it is first wanted, and again in a child that was forked. And which process this is."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-__all__ = ["PerProcess"]
+__all__ = ["PerProcess", "process"]
 
 _T = TypeVar("_T")
 
@@ -34,3 +34,21 @@ class PerProcess(Generic[_T]):
             with self._lock:
                 made = self._made = self._made or self._make()
         return made
+
+
+class Process:
+    """Which of a family of processes this is."""
+
+    __slots__ = ("generation",)
+
+    def __init__(self) -> None:
+        self.generation = 0
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._count)
+
+    def _count(self) -> None:
+        self.generation += 1
+
+
+process = Process()
+"""This one. Its `generation` is another in a child that was forked: cheaper than its number, for which the system is asked."""

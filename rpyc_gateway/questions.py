@@ -21,7 +21,7 @@ class Questions:
         self._desk = desk
         self._references = references
         self._waiters: dict[int, Waiter] = {}
-        self._by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
+        self.by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
         self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
 
     # -- what becomes of them; with the turn held
@@ -29,10 +29,16 @@ class Questions:
     def complete(self, question: int, outcome: Outcome) -> None:
         """A question is closed: wake who waits for it, if anybody still does."""
         waiter = self._waiters.pop(question, None)
-        if waiter is None:
-            return
-        self._leave_cause(waiter)
-        self._complete(waiter, outcome)
+        if type(waiter) is ThreadWaiter:
+            if (
+                waiter.outer is None and self.by_cause.get(waiter.cause) is waiter
+            ):  # as a rule: the only one of its chain
+                del self.by_cause[waiter.cause]
+            else:
+                self._leave_cause(waiter)
+            waiter.complete(outcome)
+        elif waiter is not None:
+            self._complete(waiter, outcome)
 
     def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
         if type(waiter) is TaskWaiter and not self._desk.here:
@@ -49,7 +55,7 @@ class Questions:
     def fail(self, error: Callable[[], GatewayError]) -> None:
         """Every question ends with an error of its own, exactly once."""
         waiters, self._waiters = self._waiters, {}
-        self._by_cause.clear()
+        self.by_cause.clear()
         for waiter in waiters.values():
             self._complete(waiter, Outcome(error=error()))
         while self.queue:
@@ -63,25 +69,20 @@ class Questions:
             return True  # it began here
         return any(waiter.cause == cause for waiter in list(self._waiters.values()))
 
-    @property
-    def anybody_waits(self) -> bool:
-        """Whether a thread waits here, which might have to run a callback."""
-        return bool(self._by_cause)
-
     def waiting_for(self, cause: int) -> ThreadWaiter | None:
         """The thread that waits for the innermost question of this chain of calls: a callback of the chain may run on its stack."""
-        return self._by_cause.get(cause)
+        return self.by_cause.get(cause)
 
     def _leave_cause(self, waiter: Waiter) -> None:
         """No callback is handed to this thread from now on."""
         if type(waiter) is not ThreadWaiter:
             return
-        inner = self._by_cause.get(waiter.cause)
+        inner = self.by_cause.get(waiter.cause)
         if inner is waiter:
             if waiter.outer is None:
-                del self._by_cause[waiter.cause]
+                del self.by_cause[waiter.cause]
             else:
-                self._by_cause[waiter.cause] = waiter.outer
+                self.by_cause[waiter.cause] = waiter.outer
             return
         while inner is not None:
             if inner.outer is waiter:

@@ -34,6 +34,8 @@ class Desk(Protocol):
     local: str
     error: GatewayError | None
     turn: Turn[Any]
+    circuit: Any  # it has a `send`, for what a short way has made
+    generation: int
 
     @property
     def way_back(self) -> tuple[str, ...]:

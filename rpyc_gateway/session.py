@@ -241,20 +241,19 @@ class Session(SessionDesk, TrioFace):
             return
         assert self.circuit is not None
         try:
-            event = self.rpc.hear(data)
+            rpc = self.rpc
+            event = rpc.hear(data)
             if type(event) is facts.Answered:
                 self.asking.complete(event.question, Outcome(event.payload))
             elif type(event) is facts.Called:
-                if self.circuit.queued > UNREAD:
-                    raise LimitExceeded(
-                        f"{self.circuit.queued} bytes of answers wait for a peer that does not read them"
-                    )
+                if self.circuit.waits:
+                    self._check_read(self.circuit)
                 self._answering.serve(event)
             else:
                 self.call_received(data)
                 return
-            if not self.rpc.at_rest:
-                self.rpc.flush_releases()
+            if not rpc.at_rest:
+                rpc.flush_releases()
                 self.push()
             if self._answering.garbage:
                 self._answering.sweep()
@@ -269,8 +268,7 @@ class Session(SessionDesk, TrioFace):
             return
         assert self.circuit is not None
         try:
-            if self.circuit.queued > UNREAD:
-                raise LimitExceeded(f"{self.circuit.queued} bytes of answers wait for a peer that does not read them")
+            self._check_read(self.circuit)
             self.rpc.receive_data(data)
             self.rpc.flush_releases()
             self.push()
@@ -278,6 +276,13 @@ class Session(SessionDesk, TrioFace):
             self.asking.make_room()
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
+
+    @staticmethod
+    def _check_read(circuit: CallCircuit) -> None:
+        queued = circuit.queued
+        circuit.waits = queued > 0
+        if queued > UNREAD:
+            raise LimitExceeded(f"{queued} bytes of answers wait for a peer that does not read them")
 
     def bulk_received(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; how many were consumed."""

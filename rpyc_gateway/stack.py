@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 
-__all__ = ["check_room"]
+__all__ = ["STEP_ROOM", "check_room"]
 
 ROOM = 96
 """Calls that must fit on the stack before a question is asked: its steps, and a callback that fails for want of room and says so."""
+
+STEP_ROOM = 48
+"""Calls that fit on the stack before a step begins: a RecursionError in the middle of it would leave a machine half changed."""
 
 
 def check_room(room: int = ROOM) -> None:

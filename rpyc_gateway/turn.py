@@ -44,19 +44,20 @@ class Deferral:
     runs it. While `open` is set (the thread waits, and may be interrupted) signals go to their handlers at once.
     """
 
-    __slots__ = ("_came", "_handlers", "active", "open")
+    __slots__ = ("_found", "_handlers", "active", "came", "open")
 
     def __init__(self) -> None:
         self.open = False
         self.active = False
+        self.came: list[tuple[int, FrameType | None]] = []
         self._handlers: dict[int, _Handler] = {}
-        self._came: list[tuple[int, FrameType | None]] = []
+        self._found: list[object] = []  # what `_handlers` was made of; as a rule it is the same the next time
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.open:
             self._handlers[number](number, frame)
         else:
-            self._came.append((number, frame))
+            self.came.append((number, frame))
 
     def begin(self, *, outside_trio: bool = False) -> bool:
         """Let signals wait until `end`, in the main thread; False if that is not needed here: another thread, trio, or an outer `begin`.
@@ -65,14 +66,15 @@ class Deferral:
         """
         if get_ident() != _main.ident or self.active or (not outside_trio and trio.lowlevel.in_trio_run()):
             return False
-        handlers: dict[int, _Handler] = {}
-        for number in _RAISING:
-            handler = _signal.getsignal(number)
-            if callable(handler):
-                handlers[number] = handler
+        found = [*map(_signal.getsignal, _RAISING)]
+        if found != self._found:
+            self._handlers = {
+                number: handler for number, handler in zip(_RAISING, found, strict=True) if callable(handler)
+            }
+            self._found = found
+        handlers = self._handlers
         if not handlers:
             return False
-        self._handlers = handlers
         self.active = True
         try:
             for number in handlers:
@@ -86,8 +88,8 @@ class Deferral:
     def let_through(self) -> None:
         """This thread is about to wait: until `open` is unset signals go to their handlers at once, beginning with those that came before."""
         self.open = True
-        if self._came:
-            came, self._came = self._came, []
+        if self.came:
+            came, self.came = self.came, []
             for number, frame in came:
                 self._handlers[number](number, frame)
 
@@ -96,27 +98,28 @@ class Deferral:
         if not self.active:
             return
         self.open = self.active = False
-        handlers, came = self._handlers, self._came
-        self._came = []
-        self._restore(handlers)
+        handlers = self._handlers
+        try:
+            for number, handler in handlers.items():
+                _signal.signal(number, handler)
+        except BaseException:  # a handler that is back raised before the next one was
+            self._restore(handlers)
+            raise
+        finally:
+            came, self.came = self.came, []
         for number, frame in came:
             handlers[number](number, frame)
 
     @staticmethod
     def _restore(handlers: dict[int, _Handler]) -> None:
-        try:
-            for number, handler in handlers.items():
-                _signal.signal(number, handler)
-        except BaseException:  # a handler that is back raised before the next one was
-            for number, handler in handlers.items():
-                _signal.signal(number, handler)
-            raise
+        for number, handler in handlers.items():
+            _signal.signal(number, handler)
 
     def forget(self) -> None:
         """In a child that another thread has forked: whoever began this is not there to end it."""
         if self.active and get_ident() != _main.ident:
             self.open = self.active = False
-            self._came = []
+            self.came = []
             self._restore(self._handlers)
 
 
@@ -140,29 +143,29 @@ class Turn(Generic[_M]):
     In the main thread signals whose handlers may raise wait until the turn is given back.
     """
 
-    __slots__ = ("_deferred", "_inner", "_lock", "_owner", "machine")
+    __slots__ = ("_deferred", "_inner", "_lock", "machine", "owner")
 
     def __init__(self, machine: _M) -> None:
         self.machine = machine
+        self.owner = 0  # the thread that holds it
         self._lock = threading.Lock()
-        self._owner = 0
         self._inner = 0
         self._deferred = False
 
     @property
     def held(self) -> bool:
         """Whether this thread holds it."""
-        return self._owner == get_ident()
+        return self.owner == get_ident()
 
     @trio.lowlevel.enable_ki_protection
     def __enter__(self) -> _M:
         me = get_ident()
-        if self._owner == me:
+        if self.owner == me:
             self._inner += 1
             return self.machine
         deferred = me == _main.ident and not deferral.active and deferral.begin()
         self._lock.acquire()
-        self._owner = me
+        self.owner = me
         self._deferred = deferred
         return self.machine
 
@@ -176,7 +179,7 @@ class Turn(Generic[_M]):
     def give_back(self) -> None:
         """The end of the outer one."""
         deferred, self._deferred = self._deferred, False
-        self._owner = 0
+        self.owner = 0
         self._lock.release()
         if deferred:
             deferral.end()

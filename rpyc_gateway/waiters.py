@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import trio
+from msgspec import Struct
 
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled
@@ -20,18 +21,13 @@ from rpyc_gateway.weak import WeakTable
 __all__ = ["Listener", "Outcome", "TaskWaiter", "ThreadWaiter", "Waiter", "new_number", "thread_number"]
 
 
-class Outcome:
+class Outcome(Struct, eq=False):
     """What a question came to: an answer, an exception of the far side, or an error of the way there."""
 
-    __slots__ = ("error", "held", "payload", "raised")
-
-    def __init__(
-        self, payload: Payload | None = None, *, raised: Payload | None = None, error: Exception | None = None
-    ) -> None:
-        self.payload = payload
-        self.raised = raised
-        self.error = error
-        self.held: tuple[object, ...] | None = None  # what the payload refers to, if that was taken over already
+    payload: Payload | None = None
+    raised: Payload | None = None
+    error: Exception | None = None
+    held: tuple[object, ...] | None = None  # what the payload refers to, if that was taken over already
 
 
 class Waiter(Protocol):
@@ -78,8 +74,10 @@ class ThreadWaiter:
         while True:
             if lead is None:
                 item = get(inbox, deadline, deferred=deferred)
+            elif lead.lead(inbox, deadline, deferred=deferred):
+                item = None if inbox.empty() else inbox.get_nowait()
             else:
-                item = lead.wait(inbox, deadline, deferred=deferred)
+                item = lead.follow(inbox, deadline, deferred=deferred)
             if type(item) is Outcome:
                 return item
             if item is None:

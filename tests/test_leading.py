@@ -22,6 +22,13 @@ from rpyc_gateway.standby import standby
 from rpyc_gateway.turn import deferral
 
 
+def wait(lead: Leadership, inbox: Inbox, deadline: Deadline | None = None, *, deferred: bool = False) -> object:
+    """The next item of the inbox, waited for as a ThreadWaiter does."""
+    if lead.lead(inbox, deadline, deferred=deferred):
+        return None if inbox.empty() else inbox.get_nowait()
+    return lead.follow(inbox, deadline, deferred=deferred)
+
+
 class Link:
     """A socket whose bytes are letters: each goes to the inbox that it names."""
 
@@ -45,7 +52,7 @@ class Link:
         self.far.send(letters.encode())
 
     def wait(self, letter: str, deadline: Deadline | None = None) -> object:
-        return self.lead.wait(self.inboxes[letter], deadline, deferred=False)
+        return wait(self.lead, self.inboxes[letter], deadline)
 
     def close(self) -> None:
         self.lead.end()
@@ -106,6 +113,25 @@ def test_one_that_follows_gets_what_the_leader_reads(link: Link) -> None:
     assert said.get(timeout=10) == "b"
     other.join(10)
     link.lead.leave()
+
+
+class Leaving(Inbox):
+    """The inbox of a thread that has its outcome, and leaves at the very moment when the lead is passed on to it."""
+
+    def __init__(self, lead: Leadership) -> None:
+        self.lead = lead
+
+    def give(self, item: object) -> None:
+        self.lead._followers.pop(self, None)
+        super().give(item)
+
+
+def test_the_lead_is_not_left_to_one_that_has_gone(link: Link) -> None:
+    stays = link.inboxes["a"]
+    for inbox in (Leaving(link.lead), stays):
+        link.lead._followers[inbox] = None
+    link.lead.hand_on()
+    assert stays.get_nowait() is LEAD
 
 
 def test_nobody_waits_longer_than_to_its_deadline(link: Link) -> None:
@@ -220,7 +246,7 @@ def test_an_interrupt_gets_through_to_a_leader_that_waits_and_the_lead_is_free_a
         assert deferral.begin()
         presser = start("presser", press)
         with pytest.raises(KeyboardInterrupt):
-            link.lead.wait(link.inboxes["a"], None, deferred=True)
+            wait(link.lead, link.inboxes["a"], deferred=True)
         deferral.end()
         presser.join(10)
     finally:
@@ -245,7 +271,7 @@ def test_an_interrupt_that_comes_with_an_item_does_not_cost_it(link: Link) -> No
         assert deferral.begin()
         presser = start("presser", give_and_press)
         with pytest.raises(KeyboardInterrupt):
-            link.lead.wait(link.inboxes["a"], None, deferred=True)
+            wait(link.lead, link.inboxes["a"], deferred=True)
         deferral.end()
         presser.join(10)
     finally:
@@ -296,7 +322,7 @@ def test_an_interrupt_that_came_in_the_middle_of_something_is_not_slept_over(lin
         assert deferral.begin()
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
-            link.lead.wait(link.inboxes["a"], None, deferred=True)
+            wait(link.lead, link.inboxes["a"], deferred=True)
         deferral.end()
     finally:
         signal.signal(signal.SIGINT, before)
@@ -323,7 +349,7 @@ def test_an_interrupt_that_woke_another_thread_is_heard_when_the_main_one_looks_
         other = start("other", take_it)
         assert deferral.begin()
         with pytest.raises(KeyboardInterrupt):
-            list(iter(lambda: link.lead.wait(link.inboxes["a"], None, deferred=True), "an item"))
+            list(iter(lambda: wait(link.lead, link.inboxes["a"], deferred=True), "an item"))
         deferral.end()
     finally:
         signal.signal(signal.SIGINT, before)

@@ -44,3 +44,16 @@ else:
     os._exit(not (slow() == "made" and made() is not ours))
 """
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_child_is_of_another_generation() -> None:
+    code = """
+import os
+from rpyc_gateway.per_process import process
+ours = process.generation
+if child := os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) or process.generation != ours)
+else:
+    os._exit(process.generation == ours)
+"""
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0

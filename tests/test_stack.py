@@ -37,7 +37,7 @@ def test_a_stack_that_is_nearly_full_costs_the_call_and_never_the_session() -> N
         (far,) = house.sessions()
         house.until(lambda: far.statistics()[:2] == (0, 0) and far.statistics().running == 0)
         assert conn._session.statistics()[:2] == (0, 0)
-        assert conn._session.asking._by_cause == far.asking._by_cause == {}
+        assert conn._session.asking.by_cause == far.asking.by_cause == {}
 
 
 def _with_room(room: int, operation: Callable[[], Any]) -> Any:

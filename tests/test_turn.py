@@ -149,6 +149,20 @@ def test_what_is_no_handler_is_left_alone(action: signal.Handlers) -> None:
         signal.signal(signal.SIGINT, before)
 
 
+def test_a_handler_that_was_set_between_two_turns_is_the_one_that_hears(interrupts: Came) -> None:
+    turn, others = Turn(None), Came()
+    with turn:
+        signal.raise_signal(signal.SIGINT)
+    ours = signal.signal(signal.SIGINT, lambda number, frame: others.append("another"))
+    with turn:
+        signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, ours)
+    with turn:
+        signal.raise_signal(signal.SIGINT)
+    assert (interrupts, others) == (["SIGINT", "SIGINT"], ["another"])
+    assert signal.getsignal(signal.SIGINT) is ours
+
+
 def test_other_threads_leave_signals_alone(interrupts: Came) -> None:
     ours = signal.getsignal(signal.SIGINT)
     seen: list[object] = []

@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from rpyc_gateway.proto.packed import ITEMS, LARGE, Draft
+from rpyc_gateway.proto.packed import ITEMS, LARGE
 
-__all__ = ["ATOMS", "MANY", "all_atoms", "all_flat", "are_rows", "draft_atom", "items_in", "pack_atoms", "pack_many"]
+__all__ = ["ATOMS", "MANY", "all_atoms", "all_flat", "are_rows", "items_in", "pack_atom", "pack_atoms", "pack_many"]
 
 _pack = msgspec.msgpack.Encoder().encode
 
@@ -71,10 +71,12 @@ def pack_many(items: tuple[Any, ...], most: int) -> bytes | None:
     return None
 
 
-def draft_atom(value: object) -> Draft | None:
-    """The draft of a value if it is an atom that is packed as it is; None for others."""
+def pack_atom(value: object) -> bytes | None:
+    """A value if it is an atom that is packed as it is; None for others."""
     kind = type(value)
     if kind not in _FLAT and (kind is not bytes or len(value) > LARGE):  # type: ignore[arg-type]
         return None
-    packed = pack_atoms(value)
-    return None if packed is None else Draft(packed)
+    try:
+        return _pack(value)
+    except (OverflowError, UnicodeEncodeError):
+        return None

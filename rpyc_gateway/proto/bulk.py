@@ -25,10 +25,10 @@ Buffer = bytes | memoryview
 class BulkSender:
     """Numbers outgoing bodies and cuts them into chunks, one body after the other's chunk."""
 
-    __slots__ = ("_next", "_waiting")
+    __slots__ = ("_next", "waiting")
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[int, memoryview]] = deque()
+        self.waiting: deque[tuple[int, memoryview]] = deque()
         self._next = 1
 
     def announce(self, bodies: Sequence[Buffer]) -> tuple[int, ...]:
@@ -38,25 +38,22 @@ class BulkSender:
     def add(self, bodies: Sequence[Buffer]) -> None:
         """Queue bodies (each at least one byte). The buffers must not change until they are sent."""
         for body in bodies:
-            self._waiting.append((self._next, memoryview(body).cast("B")))
+            self.waiting.append((self._next, memoryview(body).cast("B")))
             self._next += 1
 
     def data_to_send(self) -> list[Buffer]:
         """The next chunk as [header, bytes], or [] if nothing waits. The bytes are not copied."""
-        if not self._waiting:
+        if not self.waiting:
             return []
-        number, rest = self._waiting.popleft()
+        number, rest = self.waiting.popleft()
         piece, rest = rest[:CHUNK], rest[CHUNK:]
         if rest:
-            self._waiting.append((number, rest))
+            self.waiting.append((number, rest))
         return [_HEADER.pack(number, len(piece)), piece]
 
     def clear(self) -> None:
         """Drop what waits: the session is over."""
-        self._waiting.clear()
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
+        self.waiting.clear()
 
 
 class Body:

@@ -44,7 +44,7 @@ class Framer:
     first bytes of a peer that does not begin with HELLO (or, towards a dialler, with ERROR).
     """
 
-    __slots__ = ("_agreed", "_dialler", "_flags", "_held", "_kind", "_label", "_limit", "_missing", "error", "stranger")
+    __slots__ = ("_agreed", "_dialler", "_flags", "_kind", "_label", "_limit", "awaited", "begun", "error", "stranger")
 
     def __init__(self, limit: int, *, dialler: bool) -> None:
         self.error = ""
@@ -52,8 +52,8 @@ class Framer:
         self._agreed = limit
         self._limit = -1  # before the first frame: every length is looked at twice
         self._dialler = dialler
-        self._held = bytearray()  # half a header, or what is here of a payload
-        self._missing = 0  # bytes of the frame below that have not come; 0 between frames
+        self.begun = bytearray()  # half a header, or what is here of a payload
+        self.awaited = 0  # bytes of the frame below that have not come; 0 between frames
         self._kind = 0
         self._flags = 0
         self._label = 0
@@ -61,19 +61,14 @@ class Framer:
     @property
     def missing(self) -> int:
         """How many bytes of a long frame that has begun have not come."""
-        return self._missing if self._kind == REST else 0
-
-    @property
-    def between(self) -> bool:
-        """Whether what comes next begins a frame."""
-        return not (self._missing or self._held or self.error)
+        return self.awaited if self._kind == REST else 0
 
     def receive(self, data: bytes) -> list[Frame]:
         """The frames that `data` completes or goes on with, in order. Long payloads are views of it."""
         arrived: list[Frame] = []
         if self.error:
             return arrived
-        offset = self._resume(data, arrived) if self._missing or self._held else 0
+        offset = self._resume(data, arrived) if self.awaited or self.begun else 0
         size = len(data)
         while size - offset >= 8:
             kind, flags, length, label = _unpack(data, offset)
@@ -88,22 +83,22 @@ class Framer:
             payload = data[start:offset] if length < LARGE or kind != DATA else _cut(data, start, offset)
             arrived.append((kind, flags, label, payload))
         if offset < size:
-            self._held += data[offset:]
+            self.begun += data[offset:]
         return arrived
 
     def _resume(self, data: bytes, arrived: list[Frame]) -> int:
         """Go on with what has begun; says how far that went."""
         offset = 0
-        if not self._missing:
-            offset = 8 - len(self._held)
-            self._held += data[:offset]
-            if len(self._held) < 8:
+        if not self.awaited:
+            offset = 8 - len(self.begun)
+            self.begun += data[:offset]
+            if len(self.begun) < 8:
                 return len(data)
-            header = bytes(self._held)
+            header = bytes(self.begun)
             kind, flags, length, label = _unpack(header)
             if length > self._limit and not self._admits(kind, length, label, header + data[offset:]):
                 return len(data)
-            self._held.clear()
+            self.begun.clear()
             if not length:
                 arrived.append((kind, flags, label, b""))
                 return offset
@@ -112,19 +107,19 @@ class Framer:
 
     def _begin(self, kind: int, flags: int, length: int, label: int, arrived: list[Frame]) -> None:
         """Not all of a frame is here."""
-        self._kind, self._flags, self._label, self._missing = kind, flags, label, length
+        self._kind, self._flags, self._label, self.awaited = kind, flags, label, length
         if kind == DATA and length >= LARGE:
             self._kind = REST
             arrived.append((BEGUN, length, label, b""))
 
     def _go_on(self, data: bytes, start: int, arrived: list[Frame]) -> int:
         """Take what there is of the payload that has begun; says where that ends."""
-        there = min(self._missing, len(data) - start)
+        there = min(self.awaited, len(data) - start)
         end = start + there
-        held = self._held
-        self._missing -= there
+        held = self.begun
+        self.awaited -= there
         in_pieces = self._kind == REST
-        if self._missing and not (in_pieces and len(held) + there >= LARGE):
+        if self.awaited and not (in_pieces and len(held) + there >= LARGE):
             held += data[start:end]
             return end
         if not in_pieces:

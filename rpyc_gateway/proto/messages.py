@@ -219,75 +219,69 @@ Message = Hello | Call | Answer | Raise | Cancel | Release | ClassMessage | End 
 CALL, ANSWER, RAISE = 1, 2, 3
 """What the arrays of these messages begin with."""
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Message).decode
+pack = msgspec.msgpack.Encoder().encode
+unpack = msgspec.msgpack.Decoder(Message).decode
 _length = struct.Struct(">I")
-_pack_length = _length.pack
-_unpack_length = _length.unpack_from
+pack_length = _length.pack
+unpack_length = _length.unpack_from
+"""What `encode` and Splitter are made of: the short ways put a small message together themselves."""
+
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+"""What `unpack` raises."""
 
 
 def encode(message: Message | tuple[object, ...]) -> bytes:
     """A message, or the array that it is, with its length in front. Raises EncodeError if it cannot be written, or is longer than MESSAGE_LIMIT."""
     try:
-        body = _encode(message)
+        body = pack(message)
     except (UnicodeEncodeError, OverflowError) as error:
         raise EncodeError(f"a session message cannot be written: {error}") from error
     if len(body) > MESSAGE_LIMIT:
         raise EncodeError(
             f"message of {len(body)} bytes exceeds limit of {MESSAGE_LIMIT}: it holds too many references"
         )
-    return _pack_length(len(body)) + body
+    return pack_length(len(body)) + body
 
 
 class Splitter:
     """Cuts the bytes of a `call` circuit into messages."""
 
-    __slots__ = ("_buffer", "_wanted")
+    __slots__ = ("_wanted", "begun")
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self.begun = bytearray()  # what is here of a message that is not complete
         self._wanted = 4  # bytes without which there is nothing to do
-
-    def read_whole(self, data: bytes) -> Message | None:
-        """The message, if `data` is just one and nothing has begun before; None, and nothing has changed, otherwise."""
-        if self._buffer or len(data) < 4 or _unpack_length(data)[0] != len(data) - 4:
-            return None
-        try:
-            message: Message = _decode(memoryview(data)[4:])
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-            return None
-        return message
 
     def receive_data(self, data: bytes) -> list[Message]:
         """The messages that are complete now. Raises ProtocolError for one that is too long or cannot be read."""
-        if self._buffer:
-            self._buffer += data
-            if len(self._buffer) < self._wanted:
+        if self.begun:
+            self.begun += data
+            if len(self.begun) < self._wanted:
                 return []
-            data = bytes(self._buffer)
-            self._buffer.clear()
+            data = bytes(self.begun)
+            self.begun.clear()
         messages: list[Message] = []
         position = 0
         size = len(data)
         self._wanted = 4
         try:
             while size - position >= 4:
-                length: int = _unpack_length(data, position)[0]
+                length: int = unpack_length(data, position)[0]
                 if length > MESSAGE_LIMIT:
                     raise ProtocolError(f"message of {length} bytes exceeds limit of {MESSAGE_LIMIT}")
                 end = position + 4 + length
                 if end > size:
                     self._wanted = 4 + length
                     break
-                messages.append(_decode(data[position + 4 : end]))
+                messages.append(unpack(data[position + 4 : end]))
                 position = end
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise ProtocolError(f"a session message cannot be read: {error}") from error
         if position < size:
-            self._buffer += data[position:]
+            self.begun += data[position:]
         return messages
 
     @property
     def pending(self) -> int:
         """Bytes of a message that is not complete."""
-        return len(self._buffer)
+        return len(self.begun)

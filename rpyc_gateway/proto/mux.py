@@ -212,6 +212,7 @@ class Mux(Streams):
         kind, _, length, label = _open_header(data)
         stream = self._table.get(label)
         link = self._link
+        framer = link.framer
         if (
             kind != DATA
             or length != size - 8
@@ -221,7 +222,9 @@ class Mux(Streams):
             or link.state is not UP
             or link.answer_by is not None  # a sign of life is waited for
             or link.probe_by is not None
-            or not link.framer.between
+            or framer.begun
+            or framer.awaited
+            or framer.error
             or link.backlog > BACKLOG
             or link.events  # they are told first
         ):

@@ -60,9 +60,19 @@ class Rpc(Speaker):
 
         None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
         """
-        if self.peer is None or self._events:
+        size = len(data)
+        if (
+            self.peer is None
+            or self._events
+            or self._splitter.begun
+            or size < 4
+            or m.unpack_length(data)[0] != size - 4
+        ):
             return None
-        message = self._splitter.read_whole(data)
+        try:
+            message = m.unpack(data[4:])
+        except m.UNREADABLE:
+            return None
         if type(message) is m.Answer:
             question, value = message.question, message.value
             if value is None or message.bulk or self._asked.get(question) != 0:
@@ -84,13 +94,12 @@ class Rpc(Speaker):
             or len(serving) >= self.info.limits.questions
         ):
             return None
-        number = message.number
         refs, error = self._lending.resolve(message.refs) if message.refs else ((), None)
-        if error is not None or not number or number not in self.exports:
+        export = self.exports.by_number.get(message.number)
+        if error is not None or export is None:
             return None
         serving[question] = None
-        target = self.exports.resolve(number)
-        return Called(question, target, Payload(steps, refs), message.cause, message.affinity, message.deadline)
+        return Called(question, export.value, Payload(steps, refs), message.cause, message.affinity, message.deadline)
 
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""

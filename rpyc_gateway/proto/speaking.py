@@ -91,6 +91,56 @@ class Speaker:
         self._asked[question] = 0
         return question
 
+    def ask_alone(
+        self, number: int, packed: bytes, *, cause: int, affinity: int = 0, deadline: int = 0
+    ) -> tuple[int, bytes] | None:
+        """Ask with a small program that has no references and no bodies: the question, and the bytes for the `call` circuit.
+
+        None, and nothing has changed, if there is more to do than to send them. The short way of `call` and `one_message`, and of nothing
+        but them.
+        """
+        question = self._next_question
+        if (
+            len(packed) > LARGE
+            or question in self._asked
+            or len(self._asked) >= self._most_asked
+            or self._out
+            or self._events
+            or self._bulk_out.waiting
+            or self.imports.lingering
+        ):
+            return None
+        if self.imports.dropped:
+            self.flush_releases()
+        body = m.pack((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0))
+        data = m.pack_length(len(body)) + body
+        if self._out:
+            self._out.append(data)
+            data = b"".join(self._out)
+            self._out.clear()
+        self._next_question = question % (2**32 - 1) + 1
+        self._asked[question] = 0
+        return question, data
+
+    def answer_alone(self, question: int, packed: bytes) -> bytes | None:
+        """The bytes for the `call` circuit of an answer that is small and has no references and no bodies.
+
+        None, and nothing has changed, if there is more to do than to send them. The short way of `answer` and `one_message`, and of nothing
+        but them.
+        """
+        if (
+            len(packed) > LARGE
+            or question not in self._serving
+            or self._out
+            or self._events
+            or self._bulk_out.waiting
+            or self.imports.dropped
+        ):
+            return None
+        del self._serving[question]
+        body = m.pack((m.ANSWER, question, packed, (), ()))
+        return m.pack_length(len(body)) + body
+
     def answer(self, question: int, draft: Draft) -> None:
         """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
         if question in self._serving:
@@ -190,7 +240,7 @@ class Speaker:
     def one_message(self) -> bytes | None:
         """Bytes for the `call` circuit if they are one message, and all that there is to do; None, and nothing has changed, otherwise."""
         out = self._out
-        return out.pop() if len(out) == 1 and not self._events and not self._bulk_out else None
+        return out.pop() if len(out) == 1 and not self._events and not self._bulk_out.waiting else None
 
     @property
     def at_rest(self) -> bool:

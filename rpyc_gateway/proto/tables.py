@@ -36,7 +36,7 @@ class Exports:
         self._root = root
         self._numbers = numbers
         self._limit = limit
-        self._by_number: dict[int, _Export] = {}
+        self.by_number: dict[int, _Export] = {}
         self._by_identity: dict[int, _Export] = {}
         self._most = 0  # how long the tables were since they were made
 
@@ -45,22 +45,19 @@ class Exports:
         # The table keeps the object alive, so its id is its own as long as the entry stands; it never leaves the process.
         export = self._by_identity.get(id(value))
         if export is None:
-            if len(self._by_number) >= self._limit:
+            if len(self.by_number) >= self._limit:
                 raise LimitExceeded(f"the peer already holds {self._limit} objects of this session")
             number = next(self._numbers)
-            export = self._by_number[number] = self._by_identity[id(value)] = _Export(value, number)
-            self._most = max(self._most, len(self._by_number))
+            export = self.by_number[number] = self._by_identity[id(value)] = _Export(value, number)
+            self._most = max(self._most, len(self.by_number))
         export.count += 1
         return export.number
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._by_number
 
     def resolve(self, number: int) -> object:
         """The object with this number. Raises ProtocolError if the peer was never given it, or gave it back."""
         if number == 0:
             return self._root
-        export = self._by_number.get(number)
+        export = self.by_number.get(number)
         if export is None:
             raise ProtocolError(f"reference to object {number}, which this session does not hold")
         return export.value
@@ -70,30 +67,30 @@ class Exports:
 
         Raises ProtocolError if fewer than `count` are held.
         """
-        export = self._by_number.get(number)
+        export = self.by_number.get(number)
         if export is None or count < 1 or count > export.count:
             held = export.count if export else 0
             raise ProtocolError(f"release of {count} references to object {number}, of which {held} are held")
         export.count -= count
         if export.count:
             return None
-        del self._by_number[number]
+        del self.by_number[number]
         del self._by_identity[id(export.value)]
-        if self._most > LONG and len(self._by_number) < self._most // 8:
+        if self._most > LONG and len(self.by_number) < self._most // 8:
             _shrink(self._by_identity)
-            self._most = _shrink(self._by_number)
+            self._most = _shrink(self.by_number)
         return export.value
 
     def clear(self) -> list[object]:
         """Forget everything; returns the objects, so that the caller says where they die."""
-        values = [export.value for export in self._by_number.values()]
-        self._by_number.clear()
+        values = [export.value for export in self.by_number.values()]
+        self.by_number.clear()
         self._by_identity.clear()
         self._root = None
         return values
 
     def __len__(self) -> int:
-        return len(self._by_number)
+        return len(self.by_number)
 
 
 class Handle(weakref.ref[_T], Generic[_T]):

@@ -75,7 +75,7 @@ def _is_idle(conn: gw.BlockingSession, house: House) -> None:
     near = conn._session
     assert near.statistics()[:2] == (0, 0)
     assert near.asking._waiters == far.asking._waiters == {}
-    assert near.asking._by_cause == far.asking._by_cause == {}
+    assert near.asking.by_cause == far.asking.by_cause == {}
 
 
 @pytest.mark.parametrize("hops", [1, 3])

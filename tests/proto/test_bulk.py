@@ -30,12 +30,12 @@ def everything(sender: BulkSender) -> bytes:
 def test_what_is_announced_is_what_is_sent() -> None:
     sender = BulkSender()
     assert sender.announce([b"first", b"2nd"]) == (1, 5, 2, 3)
-    assert not sender
+    assert not sender.waiting
     sender.add([b"first", b"2nd"])
-    assert sender
+    assert sender.waiting
     assert sender.announce([b"x"]) == (3, 1)
     assert everything(sender) == chunk(1, b"first") + chunk(2, b"2nd")
-    assert not sender
+    assert not sender.waiting
 
 
 def test_bodies_take_turns_by_the_chunk() -> None:

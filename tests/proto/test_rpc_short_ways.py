@@ -12,6 +12,7 @@ from rpyc_gateway.proto import messages as m
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.proto.messages import encode
 from rpyc_gateway.proto.rpc import Rpc
+from rpyc_gateway.proto.values import LARGE, Draft
 from tests.proto.rpc_pair import Pair, Side, Thing
 
 
@@ -141,6 +142,65 @@ def test_a_call_that_is_heard_the_short_way_is_what_is_received(situation: str, 
     assert state(short.far.rpc) == state(long.far.rpc)
     if situation == "at rest":
         assert (heard is not None) == (call in ("a call", "with a reference"))
+
+
+def something_dies(both: Pair) -> None:
+    """Each side was given one of the other's objects, and holds it no more."""
+    for side, other in ((both.near, both.far), (both.far, both.near)):
+        other.call(Thing(other))
+        both.settle()
+        (called,) = [event for event in side.listen() if hasattr(event, "target")]
+        side.value(called.payload)
+
+
+SPEAKING: dict[str, Callable[[Pair], object]] = SITUATIONS | {
+    "something has died": something_dies,
+    "something lingers": lambda both: [side.rpc.imports.lingering.append(9) for side in (both.near, both.far)],
+    "something waits": lambda both: [side.rpc.end(5) for side in (both.near, both.far)],
+    "a body waits": lambda both: [both.near.call(b"y" * 9000), both.far.answer(2, b"y" * 9000)],
+    "the numbers begin again": lambda both: setattr(both.near.rpc, "_next_question", 2**32 - 1),
+    "its number is taken": lambda both: setattr(both.near.rpc, "_next_question", 3),
+    "closed": lambda both: [side.rpc.close() for side in (both.near, both.far)],
+}
+
+
+@pytest.mark.parametrize("size", [1, 100, LARGE, LARGE + 1])
+@pytest.mark.parametrize("situation", SPEAKING)
+def test_what_is_asked_the_short_way_is_what_would_be_sent(situation: str, size: int) -> None:
+    (short, _), (long, _) = prepared(SPEAKING[situation]), prepared(SPEAKING[situation])
+    asked = short.near.rpc.ask_alone(7, bytes(size), cause=5, affinity=6, deadline=8)
+    if asked is not None:
+        question, data = asked
+        assert long.near.rpc.call(7, Draft(bytes(size)), cause=5, affinity=6, deadline=8) == question
+        assert messages(data) == messages(long.near.rpc.data_to_send())
+    if situation != "something has died" or asked is not None:
+        assert state(short.near.rpc) == state(long.near.rpc)
+    if size <= LARGE and situation in ("at rest", "something has died", "the numbers begin again"):
+        assert asked is not None
+
+
+def messages(data: bytes) -> list[object]:
+    """What is said; each pair has objects of its own, so that it does not matter which of them was given back."""
+    return [
+        type(message) if type(message) is m.Release else encode(message) for message in m.Splitter().receive_data(data)
+    ]
+
+
+@pytest.mark.parametrize("size", [1, 100, LARGE, LARGE + 1])
+@pytest.mark.parametrize("situation", SPEAKING)
+def test_what_is_answered_the_short_way_is_what_would_be_sent(situation: str, size: int) -> None:
+    (short, _), (long, _) = prepared(SPEAKING[situation]), prepared(SPEAKING[situation])
+    data = short.far.rpc.answer_alone(3, bytes(size))
+    if data is not None:
+        long.far.rpc.answer(3, Draft(bytes(size)))
+        assert data == long.far.rpc.data_to_send()
+    if situation == "something has died":  # each pair has objects of its own, whose numbers are others
+        assert data is None
+        return
+    assert state(short.far.rpc) == state(long.far.rpc)
+    if size <= LARGE and situation == "at rest":
+        assert data is not None
+    assert short.far.rpc.answer_alone(77, b"\x90") is None  # nobody asks, or not any more
 
 
 def test_what_is_said_in_one_message_is_what_would_be_sent() -> None:

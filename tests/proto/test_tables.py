@@ -193,7 +193,7 @@ def test_a_table_that_was_long_gives_its_room_back() -> None:
     for number, count in table.take_dropped():
         lender.release(number, count)
     assert len(table) == len(lender) == 100
-    for dictionary in (table._holders, lender._by_number, lender._by_identity):
+    for dictionary in (table._holders, lender.by_number, lender._by_identity):
         assert sys.getsizeof(dictionary) < 100_000
     assert borrow(table, lender.introduce(lent[5])) is proxies[5]
 
