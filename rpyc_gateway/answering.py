@@ -101,7 +101,7 @@ class Answering:
             self._served[called.question] = call
             self._running.add(call)
             try:
-                workers.submit_to((id(self), called.affinity), call.serve)
+                workers.submit_to((id(self), called.affinity), call.serve_alone)
             except RuntimeError as error:
                 self._no_thread(call, called, error)
             return
@@ -295,7 +295,8 @@ class Answering:
     @property
     def resting_place(self) -> object | None:
         """Where a thread that has served a call may wait for the next one."""
-        return self._desk.resting_place
+        lead = self._desk.lead
+        return None if lead is None or lead.for_trio else lead
 
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""

@@ -13,14 +13,15 @@ from typing import Any, Protocol
 import trio
 
 from rpyc_gateway import deadlines
-from rpyc_gateway.awaiting import Later
+from rpyc_gateway.awaiting import Later, later
 from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Face, Outcome, Program, RaisedAt
+from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt, plain_arguments
 from rpyc_gateway.proto.facts import Called
-from rpyc_gateway.proto.values import Payload, Reader
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
 from rpyc_gateway.service import Policy
 from rpyc_gateway.waiters import ThreadWaiter
 
@@ -186,12 +187,53 @@ class ServedCall:
         else:  # a context of its own: whatever interrupts this thread, it is not left serving
             outcome = copy_context().run(self._go_on, program, result, error)
         if type(outcome) is Later:
-            self.bound = False  # its thread is free again
-            coroutine = self._coroutine = outcome.coroutine
-            self.host.spawn(self, lambda: self._finish_async(program, coroutine))
+            self._leave_thread(program, outcome)
         elif type(outcome) is RaisedAt and self.where != "trio":
             _pass_on_interrupt(outcome)
         return self.host.resting_place
+
+    def serve_alone(self) -> object | None:
+        """The short way of `serve`, in the caller's own thread: one call of the target that is there already, with atoms. The same comes of it."""
+        called = self._called
+        assert called is not None
+        args = plain_arguments(called.payload)
+        if args is None or self.cancelled or self._garbage:
+            return self.serve()
+        host, target = self.host, called.target
+        self.begun = True
+        self._called = awaited = None
+        serving.set(self)
+        if self._deadline is not None:
+            deadlines.inherited(self._deadline)
+        sys.set_asyncgen_hooks(None, host.close_generator)  # for good: nobody else runs code in this thread
+        try:
+            try:
+                host.policy.check(target, Verb.CALL, "")
+                result = target(*args)  # type: ignore[operator]  # or a TypeError
+                if type(result) not in BY_VALUE:
+                    awaited = later(result)
+                outcome: Outcome = Done(result)
+                del result
+            except BaseException as problem:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
+                outcome = RaisedAt(problem, 1)
+            if awaited is None:
+                del called, target, args  # what was called may be given back with the next message
+                host.answer(self, outcome)
+            else:
+                program = self._make_program(called, ())
+                program.wait_for_call()
+                self._leave_thread(program, awaited)
+        finally:
+            serving.set(None)
+            if deadlines.CURRENT.get() is not None:
+                deadlines.forget()
+        return host.resting_place
+
+    def _leave_thread(self, program: Program, awaited: Later) -> None:
+        """Go on in a task, and then in any thread; this one is free again."""
+        self.bound = False
+        coroutine = self._coroutine = awaited.coroutine
+        self.host.spawn(self, lambda: self._finish_async(program, coroutine))
 
     def _go_on(self, program: Program, result: object, error: BaseException | None) -> Outcome | Later:
         outer = self.outer = serving.get()
@@ -232,9 +274,12 @@ class ServedCall:
         if self.cancelled:
             self.host.answer(self, RaisedAt(Cancelled("the call was cancelled before it began"), 0))
             return None
+        return self._make_program(called, held)
+
+    def _make_program(self, called: Called, held: Sequence[object]) -> Program:
         host, inline = self.host, self.where == "trio"
         self._program = Program(
-            payload,
+            called.payload,
             called.target,
             host.policy,
             lambda face: host.show(held, Face.ASYNC if inline else face),

@@ -11,7 +11,6 @@ from typing import Any, Protocol
 import trio
 from trio import TaskStatus
 
-from rpyc_gateway.errands import Errands
 from rpyc_gateway.errors import Code
 from rpyc_gateway.proto import events
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
@@ -49,7 +48,6 @@ class Connection(Sender, Receiver):
         super().__init__(pipe, hello, dialler=dialler)
         self.owner = owner
         self.turn = _Step(self)
-        self.errands: Errands[Connection] = Errands()  # what its streams have to say on other links
         self._moved = trio.Event()  # for the timer: the deadline is earlier than it was
         self._armed = inf
         self._said_why = False  # the peer was told that the link ends, or why
@@ -269,7 +267,7 @@ class _Step(Turn[Mux]):
         finally:
             deferred, self._deferred = self._deferred, False
             self.owner = 0
-            self._lock.release()
+            self.lock.release()
             try:
                 if deferred:
                     deferral.end()

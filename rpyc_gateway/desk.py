@@ -114,12 +114,6 @@ class SessionDesk:
         """Trio tasks wait for what comes next: trio reads. In the trio thread."""
         self._connection.read_for_trio()
 
-    @property
-    def resting_place(self) -> Leadership | None:
-        """Where a thread that has served a call may wait for the next one; None if others read the link."""
-        lead = self.lead
-        return None if lead is None or lead.for_trio else lead
-
     def holds(self) -> None:
         """Objects of the peer are held from now on; from any thread, with the turn held."""
         if not self._holding.is_set():

@@ -7,9 +7,11 @@ import random
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Any
 
 import trio
 
+from rpyc_gateway.errands import Errands
 from rpyc_gateway.errors import Code
 from rpyc_gateway.proto.frames import Failure, Hello
 from rpyc_gateway.proto.mux import Mux
@@ -43,6 +45,12 @@ class Driver:
             message=pipe.message,
             patience=pipe.patience,
         )
+        self.unsettled = False  # there is more to do at the end of this step than the machine knows
+        self.errands: Errands[Any] = Errands()  # what its streams have to say on other links
+
+    def settle(self) -> None:
+        """The end of a step: tell and send what came of it. With the turn held; the upper floor does it."""
+        raise NotImplementedError
 
     @property
     def peer_name(self) -> str:

@@ -30,7 +30,7 @@ from rpyc_gateway.service import Policy
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
-__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read"]
+__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read", "plain_arguments"]
 
 
 class Face(Enum):
@@ -164,6 +164,28 @@ class Program:
         except (TypeError, ValueError) as error:
             raise ProtocolError(f"a call cannot be read: {error}") from error
         return _thrown(function, args[:positional]), kwargs
+
+    def wait_for_call(self) -> None:
+        """The call that is all of this program has been made (see `plain_arguments`), and what it returned must be awaited."""
+        self._steps = _steps(self._payload.packed)
+
+
+def plain_arguments(payload: Payload) -> list[Any] | None:
+    """What the target is called with, if the program is one CALL of that, of atoms without names, as most are; None for any other."""
+    packed = payload.packed
+    if not packed.startswith(_CALL_OF_TARGET) or payload.refs or payload.bodies:
+        return None
+    try:
+        ((_, _, args, names),) = read_structure(packed)
+    except (ProtocolError, ValueError):
+        return None  # whoever runs it says what is wrong
+    if names != [] or type(args) is not list or not ATOMS.issuperset(map(type, args)):
+        return None
+    return args
+
+
+_CALL_OF_TARGET = b"\x91\x94\x03\x00"
+"""How such a program begins as MessagePack writes it: one step, which has four items. (It may be written in other ways too.)"""
 
 
 def _nothing(_face: Face) -> Sequence[object]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import Protocol
 
 import trio
@@ -86,21 +86,29 @@ class Receiver(Driver):
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
         wanted = size = 0
+        data: bytes | None = None
+        turn, mux = self.turn, self.mux
+        me = get_ident()
+        # `with turn`, in this frame. Its holder further out does not read, and whoever reads has seen to the signals of its thread.
+        turn.lock.acquire()
+        turn.owner = self._reader = me
         try:
-            with self.turn as mux:
-                data: bytes | None = None
-                try:
-                    if self._receive_nowait is not None:
-                        wanted = self._wanted
-                        data = self._receive_nowait(wanted)
-                except OSError as exc:
-                    mux.fail(self._broken(exc))
-                self._reader = threading.get_ident()
-                if data is not None:
-                    size = len(data)
-                    self._take(mux, data)
+            try:
+                if self._receive_nowait is not None:
+                    wanted = self._wanted
+                    data = self._receive_nowait(wanted)
+            except OSError as exc:
+                mux.fail(self._broken(exc))
+            if data is not None:
+                size = len(data)
+                self._take(mux, data)
+            if self.unsettled or not mux.at_rest:
+                self.settle()
         finally:
-            self._reader = 0
+            turn.owner = self._reader = 0
+            turn.lock.release()
+        if self.errands.waiting:
+            self.errands.run()
         if self._tasks:
             self._run_tasks()
         return 0 < size == wanted
@@ -132,7 +140,7 @@ class Receiver(Driver):
 
     def after_turn(self, task: Callable[[], object]) -> None:
         """Run `task` in the trio thread when the turn of this link has been given back. With the turn held."""
-        if self._reader == threading.get_ident() == self._thread:
+        if self._reader == get_ident() == self._thread:
             self._tasks.append(task)
         else:
             with suppress(trio.RunFinishedError):
@@ -167,7 +175,7 @@ class Receiver(Driver):
                 return
             try:
                 with self.turn as mux:
-                    self._reader = threading.get_ident()
+                    self._reader = get_ident()
                     self._take(mux, bytes(data))
             finally:
                 self._reader = 0

@@ -64,11 +64,6 @@ class Desk(Protocol):
         """Trio tasks wait for what comes next. In the trio thread."""
         ...
 
-    @property
-    def resting_place(self) -> Leadership | None:
-        """Where a thread that has served a call may wait for the next one; None if others read the link."""
-        ...
-
     def speak(self) -> None:
         """With the turn held, at the end of what needed no `step` since there is room on the stack: send what was produced."""
         ...

@@ -25,7 +25,6 @@ class Sender(Driver):
         self._writing = False  # the writer is in send_all, or about to be
         self._pull = min(PULL, pipe.message)  # bytes that the writer takes at once
         self._left: list[Buffer] = []  # what send_nowait did not take
-        self.unsettled = False  # there is more to do at the end of this step than the machine knows
         self._kept_back = False  # the end of this step sends nothing
         self._wake = trio.Event()  # for the writer
         self._writer_scope = trio.CancelScope()

@@ -252,7 +252,7 @@ class Session(SessionDesk, TrioFace):
             else:
                 self.call_received(data)
                 return
-            if not rpc.at_rest:
+            if rpc.out or rpc.imports.dropped:
                 rpc.flush_releases()
                 self.push()
             if self._answering.garbage:

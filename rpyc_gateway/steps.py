@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rpyc_gateway.errors import LimitExceeded
-from rpyc_gateway.proto.atoms import all_flat, pack_atoms
+from rpyc_gateway.proto.atoms import FLAT, all_flat, pack_atoms
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Writer
 
@@ -29,7 +29,7 @@ def draft_steps(steps: Steps, open_writer: Callable[[], Writer]) -> Draft:
         return steps
     if len(steps) == 1:
         step = steps[0]
-        if step[0] is Verb.CALL and not step[3] and all_flat(step[2]):  # as a rule
+        if step[0] is Verb.CALL and not step[3] and FLAT.issuperset(map(type, step[2])):  # as a rule
             packed = pack_atoms(((_CALL, step[1], step[2], ()),))
             if packed is not None:
                 return Draft(packed)

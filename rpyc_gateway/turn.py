@@ -143,12 +143,12 @@ class Turn(Generic[_M]):
     In the main thread signals whose handlers may raise wait until the turn is given back.
     """
 
-    __slots__ = ("_deferred", "_inner", "_lock", "machine", "owner")
+    __slots__ = ("_deferred", "_inner", "lock", "machine", "owner")
 
     def __init__(self, machine: _M) -> None:
         self.machine = machine
         self.owner = 0  # the thread that holds it
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()  # for others than this class only in Receiver.read
         self._inner = 0
         self._deferred = False
 
@@ -164,7 +164,7 @@ class Turn(Generic[_M]):
             self._inner += 1
             return self.machine
         deferred = me == _main.ident and not deferral.active and deferral.begin()
-        self._lock.acquire()
+        self.lock.acquire()
         self.owner = me
         self._deferred = deferred
         return self.machine
@@ -180,6 +180,6 @@ class Turn(Generic[_M]):
         """The end of the outer one."""
         deferred, self._deferred = self._deferred, False
         self.owner = 0
-        self._lock.release()
+        self.lock.release()
         if deferred:
             deferral.end()

@@ -53,7 +53,7 @@ class _Worker(threading.Thread):
         """Run a task; what it raises is a defect of ours, and the next task of this thread is somebody else's."""
         try:
             place = task()
-            self._place = place if isinstance(place, Leadership) else None
+            self._place = place if type(place) is Leadership else None
         except BaseException:
             logger.exception("%s goes on after a task that raised", self.name)
 
@@ -255,7 +255,10 @@ class Workers:
             worker = self._bound.get(key)
             if worker is None:
                 worker = made = self._bound[key] = _Bound(next(self._numbers))
-            worker.inbox.give(task)
+            inbox = worker.inbox  # as `give` does, without a call
+            inbox.put(task)
+            if inbox.waker is not None:
+                inbox.waker()
         if made is not None:
             try:
                 made.start()

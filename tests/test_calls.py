@@ -1,12 +1,23 @@
-"""A served call whose caller loses interest."""
+"""A served call: whose caller loses interest; and the short way of one that has its thread for itself, which comes to the same as the long one."""
 
 from __future__ import annotations
 
+import contextvars
+import sys
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
+import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import deadlines
+from rpyc_gateway.calls import ServedCall, serving
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
+from rpyc_gateway.proto.facts import Called
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.steps import Step, draft_steps
 from tests.house import open_lab
 
 
@@ -82,3 +93,147 @@ async def test_a_loop_in_a_thread_may_ask_whether_anybody_still_waits() -> None:
 
 def test_outside_of_a_served_call_there_is_nothing_to_cancel() -> None:
     gw.checkpoint()
+
+
+# -- in the caller's own thread -----------------------------------------------------------------------------------------
+
+
+class Recorder:
+    """A Host that writes down what calls ask of it. Nothing is encoded, and nobody awaits what is spawned."""
+
+    def __init__(self, refusing: str = "") -> None:
+        self.policy = self
+        self.asking = object()
+        self.resting_place = "here"
+        self.seen: list[object] = []
+        self._refusing = refusing
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        self.seen.append(("checked", verb, name, serving.get() is not None))
+        if self._refusing:
+            raise gw.NotExposed(self._refusing)
+
+    def hold(self, refs: Sequence[object]) -> tuple[object, ...]:
+        return tuple(refs)
+
+    def show(self, held: Sequence[object], face: Face) -> tuple[object, ...]:
+        return tuple(held)
+
+    def open_reader(self, payload: Payload) -> Reader:
+        return Reader(payload)
+
+    def spawn(self, call: ServedCall, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        coroutine = call._coroutine
+        assert coroutine is not None
+        assert call._program is not None
+        self.seen.append(("awaits", coroutine.__name__, call.bound, call._program.go_on("what it returned")))
+        coroutine.close()
+
+    def in_trio(self, call: Callable[..., object], *args: object) -> None: ...
+
+    def left(self, call: ServedCall) -> None: ...
+
+    def close_generator(self, generator: object) -> None:
+        self.seen.append("closes a generator")
+
+    def submit(self, call: ServedCall, task: Callable[[], object]) -> None: ...
+
+    def answer(self, call: ServedCall, outcome: Outcome) -> None:
+        what = outcome.value if type(outcome) is Done else (repr(outcome.error), outcome.step)
+        self.seen.append((type(outcome), what, call.begun, call.bound, call.cancelled, serving.get() is call))
+
+
+def add(a: object, b: object) -> object:
+    hooks: Any = sys.get_asyncgen_hooks()
+    return a, b, hooks.firstiter, hooks.finalizer.__name__
+
+
+def raises(*_: object) -> None:
+    raise LookupError("this one")
+
+
+def leaves(*_: object) -> None:
+    raise SystemExit(3)
+
+
+async def nap(*_: object) -> None:
+    await trio.sleep_forever()
+
+
+def time_left(*_: object) -> bool:
+    deadline = deadlines.current()
+    return deadline is not None and deadline.left > 1000
+
+
+CALL: Step = (Verb.CALL, 0, (1, "b"), {})
+PROGRAMS: dict[str, Sequence[Step]] = {
+    "a call": (CALL,),
+    "without arguments": ((Verb.CALL, 0, (), {}),),
+    "with bytes": ((Verb.CALL, 0, (b"x", None), {}),),
+    "with a name": ((Verb.CALL, 0, (1,), {"b": 2}),),
+    "with a tuple": ((Verb.CALL, 0, (1, (2, 3)), {}),),
+    "two steps": (CALL, (Verb.VALUE, 0, 5)),
+    "of a result": ((Verb.CALL, 1, (1, 2), {}),),
+    "another verb": ((Verb.GET, 0, "__name__"),),
+    "nothing": (),
+}
+TARGETS: dict[str, object] = {
+    "add": add,
+    "raises": raises,
+    "leaves": leaves,
+    "async": nap,
+    "no function": 5,
+    "a class": dict,
+    "time": time_left,
+}
+
+
+def served(serve: Callable[[ServedCall], object], called: Called, *, cancelled: bool, refusing: str) -> list[object]:
+    """What comes of a call in a thread and context of its own."""
+    host = Recorder(refusing)
+    call = ServedCall(host, called)
+    call.bound = True
+    call.cancelled = cancelled
+    hooks = sys.get_asyncgen_hooks()
+    try:
+        place = serve(call)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
+    return [*host.seen, place, serving.get(), deadlines.current(), call._called, call.outer, call.inner, call.bound]
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("refusing", ["", "not that"])
+@pytest.mark.parametrize("deadline", [0, 10_000_000])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_a_call_that_is_served_the_short_way_comes_to_what_the_long_one_does(
+    program: str,
+    target: str,
+    deadline: int,
+    refusing: str,
+    cancelled: bool,  # noqa: FBT001
+) -> None:
+    draft = draft_steps(PROGRAMS[program], lambda: Writer(lambda value: value))
+    called = Called(1, TARGETS[target], Payload(draft.packed), 2, 3, deadline)
+    ways = [
+        contextvars.copy_context().run(served, way, called, cancelled=cancelled, refusing=refusing)
+        for way in (ServedCall.serve_alone, ServedCall.serve)
+    ]
+    assert ways[0] == ways[1]
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [b"\x91\x94\x03\x00", b"\x91\x94\x03\x00\x05\x90", b"\x91\x94\x03\x00\x90\x05", b"\x91\x94\x03\x00\x90\x90\x00"],
+)
+def test_a_call_that_cannot_be_read_is_the_long_way_s_to_complain_about(packed: bytes) -> None:
+    called = Called(1, add, Payload(packed), 2, 3, 0)
+    for way in (ServedCall.serve_alone, ServedCall.serve):
+        (answer, *_) = served(way, called, cancelled=False, refusing="")
+        assert isinstance(answer, tuple)
+        kind, (error, _) = (
+            answer[:2] if answer[0] is RaisedAt else served(way, called, cancelled=False, refusing="")[1][:2]
+        )
+        assert kind is RaisedAt
+        assert "ProtocolError" in error

@@ -14,16 +14,28 @@ import msgspec
 
 from rpyc_gateway.proto.packed import ITEMS, LARGE
 
-__all__ = ["ATOMS", "MANY", "all_atoms", "all_flat", "are_rows", "items_in", "pack_atom", "pack_atoms", "pack_many"]
+__all__ = [
+    "ATOMS",
+    "FLAT",
+    "MANY",
+    "all_atoms",
+    "all_flat",
+    "are_rows",
+    "items_in",
+    "pack_atom",
+    "pack_atoms",
+    "pack_many",
+]
 
 _pack = msgspec.msgpack.Encoder().encode
 
-_FLAT = frozenset({type(None), bool, int, float, str})
+FLAT = frozenset({type(None), bool, int, float, str})
+"""Types of atoms that need no look before they are packed: not bytes, which may be long."""
 
-ATOMS = _FLAT | {bytes}
+ATOMS = FLAT | {bytes}
 """Types of which a structure that was unpacked holds the values themselves."""
 
-_are_flat = _FLAT.issuperset
+_are_flat = FLAT.issuperset
 _are_atoms = ATOMS.issuperset
 
 
@@ -33,7 +45,7 @@ def all_atoms(values: Iterable[object]) -> bool:
 
 
 def all_flat(values: Iterable[object]) -> bool:
-    """Whether these are atoms that need no look before they are packed: not bytes, which may be long."""
+    """Whether these are FLAT."""
     return _are_flat(map(type, values))
 
 
@@ -66,7 +78,7 @@ def items_in(rows: Sequence[Any]) -> int:
 
 def pack_many(items: tuple[Any, ...], most: int) -> bytes | None:
     """A tuple of many atoms, or of rows of them that have at most `most` in all; None for any other, or if it cannot be packed as it is."""
-    if len(items) >= MANY and (all_flat(items) or are_rows(items, tuple, _FLAT, most)):
+    if len(items) >= MANY and (all_flat(items) or are_rows(items, tuple, FLAT, most)):
         return pack_atoms(items)
     return None
 
@@ -74,7 +86,7 @@ def pack_many(items: tuple[Any, ...], most: int) -> bytes | None:
 def pack_atom(value: object) -> bytes | None:
     """A value if it is an atom that is packed as it is; None for others."""
     kind = type(value)
-    if kind not in _FLAT and (kind is not bytes or len(value) > LARGE):  # type: ignore[arg-type]
+    if kind not in FLAT and (kind is not bytes or len(value) > LARGE):  # type: ignore[arg-type]
         return None
     try:
         return _pack(value)

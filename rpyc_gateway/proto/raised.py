@@ -246,11 +246,13 @@ def _traceback(error: BaseException) -> str:
 def _without_house(trace: types.TracebackType | None) -> types.TracebackType | None:
     """Leave out how a program of the peer came to what it called: those lines are the same each time."""
     inner = trace
-    while inner is not None and inner.tb_frame.f_code.co_filename.endswith(
-        ("rpyc_gateway/program.py", "rpyc_gateway\\program.py")
-    ):
+    while inner is not None and inner.tb_frame.f_code.co_filename.endswith(_HOUSE):
         inner = inner.tb_next
     return inner if inner is not None else trace
+
+
+_HOUSE = tuple(f"rpyc_gateway{slash}{room}.py" for slash in "/\\" for room in ("program", "calls"))
+"""The rooms that call the objects of this process for a peer."""
 
 
 def _without_notes(report: traceback.TracebackException) -> None:

@@ -284,7 +284,7 @@ class Rpc(Speaker):
         self._serving.clear()
         self._arrivals.clear()
         self._bulk_out.clear()
-        self._out.clear()
+        self.out.clear()
         lent = self.exports.clear()
         for event in self._events:  # what nobody was told of holds objects too: they must not die here either
             if isinstance(event, Released):

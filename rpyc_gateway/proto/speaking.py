@@ -50,19 +50,20 @@ class Speaker:
         self.bulk_open = False
         self._bulk_out = BulkSender()
         self._events: list[Event] = []
-        self._out: list[bytes] = [m.encode(m.Hello(info))]
+        self.out: list[bytes] = [m.encode(m.Hello(info))]
         self._bulk_asked = False
         self._asked: dict[int, int] = {}
         self._serving: dict[int, Coming | None] = {}  # None: an event has said of it
         self._most_asked = info.limits.questions
         self._next_question = 1
-        self._next_cause = 1 if opener else 2
+        self.next_cause = 1 if opener else 2
 
     # -- intentions in
 
     def new_cause(self) -> int:
         """A number for a chain of calls that begins here."""
-        cause, self._next_cause = self._next_cause, self._next_cause + 2
+        cause = self.next_cause
+        self.next_cause = cause + 2
         return cause
 
     @property
@@ -87,7 +88,7 @@ class Speaker:
         if draft.refs or draft.bodies or len(packed) > LARGE:
             self._commit((m.CALL, question, number), draft, (cause, affinity, deadline, 0))
         else:  # as a rule
-            self._out.append(m.encode((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0)))
+            self.out.append(m.encode((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0)))
         self._asked[question] = 0
         return question
 
@@ -104,7 +105,7 @@ class Speaker:
             len(packed) > LARGE
             or question in self._asked
             or len(self._asked) >= self._most_asked
-            or self._out
+            or self.out
             or self._events
             or self._bulk_out.waiting
             or self.imports.lingering
@@ -114,10 +115,10 @@ class Speaker:
             self.flush_releases()
         body = m.pack((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0))
         data = m.pack_length(len(body)) + body
-        if self._out:
-            self._out.append(data)
-            data = b"".join(self._out)
-            self._out.clear()
+        if self.out:
+            self.out.append(data)
+            data = b"".join(self.out)
+            self.out.clear()
         self._next_question = question % (2**32 - 1) + 1
         self._asked[question] = 0
         return question, data
@@ -131,7 +132,7 @@ class Speaker:
         if (
             len(packed) > LARGE
             or question not in self._serving
-            or self._out
+            or self.out
             or self._events
             or self._bulk_out.waiting
             or self.imports.dropped
@@ -148,7 +149,7 @@ class Speaker:
             if draft.refs or draft.bodies or len(packed) > LARGE:
                 self._commit((m.ANSWER, question), draft)
             else:  # as a rule
-                self._out.append(m.encode((m.ANSWER, question, packed, (), ())))
+                self.out.append(m.encode((m.ANSWER, question, packed, (), ())))
             del self._serving[question]
 
     def raised(self, question: int, draft: Draft, step: int = 0) -> None:
@@ -216,7 +217,7 @@ class Speaker:
         if bodies:
             self._want_bulk()
             self._bulk_out.add(bodies)
-        self._out.append(data)
+        self.out.append(data)
 
     def _want_bulk(self) -> None:
         if self.bulk_open or self._bulk_asked:
@@ -228,7 +229,7 @@ class Speaker:
             self._send(m.WantBulk())
 
     def _send(self, message: m.Message) -> None:
-        self._out.append(m.encode(message))
+        self.out.append(m.encode(message))
 
     # -- facts and bytes out
 
@@ -239,17 +240,17 @@ class Speaker:
 
     def one_message(self) -> bytes | None:
         """Bytes for the `call` circuit if they are one message, and all that there is to do; None, and nothing has changed, otherwise."""
-        out = self._out
+        out = self.out
         return out.pop() if len(out) == 1 and not self._events and not self._bulk_out.waiting else None
 
     @property
     def at_rest(self) -> bool:
         """Whether there is nothing to tell and nothing to send, and nothing has died."""
-        return not (self._events or self._out or self.imports.dropped)
+        return not (self._events or self.out or self.imports.dropped)
 
     def data_to_send(self) -> bytes:
         """Bytes for the `call` circuit."""
-        out = self._out
+        out = self.out
         if len(out) == 1:
             return out.pop()
         data = b"".join(out)
