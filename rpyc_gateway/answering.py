@@ -22,9 +22,9 @@ from rpyc_gateway.held import is_proxy
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
 from rpyc_gateway.proto.atoms import pack_atom
-from rpyc_gateway.proto.facts import Called
+from rpyc_gateway.proto.facts import Called, ExportDraft
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import Draft, Payload, Reader
+from rpyc_gateway.proto.values import ONE_REF, Draft, Payload, Reader
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
 from rpyc_gateway.stack import STEP_ROOM, check_room
@@ -89,21 +89,7 @@ class Answering:
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
-        if (
-            called.affinity in self._affinities
-            and (called.payload.packed[:1] != _ONE_STEP or called.payload.packed.startswith(_ONE_CALL))
-            and not (self.garbage or self._burials or called.cause in self.asking.by_cause)
-            and self._runs == "threads"
-            and len(self._running) < RUNNING
-        ):  # as a rule, and the short way of all that follows: the caller's thread is there, and nothing has to come first
-            call = ServedCall(self, called)
-            call.bound = True
-            self._served[called.question] = call
-            self._running.add(call)
-            try:
-                workers.submit_to((id(self), called.affinity), call.serve_alone)
-            except RuntimeError as error:
-                self._no_thread(call, called, error)
+        if not (self.garbage or self._burials) and len(self._running) < RUNNING and self._serve_at_once(called):
             return
         read = self._read_at_once(called)
         if read is None:
@@ -127,6 +113,34 @@ class Answering:
                 self.submit(call, call.serve)
         except RuntimeError as error:
             self._no_thread(call, called, error)
+
+    def _serve_at_once(self, called: Called) -> bool:
+        """The short way of `serve` where nothing has to come first, and a place for the call is there already; whether it was taken."""
+        waiter = self.asking.by_cause.get(called.cause)
+        where: Runs = "threads"
+        if waiter is None:
+            if self._runs == "trio" and not is_proxy(called.target):
+                where = "trio"
+            elif self._runs != "threads" or called.affinity not in self._affinities:
+                return False
+        packed = called.payload.packed
+        read = called if packed[:1] != _ONE_STEP or packed.startswith(_ONE_CALL) else self._read_at_once(called)
+        if read is None:
+            return True
+        call = ServedCall(self, read, where)
+        self._served[called.question] = call
+        self._running.add(call)
+        if waiter is not None:
+            waiter.run(call.serve_apart)
+        elif where == "trio":
+            self._desk.after_turn(call.serve_apart)
+        else:
+            call.bound = True
+            try:
+                workers.submit_to((id(self), called.affinity), call.serve_alone)
+            except RuntimeError as error:
+                self._no_thread(call, called, error)
+        return True
 
     def _no_thread(self, call: ServedCall, called: Called, error: RuntimeError) -> None:
         self._running.discard(call)
@@ -320,7 +334,7 @@ class Answering:
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
         self._running.discard(call)
-        if call.affinity and type(outcome) is Done and self._answer_alone(call, outcome.value):
+        if type(outcome) is Done and self._answer_alone(call, outcome.value):
             return
         draft, step = self._outcome_draft(outcome, call.cause)
         with self._desk.step():
@@ -335,17 +349,26 @@ class Answering:
         del draft
 
     def _answer_alone(self, call: ServedCall, value: object) -> bool:
-        """The short way of `answer`, for an atom; whether that was all there is to send. If not, nothing has changed."""
+        """The short way of `answer`, for an atom or a reference; whether that was all there is to send. If not, nothing has changed."""
         packed = pack_atom(value)
+        refs: tuple[ExportDraft, ...] = ()
         if packed is None:
-            return False
+            lent = self._references.lend_one(value)
+            if lent is None:
+                return False
+            packed, refs = ONE_REF, (lent,)
         if not call.bound:  # else there is room: the thread has nothing else on its stack
             check_room(STEP_ROOM)
         desk = self._desk
         with desk.turn:
             if self.asking.readings:
                 return False
-            message = desk.rpc.answer_alone(call.question, packed)
+            if not call.affinity:
+                desk.say_later()
+            try:
+                message = desk.rpc.answer_alone(call.question, packed, refs)
+            except GatewayError:  # the long way tells of it
+                return False
             if message is None:
                 return False
             self._served.pop(call.question, None)

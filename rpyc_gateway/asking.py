@@ -23,7 +23,7 @@ from rpyc_gateway.per_process import process
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import Payload, Reader, Result, read_structure
+from rpyc_gateway.proto.values import ONE_REF, Payload, Reader, Result, read_structure
 from rpyc_gateway.questions import Questions
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.stack import check_room
@@ -36,6 +36,9 @@ __all__ = ["Asking"]
 
 SHORT = 64
 """Bytes of an answer that is an atom, as a rule."""
+
+UNREAD = object()
+"""In place of a value that is to be read yet."""
 
 _IN_CALL = -1
 """In place of a question: the GET is a step of the method's call."""
@@ -69,6 +72,7 @@ class Asking(Questions):
         left = deadline.milliseconds() if deadline is not None else 0
         question = 0
         outcome: Outcome | None = None
+        value: object = UNREAD
         desk = self._desk
         deferred = deferral.begin(outside_trio=True)
         try:
@@ -78,18 +82,12 @@ class Asking(Questions):
                 if self.readings:
                     self.send_readings()
                 cause = waiter.cause = self._cause_of(call) if call is not None else desk.rpc.new_cause()
-                asked = None
-                if not (draft.refs or draft.bodies):  # as a rule
-                    asked = desk.rpc.ask_alone(number, draft.packed, cause=cause, affinity=affinity, deadline=left)
-                if asked is not None:
-                    question = asked[0]
-                else:
-                    question = desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
+                question, message = desk.rpc.ask(number, draft, cause=cause, affinity=affinity, deadline=left)
                 self._waiters[question] = waiter
                 waiter.outer = self.by_cause.get(cause)
                 self.by_cause[cause] = waiter
-                if asked is not None:
-                    desk.circuit.send(asked[1])
+                if message is not None:  # as a rule
+                    desk.circuit.send(message)
                 else:
                     desk.speak()
             # As few frames as can be from here to what a callback calls: mutual recursion has them once for each level.
@@ -101,6 +99,7 @@ class Asking(Questions):
                     outcome = waiter.wait(deadline, desk.lead, deferred=deferred)
                 finally:
                     call.waiters.remove(waiter)
+            value = self._value_at_once(outcome)
         finally:
             try:
                 if outcome is None or outcome.error is not None or not waiter.inbox.empty():
@@ -110,14 +109,27 @@ class Asking(Questions):
                     try:
                         deferral.end()
                     except BaseException:  # a signal that came while the answer was read
-                        self._give_back(outcome)
+                        if value is UNREAD:  # else its proxy gives it back
+                            self._give_back(outcome)
                         raise
+        return value if value is not UNREAD else self._value(outcome, Face.BLOCKING)
+
+    def _value_at_once(self, outcome: Outcome) -> object:
+        """The short way of `_value` in blocking code, for an atom or one reference, which run no code of anybody; UNREAD, and nothing has changed, for others."""
         payload = outcome.payload
-        if payload is not None and len(payload.packed) < SHORT and not payload.refs:  # as a rule, an atom
-            structure = read_structure(payload.packed)
-            if type(structure) in ATOMS:
-                return structure
-        return self._value(outcome, Face.BLOCKING)
+        if payload is None:
+            return UNREAD
+        packed, refs = payload.packed, payload.refs
+        if not refs:
+            if len(packed) < SHORT:
+                structure = read_structure(packed)
+                if type(structure) in ATOMS:
+                    return structure
+        elif packed == ONE_REF and len(refs) == 1:
+            proxy = self._references.take_one(refs[0])
+            if proxy is not None:
+                return proxy
+        return UNREAD
 
     def _number(self) -> int:
         """The number of this thread, which is told when it has ended."""

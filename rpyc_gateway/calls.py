@@ -18,7 +18,7 @@ from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt, plain_arguments
+from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt, plain_step
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
@@ -192,41 +192,62 @@ class ServedCall:
             _pass_on_interrupt(outcome)
         return self.host.resting_place
 
+    def serve_apart(self) -> object | None:
+        """The short way of `serve` in any other thread than the caller's own: in a context of its own."""
+        return copy_context().run(self.serve_alone)
+
     def serve_alone(self) -> object | None:
-        """The short way of `serve`, in the caller's own thread: one call of the target that is there already, with atoms. The same comes of it."""
+        """The short way of `serve`, for one step that needs no Program, in the context that this thread is in. The same comes of it."""
         called = self._called
         assert called is not None
-        args = plain_arguments(called.payload)
-        if args is None or self.cancelled or self._garbage:
+        operand = plain_step(called.payload)
+        if operand is None or self.cancelled or self._garbage:
             return self.serve()
         host, target = self.host, called.target
         self.begun = True
         self._called = awaited = None
+        outer = self.outer = serving.get()
+        if outer is not None:
+            outer.inner.append(self)
         serving.set(self)
         if self._deadline is not None:
             deadlines.inherited(self._deadline)
-        sys.set_asyncgen_hooks(None, host.close_generator)  # for good: nobody else runs code in this thread
+        bound = self.bound
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(None, host.close_generator)
         try:
             try:
-                host.policy.check(target, Verb.CALL, "")
-                result = target(*args)  # type: ignore[operator]  # or a TypeError
-                if type(result) not in BY_VALUE:
-                    awaited = later(result)
+                if type(operand) is str:
+                    host.policy.check(target, Verb.GET, operand)
+                    result = getattr(target, operand)
+                else:
+                    host.policy.check(target, Verb.CALL, "")
+                    result = target(*operand)  # type: ignore[operator]  # or a TypeError
+                    if type(result) not in BY_VALUE:
+                        awaited = later(result)
                 outcome: Outcome = Done(result)
                 del result
             except BaseException as problem:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
                 outcome = RaisedAt(problem, 1)
             if awaited is None:
-                del called, target, args  # what was called may be given back with the next message
+                del called, target, operand  # what was called may be given back with the next message
                 host.answer(self, outcome)
             else:
                 program = self._make_program(called, ())
                 program.wait_for_call()
                 self._leave_thread(program, awaited)
         finally:
-            serving.set(None)
-            if deadlines.CURRENT.get() is not None:
-                deadlines.forget()
+            if outer is not None:
+                outer.inner.remove(self)
+                self.outer = None
+            if not bound:
+                sys.set_asyncgen_hooks(*hooks)
+            else:  # the context is that of the next call too, and so are the hooks: nobody else runs code in this thread
+                serving.set(None)
+                if deadlines.CURRENT.get() is not None:
+                    deadlines.forget()
+        if type(outcome) is RaisedAt and not bound and self.where != "trio":
+            _pass_on_interrupt(outcome)
         return host.resting_place
 
     def _leave_thread(self, program: Program, awaited: Later) -> None:

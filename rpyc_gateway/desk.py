@@ -42,6 +42,7 @@ class SessionDesk:
         self._token = trio.lowlevel.current_trio_token()
         self.generation = process.generation  # of the process that it belongs to
         self._holding = trio.Event()
+        self.is_holding = False  # and that event is set, or will be
 
     def use(self, connection: Connection) -> None:
         """This is the session's link."""
@@ -116,8 +117,12 @@ class SessionDesk:
 
     def holds(self) -> None:
         """Objects of the peer are held from now on; from any thread, with the turn held."""
-        if not self._holding.is_set():
-            self._soon(self._holding.set)
+        if not self.is_holding:
+            self.is_holding = True
+            self._soon(self._start_to_hold)
+
+    def _start_to_hold(self) -> None:
+        self._holding.set()
 
     # -- whether it may be used
 

@@ -30,7 +30,7 @@ from rpyc_gateway.service import Policy
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
-__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read", "plain_arguments"]
+__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read", "plain_step"]
 
 
 class Face(Enum):
@@ -166,26 +166,31 @@ class Program:
         return _thrown(function, args[:positional]), kwargs
 
     def wait_for_call(self) -> None:
-        """The call that is all of this program has been made (see `plain_arguments`), and what it returned must be awaited."""
+        """The call that is all of this program has been made (see `plain_step`), and what it returned must be awaited."""
         self._steps = _steps(self._payload.packed)
 
 
-def plain_arguments(payload: Payload) -> list[Any] | None:
-    """What the target is called with, if the program is one CALL of that, of atoms without names, as most are; None for any other."""
+def plain_step(payload: Payload) -> list[Any] | str | None:
+    """The operand of a program of one step, as most are: what the target is called with, if atoms without names; or the name that is read of it.
+
+    None for any other program.
+    """
     packed = payload.packed
-    if not packed.startswith(_CALL_OF_TARGET) or payload.refs or payload.bodies:
+    is_call = packed.startswith(_CALL_OF_TARGET)
+    if not (is_call or packed.startswith(_GET_OF_TARGET)) or payload.refs or payload.bodies:
         return None
     try:
-        ((_, _, args, names),) = read_structure(packed)
+        if is_call:
+            ((_, _, args, names),) = read_structure(packed)
+            return args if names == [] and type(args) is list and ATOMS.issuperset(map(type, args)) else None
+        ((_, _, name),) = read_structure(packed)
+        return name if type(name) is str else None
     except (ProtocolError, ValueError):
         return None  # whoever runs it says what is wrong
-    if names != [] or type(args) is not list or not ATOMS.issuperset(map(type, args)):
-        return None
-    return args
 
 
-_CALL_OF_TARGET = b"\x91\x94\x03\x00"
-"""How such a program begins as MessagePack writes it: one step, which has four items. (It may be written in other ways too.)"""
+_CALL_OF_TARGET, _GET_OF_TARGET = b"\x91\x94\x03\x00", b"\x91\x93\x00\x00"
+"""How such programs begin as MessagePack writes them: one step, which has so many items. (They may be written in other ways too.)"""
 
 
 def _nothing(_face: Face) -> Sequence[object]:

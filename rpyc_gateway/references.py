@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rpyc_gateway.async_proxy import AsyncProxy, async_proxy, is_recorded
 from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import EncodeError, GatewayError
-from rpyc_gateway.held import Caller, Held, held_by, is_proxy
+from rpyc_gateway.held import Caller, Held, RemoteObject, held_by, is_proxy
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.pickling import pickle_for, unpickle_for
 from rpyc_gateway.program import Face
@@ -17,7 +17,7 @@ from rpyc_gateway.proto.facts import ExportDraft, HomeDraft, Import
 from rpyc_gateway.proto.messages import ClassInfo
 from rpyc_gateway.proto.raised import redeem
 from rpyc_gateway.proto.rpc import Rpc
-from rpyc_gateway.proto.values import Payload, Reader, Writer
+from rpyc_gateway.proto.values import WRITERS, Payload, Reader, Writer
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.raisable import Raisables, is_raisable
 from rpyc_gateway.turn import Turn
@@ -25,6 +25,7 @@ from rpyc_gateway.turn import Turn
 __all__ = ["Desk", "References"]
 
 _RAISABLE = ClassInfo.EXCEPTION | ClassInfo.TICKET
+_OTHERS = (BaseException, RemoteObject, type)
 
 
 class Desk(Protocol):
@@ -36,6 +37,7 @@ class Desk(Protocol):
     turn: Turn[Any]
     circuit: Any  # it has a `send`, for what a short way has made
     generation: int
+    is_holding: bool
 
     @property
     def way_back(self) -> tuple[str, ...]:
@@ -146,6 +148,26 @@ class References:
             except BaseException:
                 self._doubt(held)
                 raise
+
+    def take_one(self, ref: object) -> object:
+        """The short way of `take`, for blocking code, in a thread whose signals wait and which has room on its stack.
+
+        None, and nothing has changed, for anything but an import that is no exception: `take` those.
+        """
+        if type(ref) is not Import or ref.info.flags & _RAISABLE:
+            return None
+        desk = self._desk
+        with desk.turn:
+            if not desk.is_holding:
+                desk.holds()
+            return blocking_proxy(self._adopt(ref))
+
+    def lend_one(self, value: object) -> ExportDraft | None:
+        """The short way of `reference`, for an object of this process that is neither a class nor an exception, and no Writer knows how to copy."""
+        kind = type(value)
+        if kind in WRITERS or issubclass(kind, _OTHERS):
+            return None
+        return ExportDraft(value, describe(value))
 
     def hold(self, refs: Sequence[object]) -> tuple[object, ...]:
         """Take over the references of a message: a Held for each import, the others as they are."""

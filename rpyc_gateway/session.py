@@ -211,6 +211,7 @@ class Session(SessionDesk, TrioFace):
             with self.step():
                 if not len(self.rpc.imports):
                     self._holding = trio.Event()
+                    self.is_holding = False
 
     def _wake(self) -> None:
         """There is something to send that no step of ours has caused; from any thread."""
@@ -243,6 +244,9 @@ class Session(SessionDesk, TrioFace):
         try:
             rpc = self.rpc
             event = rpc.hear(data)
+            if rpc.untold and event is not None:  # what came in front of it
+                for told in rpc.events():
+                    self.HANDLERS[type(told)](self, told)
             if type(event) is facts.Answered:
                 self.asking.complete(event.question, Outcome(event.payload))
             elif type(event) is facts.Called:

@@ -98,7 +98,7 @@ class ThreadWaiter:
             item()  # type: ignore[operator]
             del item  # what it was given must not live as long as this wait
             if deferred:
-                deferral.begin()
+                deferral.begin(outside_trio=True)
 
     def leftovers(self) -> list[object]:
         """What was handed over and not taken: callbacks that somebody else must run, outcomes that nobody waits for, the lead."""

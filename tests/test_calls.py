@@ -13,6 +13,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway import deadlines
 from rpyc_gateway.calls import ServedCall, serving
+from rpyc_gateway.places import Runs
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
@@ -188,18 +189,37 @@ TARGETS: dict[str, object] = {
 }
 
 
-def served(serve: Callable[[ServedCall], object], called: Called, *, cancelled: bool, refusing: str) -> list[object]:
-    """What comes of a call in a thread and context of its own."""
+def served(
+    serve: Callable[[ServedCall], object],
+    called: Called,
+    *,
+    bound: bool = True,
+    where: Runs = "threads",
+    cancelled: bool = False,
+    refusing: str = "",
+) -> list[object]:
+    """What comes of a call."""
     host = Recorder(refusing)
-    call = ServedCall(host, called)
-    call.bound = True
+    call = ServedCall(host, called, where)
+    call.bound = bound
     call.cancelled = cancelled
     hooks = sys.get_asyncgen_hooks()
     try:
         place = serve(call)
+        assert bound or sys.get_asyncgen_hooks() == hooks
     finally:
         sys.set_asyncgen_hooks(*hooks)
-    return [*host.seen, place, serving.get(), deadlines.current(), call._called, call.outer, call.inner, call.bound]
+    return [
+        *host.seen,
+        call._called,
+        call.outer,
+        call.inner,
+        place,
+        serving.get(),
+        deadlines.current(),
+        call.bound,
+        call.begun,
+    ]
 
 
 @pytest.mark.parametrize("cancelled", [False, True])
@@ -223,17 +243,62 @@ def test_a_call_that_is_served_the_short_way_comes_to_what_the_long_one_does(
     assert ways[0] == ways[1]
 
 
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("where", ["threads", "trio"])
+@pytest.mark.parametrize("deadline", [0, 10_000_000])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_same_is_true_on_the_stack_of_another(
+    program: str,
+    target: str,
+    deadline: int,
+    where: Runs,
+    nested: bool,  # noqa: FBT001
+) -> None:
+    draft = draft_steps(PROGRAMS[program], lambda: Writer(lambda value: value))
+    called = Called(1, TARGETS[target], Payload(draft.packed), 2, 3, deadline)
+
+    def serve(way: Callable[[ServedCall], object]) -> list[object]:
+        outer = ServedCall(Recorder(), called)
+        serving.set(outer if nested else None)
+        return [
+            *served(way, called, bound=False, where=where)[:-5],
+            serving.get() is (outer if nested else None),
+            outer.inner,
+        ]
+
+    ways = [contextvars.copy_context().run(serve, way) for way in (ServedCall.serve_apart, ServedCall.serve)]
+    assert ways[0] == ways[1]
+
+
+def test_an_interrupt_in_a_callback_is_passed_on_whichever_way_it_went() -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    draft = draft_steps([(Verb.CALL, 0, (), {})], lambda: Writer(lambda value: value))
+    called = Called(1, interrupted, Payload(draft.packed), 2, 3, 0)
+    for way in (ServedCall.serve_apart, ServedCall.serve):
+        with pytest.raises(KeyboardInterrupt):
+            served(way, called, bound=False)
+        served(way, called, bound=False, where="trio")
+
+
 @pytest.mark.parametrize(
     "packed",
-    [b"\x91\x94\x03\x00", b"\x91\x94\x03\x00\x05\x90", b"\x91\x94\x03\x00\x90\x05", b"\x91\x94\x03\x00\x90\x90\x00"],
+    [
+        b"\x91\x94\x03\x00",
+        b"\x91\x94\x03\x00\x05\x90",
+        b"\x91\x94\x03\x00\x90\x05",
+        b"\x91\x94\x03\x00\x90\x90\x00",
+        b"\x91\x93\x00\x00\x05",
+        b"\x91\x93\x00\x00",
+    ],
 )
 def test_a_call_that_cannot_be_read_is_the_long_way_s_to_complain_about(packed: bytes) -> None:
     called = Called(1, add, Payload(packed), 2, 3, 0)
     for way in (ServedCall.serve_alone, ServedCall.serve):
-        (answer, *_) = served(way, called, cancelled=False, refusing="")
+        (answer, *_) = served(way, called)
         assert isinstance(answer, tuple)
-        kind, (error, _) = (
-            answer[:2] if answer[0] is RaisedAt else served(way, called, cancelled=False, refusing="")[1][:2]
-        )
+        kind, (error, _) = answer[:2] if answer[0] is RaisedAt else served(way, called)[1][:2]
         assert kind is RaisedAt
         assert "ProtocolError" in error

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Callable
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
 
 import pytest
+import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.held import held_by
+from rpyc_gateway.proto.values import ONE_REF
+from rpyc_gateway.proxy import blocking_proxy
+from rpyc_gateway.references import References
 from tests.house import open_house, open_lab, wait_until
 
 
@@ -69,3 +77,76 @@ async def test_one_object_met_over_two_paths_is_equal() -> None:
         keep: list[object] = []
         await (await other.eval("lambda keep, x: keep(x)"))(keep.append, thing)
         assert keep[0] is not thing or keep[0] == thing
+
+
+LENT: list[Any] = [
+    [],
+    {},
+    len,
+    gc,
+    lambda: 1,
+    (1,),
+    (1, []),
+    2**70,
+    "\ud800",
+    slice(1),
+    ...,
+    int,
+    KeyError,
+    KeyError(1),
+]
+
+
+@pytest.mark.parametrize("value", LENT, ids=lambda value: type(value).__name__)
+async def test_an_object_that_is_lent_the_short_way_is_what_a_writer_would_lend(value: object) -> None:
+    async with open_lab() as lab:
+        lent = lab._references.lend_one(value)
+        writer = lab._references.writer()
+        draft = writer.finish(writer.value(value))
+        if lent is not None:
+            assert (ONE_REF, (lent,)) == (draft.packed, draft.refs)
+        assert (lent is not None) == isinstance(value, list | dict | FunctionType | BuiltinFunctionType | ModuleType)
+
+
+async def test_a_proxy_is_not_lent_the_short_way_since_it_may_be_going_home() -> None:
+    async with open_lab() as lab:
+        theirs = await lab.eval("[]")
+        assert lab._references.lend_one(theirs) is None
+        assert lab._references.lend_one(blocking_proxy(held_by(theirs))) is None
+
+
+@pytest.mark.parametrize("short", [True, False])
+async def test_an_object_that_is_taken_the_short_way_is_what_would_be_taken(
+    monkeypatch: pytest.MonkeyPatch,
+    short: bool,  # noqa: FBT001
+) -> None:
+    taken: list[object] = []
+    take_one: Callable[..., object] = References.take_one
+
+    def take(self: References, ref: object) -> object:
+        taken.append(take_one(self, ref) if short else None)
+        return taken[-1]
+
+    monkeypatch.setattr(References, "take_one", take)
+    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as lab:
+        far = next(iter(nodes[1]._serving._sessions.values()))[0]
+        await lab.execute(
+            "def give(what): return known[what]\nknown = {'list': [1], 'error': KeyError(5), 'class': KeyError}"
+        )
+        give = blocking_proxy(held_by(await lab.namespace["give"]))
+
+        def story(give: Any) -> None:
+            first, same = give("list"), give("list")
+            assert first is same
+            assert (type(first).__name__, first[0], held_by(first).count) == ("list", 1, 2)
+            assert give("class") is KeyError
+            assert isinstance(give("error"), KeyError)
+            assert lab.is_holding
+
+        await trio.to_thread.run_sync(story, give)
+        assert [one is not None for one in taken] == [short, short]  # the others go with a description
+        taken.clear()
+        del give
+        gc.collect()
+        await lab.ping()
+        assert far.statistics().exports == 0

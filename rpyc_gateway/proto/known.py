@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TypeGuard
 
 from rpyc_gateway.weak import WeakTable
@@ -45,14 +45,11 @@ def _namespace(value: object) -> Mapping[str, object]:
     return members(value) if _is_class(value) else {}
 
 
-def members(cls: type) -> Mapping[str, object]:
-    """What a class itself defines, without a word to its metaclass."""
-    return type.__dict__["__dict__"].__get__(cls)  # type: ignore[no-any-return]
+members: Callable[[type], Mapping[str, object]] = type.__dict__["__dict__"].__get__
+"""What a class itself defines, without a word to its metaclass."""
 
-
-def mro_of(cls: type) -> tuple[type, ...]:
-    """A class and its ancestors, without a word to its metaclass, which could answer anything."""
-    return type.__dict__["__mro__"].__get__(cls)  # type: ignore[no-any-return]
+mro_of: Callable[[type], tuple[type, ...]] = type.__dict__["__mro__"].__get__
+"""A class and its ancestors, without a word to its metaclass, which could answer anything."""
 
 
 def _is_class(value: object) -> TypeGuard[type]:

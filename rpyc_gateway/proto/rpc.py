@@ -32,6 +32,9 @@ from rpyc_gateway.proto.values import Payload
 
 __all__ = ["Rpc"]
 
+_RELEASE = b"\x92\x05"
+"""How a RELEASE begins as MessagePack writes it. (It may be written in other ways too.)"""
+
 
 class Rpc(Speaker):
     """One side of a session."""
@@ -58,48 +61,67 @@ class Rpc(Speaker):
     def hear(self, data: bytes) -> Answered | Called | None:
         """The event of the one short message that these bytes of the `call` circuit are: a call, or an answer with a value.
 
-        None, and nothing has changed, for anything else: `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
+        A RELEASE may be in front of it: what `events` tells has happened before. None, and nothing has changed, for anything else:
+        `receive_data` takes that. The short way of `receive_data`, and of nothing but it.
         """
         size = len(data)
-        if (
-            self.peer is None
-            or self._events
-            or self._splitter.begun
-            or size < 4
-            or m.unpack_length(data)[0] != size - 4
-        ):
+        if self.peer is None or self.untold or self._splitter.begun or size < 4:
             return None
+        end: int = 4 + m.unpack_length(data)[0]
+        release = None
         try:
-            message = m.unpack(data[4:])
+            if end == size:
+                message = m.unpack(data[4:])
+            elif end + 4 <= size and data.startswith(_RELEASE, 4) and m.unpack_length(data, end)[0] == size - end - 4:
+                release, message = m.unpack(data[4:end]), m.unpack(data[end + 4 :])
+            else:
+                return None
         except m.UNREADABLE:
             return None
         if type(message) is m.Answer:
-            question, value = message.question, message.value
-            if value is None or message.bulk or self._asked.get(question) != 0:
-                return None
-            refs, error = self._lending.resolve(message.refs) if message.refs else ((), None)
+            return self._hear_answer(message, release)
+        if type(message) is m.Call:
+            return self._hear_call(message, release)
+        return None
+
+    def _hear_answer(self, answer: m.Answer, release: m.Message | None) -> Answered | None:
+        question, value, refs = answer.question, answer.value, answer.refs
+        if value is None or answer.bulk or self._asked.get(question) != 0 or (release is not None and refs):
+            return None
+        resolved: tuple[object, ...] = ()
+        if refs:
+            resolved, error = self._lending.resolve(refs)
             if error is not None:
                 return None
-            del self._asked[question]
-            return Answered(question, Payload(value, refs))
-        if type(message) is not m.Call:
-            return None
-        question, steps, serving = message.question, message.steps, self._serving
+        if release is not None:
+            self._receive_release(release)  # type: ignore[arg-type]  # so it began
+        del self._asked[question]
+        return Answered(question, Payload(value, resolved))
+
+    def _hear_call(self, call: m.Call, release: m.Message | None) -> Called | None:
+        question, steps, refs, serving = call.question, call.steps, call.refs, self._serving
+        export = self.exports.by_number.get(call.number)
         if (
-            steps is None
-            or message.bulk
-            or message.flags
+            export is None
+            or steps is None
+            or call.bulk
+            or call.flags
             or self._dismissed
             or question in serving
             or len(serving) >= self.info.limits.questions
         ):
             return None
-        refs, error = self._lending.resolve(message.refs) if message.refs else ((), None)
-        export = self.exports.by_number.get(message.number)
-        if error is not None or export is None:
-            return None
+        resolved: tuple[object, ...] = ()
+        if refs:
+            resolved, error = self._lending.resolve(refs)
+            if error is not None:
+                return None
+        if release is not None:
+            if refs or call.number in release.pairs[::2]:  # type: ignore[union-attr]  # perhaps it is given back
+                return None
+            self._receive_release(release)  # type: ignore[arg-type]
         serving[question] = None
-        return Called(question, export.value, Payload(steps, refs), message.cause, message.affinity, message.deadline)
+        return Called(question, export.value, Payload(steps, resolved), call.cause, call.affinity, call.deadline)
 
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""
@@ -114,7 +136,7 @@ class Rpc(Speaker):
         self.peer = info
         self._most_asked = info.limits.questions
         self.classes.limit_told(info.limits.classes)
-        self._events.append(Greeted(info))
+        self.untold.append(Greeted(info))
 
     def _receive_call(self, call: m.Call) -> None:
         question = call.question
@@ -143,7 +165,7 @@ class Rpc(Speaker):
         else:  # as a rule
             self._serving[question] = None
             payload = Payload(call.steps, refs)
-            self._events.append(Called(question, target, payload, call.cause, call.affinity, call.deadline))
+            self.untold.append(Called(question, target, payload, call.cause, call.affinity, call.deadline))
 
     def _called(
         self,
@@ -164,10 +186,10 @@ class Rpc(Speaker):
             return
         self._serving[call.question] = None
         if problem is not None:
-            self._events.append(Rejected(call.question, problem))
+            self.untold.append(Rejected(call.question, problem))
             return
         payload = Payload(packed, refs, bodies)
-        self._events.append(Called(call.question, target, payload, call.cause, call.affinity, call.deadline))
+        self.untold.append(Called(call.question, target, payload, call.cause, call.affinity, call.deadline))
 
     def _receive_outcome(self, answer: m.Answer | m.Raise) -> None:
         question = answer.question
@@ -201,11 +223,11 @@ class Rpc(Speaker):
             self._return_refs(answer.refs)  # a late answer: what it carried is nobody's
         elif problem is not None:
             self._return_refs(answer.refs)
-            self._events.append(Broken(question, problem))
+            self.untold.append(Broken(question, problem))
         elif type(answer) is m.Answer:
-            self._events.append(Answered(question, Payload(packed, refs, bodies)))
+            self.untold.append(Answered(question, Payload(packed, refs, bodies)))
         else:
-            self._events.append(Failed(question, Payload(packed, refs, bodies), answer.step))  # type: ignore[union-attr]
+            self.untold.append(Failed(question, Payload(packed, refs, bodies), answer.step))  # type: ignore[union-attr]
 
     def _take(
         self,
@@ -215,7 +237,7 @@ class Rpc(Speaker):
     ) -> None:
         consumed = self._arrivals.add(packed, bulk, deliver)
         if consumed:
-            self._events.append(BulkConsumed(consumed))
+            self.untold.append(BulkConsumed(consumed))
 
     def _receive_cancel(self, cancel: m.Cancel) -> None:
         question = cancel.question
@@ -223,17 +245,17 @@ class Rpc(Speaker):
             return  # our answer crossed it; nobody's fault
         coming = self._serving[question]
         if coming is None:
-            self._events.append(CancelRequested(question))
+            self.untold.append(CancelRequested(question))
             return
         coming.told = True
         self._serving[question] = None
-        self._events.append(Rejected(question, Cancelled("the call was cancelled before all of it had arrived")))
+        self.untold.append(Rejected(question, Cancelled("the call was cancelled before all of it had arrived")))
 
     def _receive_class(self, message: m.ClassMessage) -> None:
         self.classes.hear(message.number, message.info)
 
     def _receive_end(self, end: m.End) -> None:
-        self._events.append(Ended(end.affinity))
+        self.untold.append(Ended(end.affinity))
 
     def _receive_want_bulk(self, _wanted: m.WantBulk) -> None:
         if not self.opener:
@@ -243,7 +265,7 @@ class Rpc(Speaker):
     def _receive_bye(self, bye: m.Bye) -> None:
         self._dismissed = True
         failure = bye.failure
-        self._events.append(Dismissed(failure.code, failure.text, failure.hop))
+        self.untold.append(Dismissed(failure.code, failure.text, failure.hop))
 
     def _receive_release(self, release: m.Release) -> None:
         pairs = release.pairs
@@ -257,7 +279,7 @@ class Rpc(Speaker):
                     values.append(value)
         finally:
             if values:  # whatever came after them, they die where the driver lets them
-                self._events.append(Released(values))
+                self.untold.append(Released(values))
 
     def _return_refs(self, refs: tuple[Ref, ...]) -> None:
         """Give back what came with a message that nobody gets."""
@@ -286,10 +308,10 @@ class Rpc(Speaker):
         self._bulk_out.clear()
         self.out.clear()
         lent = self.exports.clear()
-        for event in self._events:  # what nobody was told of holds objects too: they must not die here either
+        for event in self.untold:  # what nobody was told of holds objects too: they must not die here either
             if isinstance(event, Released):
                 lent += event.values
             elif isinstance(event, Called):
                 lent += (event.target, event.payload)
-        self._events.clear()
+        self.untold.clear()
         return lent

@@ -6,6 +6,7 @@ What it sends was encoded before (values.Draft): no step of it runs user code.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded
 from rpyc_gateway.proto import messages as m
@@ -49,7 +50,7 @@ class Speaker:
         self._lending = Lending(self.exports, self.classes, self._send)
         self.bulk_open = False
         self._bulk_out = BulkSender()
-        self._events: list[Event] = []
+        self.untold: list[Event] = []  # what `events` will tell
         self.out: list[bytes] = [m.encode(m.Hello(info))]
         self._bulk_asked = False
         self._asked: dict[int, int] = {}
@@ -92,55 +93,59 @@ class Speaker:
         self._asked[question] = 0
         return question
 
-    def ask_alone(
-        self, number: int, packed: bytes, *, cause: int, affinity: int = 0, deadline: int = 0
-    ) -> tuple[int, bytes] | None:
-        """Ask with a small program that has no references and no bodies: the question, and the bytes for the `call` circuit.
+    def ask(
+        self, number: int, draft: Draft, *, cause: int, affinity: int = 0, deadline: int = 0
+    ) -> tuple[int, bytes | None]:
+        """Ask as `call` does: the question, and the bytes for the `call` circuit if they are all that there is to do.
 
-        None, and nothing has changed, if there is more to do than to send them. The short way of `call` and `one_message`, and of nothing
-        but them.
+        None for the bytes if there is more; then the question waits among what is to be sent. Raises what `call` raises.
         """
         question = self._next_question
+        packed = draft.packed
         if (
-            len(packed) > LARGE
+            draft.refs
+            or draft.bodies
+            or len(packed) > LARGE
             or question in self._asked
             or len(self._asked) >= self._most_asked
             or self.out
-            or self._events
+            or self.untold
             or self._bulk_out.waiting
-            or self.imports.lingering
         ):
-            return None
-        if self.imports.dropped:
+            return self.call(number, draft, cause=cause, affinity=affinity, deadline=deadline), None
+        if self.imports.dropped or self.imports.lingering:
             self.flush_releases()
         body = m.pack((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0))
         data = m.pack_length(len(body)) + body
-        if self.out:
-            self.out.append(data)
-            data = b"".join(self.out)
-            self.out.clear()
         self._next_question = question % (2**32 - 1) + 1
         self._asked[question] = 0
-        return question, data
+        return question, self._after_what_waits(data) if self.out else data
 
-    def answer_alone(self, question: int, packed: bytes) -> bytes | None:
-        """The bytes for the `call` circuit of an answer that is small and has no references and no bodies.
+    def _after_what_waits(self, data: bytes) -> bytes:
+        """All that there is to send, a message that was made last of all."""
+        self.out.append(data)
+        return self.data_to_send()
 
-        None, and nothing has changed, if there is more to do than to send them. The short way of `answer` and `one_message`, and of nothing
-        but them.
+    def answer_alone(self, question: int, packed: bytes, refs: tuple[object, ...] = ()) -> bytes | None:
+        """The bytes for the `call` circuit of an answer that is small and has no bodies: all that there is to send.
+
+        None, and nothing has changed, if there is more to do than to send them. The short way of `answer` and `data_to_send`, and of
+        nothing but them. Raises what `answer` raises.
         """
         if (
             len(packed) > LARGE
             or question not in self._serving
             or self.out
-            or self._events
+            or self.untold
             or self._bulk_out.waiting
             or self.imports.dropped
         ):
             return None
+        lent = self._lending.lend(refs) if refs else ()
         del self._serving[question]
-        body = m.pack((m.ANSWER, question, packed, (), ()))
-        return m.pack_length(len(body)) + body
+        body = m.pack((m.ANSWER, question, packed, lent, ()))
+        data = m.pack_length(len(body)) + body
+        return self._after_what_waits(data) if self.out else data
 
     def answer(self, question: int, draft: Draft) -> None:
         """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""
@@ -175,7 +180,7 @@ class Speaker:
         """Give references back."""
         for start in range(0, len(pairs), _RELEASE_BATCH):
             batch = pairs[start : start + _RELEASE_BATCH]
-            self._send(m.Release(tuple(part for pair in batch for part in pair)))
+            self._send(m.Release(tuple(chain.from_iterable(batch))))
 
     def flush_releases(self) -> None:
         """Queue the releases of proxies that have died."""
@@ -224,7 +229,7 @@ class Speaker:
             return
         self._bulk_asked = True
         if self.opener:
-            self._events.append(BulkWanted())
+            self.untold.append(BulkWanted())
         else:
             self._send(m.WantBulk())
 
@@ -235,18 +240,18 @@ class Speaker:
 
     def events(self) -> list[Event]:
         """What happened since the last time."""
-        events, self._events = self._events, []
+        events, self.untold = self.untold, []
         return events
 
     def one_message(self) -> bytes | None:
         """Bytes for the `call` circuit if they are one message, and all that there is to do; None, and nothing has changed, otherwise."""
         out = self.out
-        return out.pop() if len(out) == 1 and not self._events and not self._bulk_out.waiting else None
+        return out.pop() if len(out) == 1 and not self.untold and not self._bulk_out.waiting else None
 
     @property
     def at_rest(self) -> bool:
         """Whether there is nothing to tell and nothing to send, and nothing has died."""
-        return not (self._events or self.out or self.imports.dropped)
+        return not (self.untold or self.out or self.imports.dropped)
 
     def data_to_send(self) -> bytes:
         """Bytes for the `call` circuit."""

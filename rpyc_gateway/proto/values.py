@@ -34,6 +34,7 @@ __all__ = [
     "DEPTH",
     "ITEMS",
     "LARGE",
+    "ONE_REF",
     "READERS",
     "WRITERS",
     "Described",
@@ -141,6 +142,10 @@ class Writer:
             return Draft(_pack(structure), tuple(self.refs), tuple(self.bodies))
         except UnicodeEncodeError as error:
             raise EncodeError(f"a name cannot be sent: {error}") from error
+
+
+ONE_REF = _pack(_Packed(Ext.REF, _pack(0)))
+"""The packed part of a value that is nothing but a reference."""
 
 
 def _write_int(_writer: Writer, value: int, _depth: int) -> Any:

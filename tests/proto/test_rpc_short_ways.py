@@ -6,14 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.errors import GatewayError, LimitExceeded, ProtocolError
 from rpyc_gateway.proto import messages as m
+from rpyc_gateway.proto.facts import ExportDraft
 from rpyc_gateway.proto.frames import Failure
 from rpyc_gateway.proto.messages import encode
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.proto.values import LARGE, Draft
-from tests.proto.rpc_pair import Pair, Side, Thing
+from tests.proto.rpc_pair import THING, Pair, Side, Thing
 
 
 def prepared(situation: Callable[[Pair], object]) -> tuple[Pair, int]:
@@ -81,6 +83,11 @@ ANSWERS: dict[str, bytes] = {
     "whose body comes": encode(m.Answer(2, None, (), (1, 9000))),
     "an exception": encode(m.Raise(2, b"\x03")),
     "no message": b"\0\0\0\1\xc1",
+    "a release in front": encode(m.Release(())) + encode(m.Answer(2, b"\x03")),
+    "a release in front of a reference": encode(m.Release(()))
+    + encode(m.Answer(2, b"\x03", (m.Ref(m.RefKind.EXPORT, 9, 1),))),
+    "a release and nothing": encode(m.Release(())) + b"\0\0",
+    "a release that is none": encode((5, "?")) + encode(m.Answer(2, b"\x03")),
 }
 
 CALLS: dict[str, Callable[[int], bytes]] = {
@@ -98,6 +105,16 @@ CALLS: dict[str, Callable[[int], bytes]] = {
     "a cancellation": lambda _: encode(m.Cancel(2)),
     "a release": lambda number: encode(m.Release((number, 1))),
     "an end": lambda _: encode(m.End(8)),
+    "a release in front": lambda number: encode(m.Release(())) + encode(m.Call(50, number, b"\x90")),
+    "a release in front of two": lambda number: (
+        encode(m.Release(())) + encode(m.Call(50, number, b"\x90")) + encode(m.Call(51, number, b"\x90"))
+    ),
+    "a release in front of a half": lambda number: encode(m.Release(())) + encode(m.Call(50, number, b"\x90"))[:-1],
+    "its target released": lambda number: encode(m.Release((number, 1))) + encode(m.Call(50, number, b"\x90")),
+    "a reference released": lambda number: (
+        encode(m.Release(())) + encode(m.Call(50, number, b"\x90", (m.Ref(m.RefKind.HOME, number),)))
+    ),
+    "a release and an end": lambda _: encode(m.Release(())) + encode(m.End(8)),
 }
 
 
@@ -106,7 +123,8 @@ def compare(short: Side, long: Side, data: bytes) -> object:
     event = short.rpc.hear(data)
     if event is not None:
         long.rpc.receive_data(data)
-        (told,) = long.rpc.events()
+        *before, told = long.rpc.events()
+        assert short.rpc.events() == before
         assert type(told) is type(event)
         assert [getattr(told, name) for name in told.__struct_fields__ if name != "target"] == [
             getattr(event, name) for name in event.__struct_fields__ if name != "target"
@@ -121,7 +139,7 @@ def test_an_answer_that_is_heard_the_short_way_is_what_is_received(situation: st
     (short, _), (long, _) = prepared(SITUATIONS[situation]), prepared(SITUATIONS[situation])
     heard = compare(short.near, long.near, ANSWERS[answer])
     if situation == "at rest":
-        assert (heard is not None) == (answer in ("an answer", "with a reference"))
+        assert (heard is not None) == (answer in ("an answer", "with a reference", "a release in front"))
 
 
 @pytest.mark.parametrize("call", CALLS)
@@ -141,7 +159,40 @@ def test_a_call_that_is_heard_the_short_way_is_what_is_received(situation: str, 
         )  # each pair has things of its own
     assert state(short.far.rpc) == state(long.far.rpc)
     if situation == "at rest":
-        assert (heard is not None) == (call in ("a call", "with a reference"))
+        assert (heard is not None) == (call in ("a call", "with a reference", "a release in front"))
+
+
+def test_what_was_given_back_in_front_of_a_call_is_told_before_it() -> None:
+    (short, kept), (long, other) = prepared(lambda _: None), prepared(lambda _: None)
+    for both, number in ((short, kept), (long, other)):
+        asked = both.near.call("another")
+        both.settle()
+        both.far.answer(asked, Thing(both.far))
+        both.settle()
+        (given,) = [event for event in both.near.listen() if hasattr(event, "payload")]
+        data = encode(m.Release((given.payload.refs[0].number, 1))) + encode(m.Call(50, number, b"\x90"))
+        both.far.listen()
+        if both is short:
+            heard = both.far.rpc.hear(data)
+            events = [*both.far.rpc.events(), heard]
+        else:
+            both.far.rpc.receive_data(data)
+            events = [*both.far.rpc.events()]
+        assert [type(event).__name__ for event in events] == ["Released", "Called"]
+    assert state(short.far.rpc) == state(long.far.rpc)
+
+
+def test_a_release_of_what_is_not_held_costs_the_session_either_way() -> None:
+    (short, number), (long, other) = prepared(lambda _: None), prepared(lambda _: None)
+    for side, receive, known in (
+        (short.far, short.far.rpc.hear, number),
+        (long.far, long.far.rpc.receive_data, other),
+    ):
+        data = encode(m.Release((10**9, 1))) + encode(m.Call(50, known, b"\x90"))
+        with pytest.raises(ProtocolError, match="release of 1 references"):
+            receive(data)
+        assert side.rpc.events() == []
+    assert state(short.far.rpc) == state(long.far.rpc)
 
 
 def something_dies(both: Pair) -> None:
@@ -168,15 +219,23 @@ SPEAKING: dict[str, Callable[[Pair], object]] = SITUATIONS | {
 @pytest.mark.parametrize("situation", SPEAKING)
 def test_what_is_asked_the_short_way_is_what_would_be_sent(situation: str, size: int) -> None:
     (short, _), (long, _) = prepared(SPEAKING[situation]), prepared(SPEAKING[situation])
-    asked = short.near.rpc.ask_alone(7, bytes(size), cause=5, affinity=6, deadline=8)
-    if asked is not None:
-        question, data = asked
-        assert long.near.rpc.call(7, Draft(bytes(size)), cause=5, affinity=6, deadline=8) == question
+    question, data = short.near.rpc.ask(7, Draft(bytes(size)), cause=5, affinity=6, deadline=8)
+    assert long.near.rpc.call(7, Draft(bytes(size)), cause=5, affinity=6, deadline=8) == question
+    if data is not None:
         assert messages(data) == messages(long.near.rpc.data_to_send())
-    if situation != "something has died" or asked is not None:
-        assert state(short.near.rpc) == state(long.near.rpc)
-    if size <= LARGE and situation in ("at rest", "something has died", "the numbers begin again"):
-        assert asked is not None
+        assert short.near.rpc.at_rest
+    assert state(short.near.rpc) == state(long.near.rpc)
+    if situation in ("at rest", "something has died", "the numbers begin again"):
+        assert (data is not None) == (size <= LARGE)
+
+
+def test_no_more_is_asked_the_short_way_than_the_long_one() -> None:
+    (short, _), (long, _) = prepared(lambda _: None), prepared(lambda _: None)
+    for side, ask in ((short.near, short.near.rpc.ask), (long.near, long.near.rpc.call)):
+        side.rpc._most_asked = len(side.rpc._asked)
+        with pytest.raises(LimitExceeded):
+            ask(7, Draft(b"\x90"), cause=5)  # type: ignore[operator]
+    assert state(short.near.rpc) == state(long.near.rpc)
 
 
 def messages(data: bytes) -> list[object]:
@@ -186,14 +245,34 @@ def messages(data: bytes) -> list[object]:
     ]
 
 
+NEW = m.ClassInfo(module="lab", name="New")
+LENT: dict[str, Callable[[Pair], tuple[ExportDraft, ...]]] = {
+    "nothing": lambda _: (),
+    "an object": lambda both: (ExportDraft(Thing(both.far), THING),),
+    "one of a class that is not known": lambda both: (ExportDraft(Thing(both.far), NEW),),
+}
+
+
+def kinds(data: bytes) -> list[object]:
+    """What is said, but for the numbers of objects: each pair has objects of its own."""
+    said = m.Splitter().receive_data(data)
+    return [
+        replace(message, refs=[ref.cls for ref in message.refs]) if type(message) is m.Answer else message
+        for message in said
+    ]
+
+
+@pytest.mark.parametrize("lent", LENT.values(), ids=LENT)
 @pytest.mark.parametrize("size", [1, 100, LARGE, LARGE + 1])
 @pytest.mark.parametrize("situation", SPEAKING)
-def test_what_is_answered_the_short_way_is_what_would_be_sent(situation: str, size: int) -> None:
+def test_what_is_answered_the_short_way_is_what_would_be_sent(
+    situation: str, size: int, lent: Callable[[Pair], tuple[ExportDraft, ...]]
+) -> None:
     (short, _), (long, _) = prepared(SPEAKING[situation]), prepared(SPEAKING[situation])
-    data = short.far.rpc.answer_alone(3, bytes(size))
+    data = short.far.rpc.answer_alone(3, bytes(size), lent(short))
     if data is not None:
-        long.far.rpc.answer(3, Draft(bytes(size)))
-        assert data == long.far.rpc.data_to_send()
+        long.far.rpc.answer(3, Draft(bytes(size), lent(long)))
+        assert kinds(data) == kinds(long.far.rpc.data_to_send())
     if situation == "something has died":  # each pair has objects of its own, whose numbers are others
         assert data is None
         return
