@@ -19,6 +19,7 @@ from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.classes import reads_plainly
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
 from rpyc_gateway.held import is_proxy
+from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
 from rpyc_gateway.proto.atoms import pack_atom
@@ -75,6 +76,7 @@ class Answering:
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
+        self.resting_place: Leadership | None = None  # set with the session's link
         self.garbage: list[object] = []
         self._burials: list[Burial] = []
 
@@ -89,8 +91,42 @@ class Answering:
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
-        if not (self.garbage or self._burials) and len(self._running) < RUNNING and self._serve_at_once(called):
+        if self.garbage or self._burials or len(self._running) >= RUNNING:
+            self._serve_slowly(called)
             return
+        # The short way, as a rule: nothing has to come first, and a place for the call is there already.
+        waiter = self.asking.by_cause.get(called.cause)
+        where: Runs = "threads"
+        if waiter is None:
+            if self._runs == "trio" and not is_proxy(called.target):
+                where = "trio"
+            elif self._runs != "threads" or (called.affinity and called.affinity not in self._affinities):
+                self._serve_slowly(called)
+                return
+        packed = called.payload.packed
+        if packed[:1] == _ONE_STEP and not packed.startswith(_ONE_CALL):
+            read = self._read_at_once(called)
+            if read is None:
+                return
+            called = read
+        call = ServedCall(self, called, where)
+        self._served[called.question] = call
+        self._running.add(call)
+        try:
+            if waiter is not None:
+                waiter.run(call.serve_apart)
+            elif where == "trio":
+                self._desk.after_turn(call.serve_apart)
+            elif called.affinity:
+                call.bound = True
+                workers.submit_to((id(self), called.affinity), call.serve_alone)
+            else:
+                workers.submit(call.serve_apart)
+        except RuntimeError as error:
+            self._no_thread(call, called, error)
+
+    def _serve_slowly(self, called: Called) -> None:
+        """The same, where that is not so."""
         read = self._read_at_once(called)
         if read is None:
             return
@@ -113,34 +149,6 @@ class Answering:
                 self.submit(call, call.serve)
         except RuntimeError as error:
             self._no_thread(call, called, error)
-
-    def _serve_at_once(self, called: Called) -> bool:
-        """The short way of `serve` where nothing has to come first, and a place for the call is there already; whether it was taken."""
-        waiter = self.asking.by_cause.get(called.cause)
-        where: Runs = "threads"
-        if waiter is None:
-            if self._runs == "trio" and not is_proxy(called.target):
-                where = "trio"
-            elif self._runs != "threads" or called.affinity not in self._affinities:
-                return False
-        packed = called.payload.packed
-        read = called if packed[:1] != _ONE_STEP or packed.startswith(_ONE_CALL) else self._read_at_once(called)
-        if read is None:
-            return True
-        call = ServedCall(self, read, where)
-        self._served[called.question] = call
-        self._running.add(call)
-        if waiter is not None:
-            waiter.run(call.serve_apart)
-        elif where == "trio":
-            self._desk.after_turn(call.serve_apart)
-        else:
-            call.bound = True
-            try:
-                workers.submit_to((id(self), called.affinity), call.serve_alone)
-            except RuntimeError as error:
-                self._no_thread(call, called, error)
-        return True
 
     def _no_thread(self, call: ServedCall, called: Called, error: RuntimeError) -> None:
         self._running.discard(call)
@@ -305,12 +313,6 @@ class Answering:
     def in_trio(self, call: Callable[..., object], *args: object) -> None:
         """Call it in the session's trio thread: now if this is it, else soon."""
         self._desk.in_trio(call, *args)
-
-    @property
-    def resting_place(self) -> object | None:
-        """Where a thread that has served a call may wait for the next one."""
-        lead = self._desk.lead
-        return None if lead is None or lead.for_trio else lead
 
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""

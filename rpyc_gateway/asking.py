@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import threading
 import weakref
 from collections import deque
@@ -11,6 +12,7 @@ from threading import get_ident
 from typing import Any
 
 import trio
+from sniffio import thread_local
 
 from rpyc_gateway import deadlines
 from rpyc_gateway.affinity import task_affinity
@@ -23,10 +25,10 @@ from rpyc_gateway.per_process import process
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import ONE_REF, Payload, Reader, Result, read_structure
+from rpyc_gateway.proto.values import ONE_REF, UNREADABLE, Payload, Reader, Result, read_structure, unpack
 from rpyc_gateway.questions import Questions
 from rpyc_gateway.references import Desk, References
-from rpyc_gateway.stack import check_room
+from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.steps import Step, Steps, draft_steps
 from rpyc_gateway.turn import deferral
 from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, thread_number
@@ -122,7 +124,10 @@ class Asking(Questions):
         packed, refs = payload.packed, payload.refs
         if not refs:
             if len(packed) < SHORT:
-                structure = read_structure(packed)
+                try:
+                    structure = unpack(packed)
+                except UNREADABLE:
+                    return UNREAD  # the long way says what is wrong
                 if type(structure) in ATOMS:
                     return structure
         elif packed == ONE_REF and len(refs) == 1:
@@ -138,13 +143,20 @@ class Asking(Questions):
 
     def _enter(self) -> ServedCall | None:
         """Check that this thread may wait for the peer; the call that it is serving, if any."""
-        check_room()
-        if trio.lowlevel.in_trio_run():
-            raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
+        try:
+            sys._getframe(sys.getrecursionlimit() // 4)  # noqa: SLF001  # as `check_room` does
+        except ValueError:
+            pass  # not even a quarter is used
+        else:
+            check_room()
         desk = self._desk
+        me = get_ident()
+        # What sniffio knows is asked first: it is quick to say no, but for the thread of a trio run that is the guest of another loop.
+        if (thread_local.name is not None or me == self._thread) and trio.lowlevel.in_trio_run():
+            raise RuntimeError("a blocking proxy was used in the thread that runs trio; `await` its trio face there")
         if desk.generation != process.generation:
             desk.check_process()
-        if desk.turn.owner == get_ident():
+        if desk.turn.owner == me:
             raise RuntimeError(
                 "a remote call from a finalizer that ran in the middle of another: let it append to a queue, and make the call elsewhere"
             )
@@ -222,9 +234,11 @@ class Asking(Questions):
         """Send a program from a trio task; whoever gets what is returned waits for its value, or abandons it. Cancelled, nothing was sent."""
         if trio.lowlevel.current_trio_token() is not self._token:
             raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")
-        self._desk.check_process()
+        desk = self._desk
+        desk.check_process()
         await trio.lowlevel.checkpoint_if_cancelled()
-        self._desk.read_for_trio()
+        if desk.lead is not None and not desk.lead.for_trio:
+            desk.read_for_trio()
         draft = draft_steps(steps, self._references.writer)
         waiter = TaskWaiter()
         end = trio.current_effective_deadline()
@@ -234,20 +248,26 @@ class Asking(Questions):
             given.check()
             left = min(left, given.left)
         deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), deadlines.LONGEST))
-        if self._desk.rpc.room <= 0:
+        if desk.rpc.room <= 0:
             await self._wait_room()
         question = 0
+        check_room(STEP_ROOM)
         try:
-            with self._desk.step():
-                self._desk.check_open()
+            with desk.turn:
+                if desk.error is not None:
+                    desk.check_open()
                 if self.readings:
                     self.send_readings()
                 cause = waiter.cause = self._cause_of(serving.get())
                 affinity = task_affinity(self)
-                question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=deadline)
+                question, message = desk.rpc.ask(number, draft, cause=cause, affinity=affinity, deadline=deadline)
                 if self._waiters:  # other tasks wait, and more may ask in this round
-                    self._desk.put_together()
+                    desk.put_together()
                 self._waiters[question] = waiter
+                if message is not None:  # as a rule
+                    desk.circuit.send(message)
+                else:
+                    desk.speak()
         except BaseException:
             self.abandon(question, waiter)
             raise

@@ -17,6 +17,7 @@ from rpyc_gateway.awaiting import Later, later
 from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
+from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs
 from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt, plain_step
 from rpyc_gateway.proto.facts import Called
@@ -52,6 +53,9 @@ class Host(Protocol):
 
     policy: Policy
 
+    resting_place: Leadership | None
+    """Where a thread that has served a call may wait for the next one."""
+
     @property
     def asking(self) -> object:
         """The part of the session that asks: which session this is, to whoever asks next."""
@@ -77,11 +81,6 @@ class Host(Protocol):
         """Call it in the session's trio thread: now if this is it, else soon."""
         ...
 
-    @property
-    def resting_place(self) -> object | None:
-        """Where a thread that has served a call may wait for the next one (a worker's Place)."""
-        ...
-
     def left(self, call: ServedCall) -> None:
         """The code of a call has ended, and nobody waits for what it came to."""
         ...
@@ -102,25 +101,16 @@ class Host(Protocol):
 class ServedCall:
     """One call, from its arrival to its answer. `where` its code runs is for the host to say."""
 
-    __slots__ = (
-        "_called",
-        "_coroutine",
-        "_deadline",
-        "_garbage",
-        "_program",
-        "_scope",
-        "affinity",
-        "begun",
-        "bound",
-        "cancelled",
-        "cause",
-        "host",
-        "inner",
-        "outer",
-        "question",
-        "waiters",
-        "where",
-    )
+    # As they are as a rule: an object of which there is one for each call sets no more than it must.
+    outer: ServedCall | None = None
+    cancelled = False
+    begun = False  # whether it has got its thread; cancelled before, it leaves that at once
+    bound = False  # whether it keeps its caller's own thread busy
+    _scope: trio.CancelScope | None = None
+    _deadline: Deadline | None = None
+    _program: Program | None = None
+    _coroutine: Coroutine[Any, Any, object] | None = None
+    _garbage: Sequence[Burial] = ()
 
     def __init__(self, host: Host, called: Called, where: Runs = "threads") -> None:
         self.host = host
@@ -128,23 +118,14 @@ class ServedCall:
         self.cause = called.cause
         self.affinity = called.affinity
         self.where = where
-        self.outer: ServedCall | None = None
         self.inner: list[ServedCall] = []  # callbacks that run on its stack
         self.waiters: list[
             ThreadWaiter
-        ] = []  # what its thread waits for, and the threads that it started in its context
-        self.cancelled = False
-        self.begun = False  # whether it has got its thread; cancelled before, it leaves that at once
-        self.bound = False  # whether it keeps its caller's own thread busy
-        self._scope: trio.CancelScope | None = None
-        self._deadline: Deadline | None = None
+        ] = []  # what its thread waits for, and those of threads that it started in its context
         if called.deadline:
             end = time.monotonic() + called.deadline / 1000
             self._deadline = Deadline(end, f"the time that the caller gave ({called.deadline / 1000:g} s)")
         self._called: Called | None = called
-        self._program: Program | None = None
-        self._coroutine: Coroutine[Any, Any, object] | None = None
-        self._garbage: Sequence[Burial] = ()
 
     @property
     def pointless(self) -> bool:

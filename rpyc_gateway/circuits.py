@@ -94,7 +94,6 @@ class CallCircuit(_Circuit):
 
     def __init__(self, session: Listener, connection: Connection, label: int = 0) -> None:
         super().__init__(session, connection, label)
-        self.waits = False  # perhaps something is queued: it did not leave at once
         self.received_alone = session.call_heard  # type: ignore[method-assign]  # itself: it is what most calls come through
 
     def accepted(self, path: tuple[str, ...]) -> None:
@@ -107,8 +106,7 @@ class CallCircuit(_Circuit):
 
     def send(self, data: bytes | memoryview) -> None:
         """Queue messages, or send them at once."""
-        if not self._connection.say(self.label, data):  # type: ignore[arg-type]
-            self.waits = True
+        self._connection.say(self.label, data)  # type: ignore[arg-type]
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes of messages: taken at once, the machine's bounds hold them."""

@@ -65,6 +65,26 @@ class Connection(Sender, Receiver):
             self._handlers[label] = handler
             return label
 
+    def pass_on(self, label: int, data: bytes) -> bool | None:
+        """Send a message, for a thread that holds the turn of another link: whether it has left. None, and nothing was done, if this link's turn
+        would have to be waited for.
+
+        What errands are left must be run by a turn of this link that follows soon.
+        """
+        turn = self.turn
+        if not turn.enter_at_once():
+            return None
+        try:
+            has_left = self.say(label, data)
+            if turn.is_outer and (self.unsettled or not self.mux.at_rest):
+                self.settle()
+        except Exception:  # noqa: BLE001  # logged there
+            self.disown(label)
+            return False
+        finally:
+            turn.leave_at_once()
+        return has_left
+
     def welcome(self) -> None:
         """Take the peer in, after `greeted`."""
         with self.turn as mux:

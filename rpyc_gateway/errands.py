@@ -1,4 +1,4 @@
-"""What one link has to do on others when its turn has been given back: so no thread but trio's holds two turns."""
+"""What one link has to do on others when its turn has been given back: so no thread but trio's waits for a turn while it holds one."""
 
 from __future__ import annotations
 
@@ -41,6 +41,11 @@ class Errands(Generic[_O]):
     def __init__(self) -> None:
         self.waiting: deque[tuple[_O, Callable[[_O, int, Any], object], int, object]] = deque()
         self._running = threading.Lock()
+
+    @property
+    def busy(self) -> bool:
+        """Whether what was added before is not done yet. With the turn of its link held, so that nothing is added meanwhile."""
+        return bool(self.waiting) or self._running.locked()
 
     def add(self, other: _O, act: Callable[[_O, int, Any], object], label: int, value: object) -> None:
         """`act(other, label, value)` is to be called with the turn of `other` held."""

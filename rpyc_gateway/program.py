@@ -25,7 +25,7 @@ from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.atoms import ATOMS, all_atoms
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
+from rpyc_gateway.proto.values import BY_VALUE, UNREADABLE, Payload, Reader, read_structure, unpack
 from rpyc_gateway.service import Policy
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
@@ -181,11 +181,11 @@ def plain_step(payload: Payload) -> list[Any] | str | None:
         return None
     try:
         if is_call:
-            ((_, _, args, names),) = read_structure(packed)
+            ((_, _, args, names),) = unpack(packed)
             return args if names == [] and type(args) is list and ATOMS.issuperset(map(type, args)) else None
-        ((_, _, name),) = read_structure(packed)
+        ((_, _, name),) = unpack(packed)
         return name if type(name) is str else None
-    except (ProtocolError, ValueError):
+    except (*UNREADABLE, ValueError):
         return None  # whoever runs it says what is wrong
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 
 import trio
 
@@ -20,6 +21,7 @@ class Questions:
     def __init__(self, desk: Desk, references: References) -> None:
         self._desk = desk
         self._references = references
+        self._thread = get_ident()
         self._waiters: dict[int, Waiter] = {}
         self.by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
         self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
@@ -41,7 +43,7 @@ class Questions:
             self._complete(waiter, outcome)
 
     def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
-        if type(waiter) is TaskWaiter and not self._desk.here:
+        if type(waiter) is TaskWaiter and get_ident() != self._thread:
             self._desk.in_trio(self._complete_task, waiter, outcome)
         else:
             waiter.complete(outcome)

@@ -159,7 +159,8 @@ class Receiver(Driver):
                 task()
             except Exception:
                 log.exception("the reader of the link to %s goes on after a task that raised", self.peer_name)
-        self.flush()
+        if not self.mux.at_rest:  # something was kept back
+            self.flush()
 
     # -- the reader, a task
 

@@ -26,6 +26,7 @@ class Sender(Driver):
         self._pull = min(PULL, pipe.message)  # bytes that the writer takes at once
         self._left: list[Buffer] = []  # what send_nowait did not take
         self._kept_back = False  # the end of this step sends nothing
+        self.delays = 0  # how often something could not be sent at once, and was queued
         self._wake = trio.Event()  # for the writer
         self._writer_scope = trio.CancelScope()
         self._mute: Failure | None = None  # nothing can be sent, but the peer may have said why
@@ -48,6 +49,7 @@ class Sender(Driver):
         if send is not None and self._running and not (self._left or self._writing or self._kept_back or self._mute):
             frame = self.mux.say(label, data)
         if send is None or frame is None:
+            self.delays += 1
             self.mux.send(label, data)
             return False
         try:

@@ -93,6 +93,7 @@ class Session(SessionDesk, TrioFace):
         self.held_root = Held(self.asking, 0, _ROOT, None, None)  # number 0 is never counted
         self._request = Open()
         self._ended_threads: deque[int] = deque()
+        self._delays = 0  # of what its link was to send, when somebody has looked how much waits
         self._failing = False  # the session will be aborted; what still comes is dropped
         self._opened = trio.Event()
         self._over = trio.Event()
@@ -107,6 +108,7 @@ class Session(SessionDesk, TrioFace):
     def open(self, connection: Connection, request: Open) -> None:
         """Open the `call` circuit for `request`; calls may be made at once. In the trio thread. Raises LimitExceeded, LinkLost."""
         self.use(connection)
+        self._answering.resting_place = connection.lead
         self._request = replace(request, token=self.token)
         self.circuit = CallCircuit(self, connection)
         with self.step():
@@ -116,6 +118,7 @@ class Session(SessionDesk, TrioFace):
     def accept(self, connection: Connection, label: int, request: Open) -> CallCircuit:
         """Serve on a stream that the peer has opened and the node accepts; the stream's handler. Raises what on_connect raises."""
         self.use(connection)
+        self._answering.resting_place = connection.lead
         if self._runs != "trio":
             connection.read_for_threads()
         self._request = request
@@ -250,7 +253,7 @@ class Session(SessionDesk, TrioFace):
             if type(event) is facts.Answered:
                 self.asking.complete(event.question, Outcome(event.payload))
             elif type(event) is facts.Called:
-                if self.circuit.waits:
+                if self._connection.delays != self._delays:
                     self._check_read(self.circuit)
                 self._answering.serve(event)
             else:
@@ -281,10 +284,9 @@ class Session(SessionDesk, TrioFace):
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
 
-    @staticmethod
-    def _check_read(circuit: CallCircuit) -> None:
+    def _check_read(self, circuit: CallCircuit) -> None:
+        self._delays = self._connection.delays
         queued = circuit.queued
-        circuit.waits = queued > 0
         if queued > UNREAD:
             raise LimitExceeded(f"{queued} bytes of answers wait for a peer that does not read them")
 

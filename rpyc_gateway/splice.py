@@ -13,7 +13,8 @@ from rpyc_gateway.transport import Buffer
 class SplicedStream:
     """The handler of one of a circuit's two streams, that on `near`: says on the other, `label` of `other`, whatever it hears.
 
-    It does so when the turn of `near` has been given back, before anything else is read there: nobody holds two turns.
+    It does so when the turn of `near` has been given back, before anything else is read there: nobody waits for a turn who holds one.
+    Only where nothing stands in its way a small frame leaves at once.
     Nothing is stored here. Bytes wait in the queue of the link they leave by, and the link they came from is given
     credit for them only when they have left it: so a node holds of a circuit what it granted, and no more. An end
     waits behind the data before it; only a failure drops what is queued. A link that dies resets its streams
@@ -38,7 +39,15 @@ class SplicedStream:
         self._say(_send, data)
 
     def received_alone(self, data: bytes) -> None:
-        self._say(_forward, (self, data))
+        """A small frame leaves at once, if nothing has to leave before it, and the other link has its turn to spare for us."""
+        near, other = self._near, self._other
+        has_left = None if near.errands.busy else other.pass_on(self._label, data)
+        if has_left is None:
+            self._say(_send, data)
+        elif has_left:  # no event will tell of it
+            near.mux.consume(self.own, len(data))
+        if other.errands.waiting:
+            self._say(_run_errands, None)
 
     def drained(self, count: int) -> None:
         self._say(_consume, count)
@@ -55,10 +64,6 @@ class SplicedStream:
     def _say(self, act: Callable[[Connection, int, Any], object], value: object) -> None:
         self._near.errands.add(self._other, act, self._label, value)
 
-    def has_left(self, count: int) -> None:
-        """So many bytes have left by the other link, whose turn is held, and no event tells it: there is credit for them."""
-        self._other.errands.add(self._near, _consume, self.own, count)
-
 
 def _accept(link: Connection, label: int, path: tuple[str, ...]) -> None:
     link.mux.accept(label, path)
@@ -72,13 +77,6 @@ def _send(link: Connection, label: int, data: Buffer) -> None:
     link.mux.send(label, data)
 
 
-def _forward(link: Connection, label: int, heard: tuple[SplicedStream, bytes]) -> None:
-    """A small frame, which leaves at once as a rule."""
-    stream, data = heard
-    if link.say(label, data):
-        stream.has_left(len(data))
-
-
 def _consume(link: Connection, label: int, count: int) -> None:
     link.mux.consume(label, count)
 
@@ -89,6 +87,10 @@ def _finish(link: Connection, label: int, _: object) -> None:
 
 def _reset(link: Connection, label: int, failure: Failure) -> None:
     link.mux.reset(label, failure)
+
+
+def _run_errands(_link: Connection, _label: int, _: object) -> None:
+    """Nothing: it is the end of its turn that does it."""
 
 
 def _stop(link: Connection, label: int, failure: Failure) -> None:

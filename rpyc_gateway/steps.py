@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rpyc_gateway.errors import LimitExceeded
-from rpyc_gateway.proto.atoms import FLAT, all_flat, pack_atoms
+from rpyc_gateway.proto.atoms import FLAT, UNPACKABLE, all_flat, pack, pack_atoms
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Draft, Writer
 
@@ -30,9 +30,10 @@ def draft_steps(steps: Steps, open_writer: Callable[[], Writer]) -> Draft:
     if len(steps) == 1:
         step = steps[0]
         if step[0] is Verb.CALL and not step[3] and FLAT.issuperset(map(type, step[2])):  # as a rule
-            packed = pack_atoms(((_CALL, step[1], step[2], ()),))
-            if packed is not None:
-                return Draft(packed)
+            try:
+                return Draft(pack(((_CALL, step[1], step[2], ()),)))
+            except UNPACKABLE:
+                pass  # an integer or a text that a Writer knows how to send
     packed = _pack_plainly(steps)
     if packed is not None:
         return Draft(packed)

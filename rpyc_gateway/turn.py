@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any, Generic, TypeVar
 
 import trio
+from sniffio import thread_local
 
 __all__ = ["Deferral", "Turn", "deferral"]
 
@@ -64,7 +65,11 @@ class Deferral:
 
         `outside_trio`: the caller has seen that this thread runs no trio. A handler that raises meanwhile does so here, and nothing has begun.
         """
-        if get_ident() != _main.ident or self.active or (not outside_trio and trio.lowlevel.in_trio_run()):
+        if get_ident() != _main.ident or self.active:
+            return False
+        if not outside_trio and (
+            thread_local.name == "trio" or trio.lowlevel.in_trio_run()
+        ):  # the first is quick to say yes
             return False
         found = [*map(_signal.getsignal, _RAISING)]
         if found != self._found:
@@ -175,6 +180,34 @@ class Turn(Generic[_M]):
             self._inner -= 1
         else:
             self.give_back()
+
+    def enter_at_once(self) -> bool:
+        """Take it without waiting, for a thread that holds another turn; whether that could be done. `leave_at_once` must follow.
+
+        Whoever holds two turns this way waits for nothing until they are given back: so nobody waits for another in a circle. The signals of the
+        thread wait already.
+        """
+        me = get_ident()
+        if self.owner == me:
+            self._inner += 1
+        elif self.lock.acquire(blocking=False):
+            self.owner = me
+        else:
+            return False
+        return True
+
+    def leave_at_once(self) -> None:
+        """The end of `enter_at_once`. Nothing follows by itself."""
+        if self._inner:
+            self._inner -= 1
+        else:
+            self.owner = 0
+            self.lock.release()
+
+    @property
+    def is_outer(self) -> bool:
+        """Whether its holder holds it once only."""
+        return not self._inner
 
     def give_back(self) -> None:
         """The end of the outer one."""

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
+from rpyc_gateway.connection import Connection
+from rpyc_gateway.errands import Errands
 from rpyc_gateway.errors import Code
 from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.proto.frames import CircuitClass, Failure, Limits
 from rpyc_gateway.proto.stream import WINDOW
+from rpyc_gateway.splice import SplicedStream
 from rpyc_gateway.testing import BadWire
+from rpyc_gateway.turn import Turn
 from tests.raw_peer import RawPeer, accept_and_echo, accept_and_listen, listen_without_a_word, no
 
 BULK = bytes(range(256)) * 2048  # half a megabyte: many windows
@@ -268,3 +273,121 @@ async def test_a_thousand_circuits_share_a_chain(autojump_clock: MockClock) -> N
             for circuit in circuits:
                 await circuit.wait_end()
         assert [circuit.data for circuit in circuits] == [b"%d" % number for number in range(1000)]
+
+
+# -- one small frame between two links that are not real ------------------------------------------------------------------
+
+
+class FakeLink:
+    """A link that writes down what is said on it and consumed; `takes` says whether a message leaves at once."""
+
+    pass_on = Connection.pass_on
+
+    def __init__(self) -> None:
+        self.turn = Turn(self)
+        self.mux = self
+        self.errands: Errands[Any] = Errands()
+        self.done: list[object] = []
+        self.takes = True
+        self.unsettled = False
+        self.at_rest = True
+
+    def say(self, label: int, data: bytes) -> bool:
+        assert self.turn.held
+        if not data:
+            raise ValueError("nothing to say")
+        self.done.append((label, data))
+        return self.takes
+
+    send = say
+
+    def consume(self, label: int, count: int) -> None:
+        assert self.turn.held
+        self.done.append((label, count))
+
+    def settle(self) -> None:
+        self.unsettled = False
+        self.errands.add(self, lambda link, label, value: link.done.append((label, value)), 0, "an errand")
+
+    def disown(self, label: int) -> None:
+        self.done.append(("disowned", label))
+
+    def hear(self, stream: SplicedStream, data: bytes) -> None:
+        """A step of this link that reads a small frame, and its end."""
+        with self.turn:
+            stream.received_alone(data)
+        if self.errands.waiting:
+            self.errands.run()
+
+
+@pytest.fixture
+def spliced() -> tuple[FakeLink, FakeLink, SplicedStream]:
+    near, far = FakeLink(), FakeLink()
+    return near, far, SplicedStream(near, far, 5, 3)  # type: ignore[arg-type]
+
+
+Spliced = tuple[FakeLink, FakeLink, SplicedStream]
+
+
+def test_a_small_frame_leaves_at_once_and_there_is_credit_for_it(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    with near.turn:
+        stream.received_alone(b"one")
+        assert (near.done, far.done, list(near.errands.waiting)) == ([(3, 3)], [(5, b"one")], [])
+    assert not far.turn.held
+
+
+def test_there_is_no_credit_for_what_waits_to_leave(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    far.takes = False
+    near.hear(stream, b"one")
+    assert (near.done, far.done) == ([], [(5, b"one")])
+
+
+def test_a_thread_that_holds_a_turn_does_not_wait_for_another_and_order_is_kept(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    taken, free = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with far.turn:
+            taken.set()
+            free.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(10)
+    with near.turn:
+        stream.received_alone(b"one")
+        assert far.done == []
+        free.set()
+        holder.join(10)
+        stream.received_alone(b"two")  # the turn is free, but this must not go before the first
+        assert far.done == []
+    near.errands.run()
+    assert far.done == [(5, b"one"), (5, b"two")]
+
+
+def test_nothing_goes_before_what_another_thread_is_about_to_send(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    with near.errands._running:  # which a thread has that has taken an errand, and does not have the turn for it yet
+        near.hear(stream, b"two")
+        assert far.done == []
+    near.errands.run()
+    assert far.done == [(5, b"two")]
+
+
+def test_what_the_other_link_has_to_do_on_third_ones_is_done_when_no_turn_is_held(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    far.unsettled = True
+    with near.turn:
+        stream.received_alone(b"one")
+        assert far.done == [(5, b"one")]
+        assert far.errands.waiting
+        assert near.errands.waiting  # a turn of the other link will follow, and its end runs them
+
+
+def test_a_stream_that_cannot_be_sent_on_is_reset_there(spliced: Spliced) -> None:
+    near, far, stream = spliced
+    near.hear(stream, b"")
+    assert (near.done, far.done) == ([], [("disowned", 5)])
+    assert not far.turn.held

@@ -27,7 +27,9 @@ __all__ = [
     "pack_many",
 ]
 
-_pack = msgspec.msgpack.Encoder().encode
+pack = msgspec.msgpack.Encoder().encode
+UNPACKABLE = (OverflowError, UnicodeEncodeError)
+"""What `pack` raises for atoms that cannot be packed as they are."""
 
 FLAT = frozenset({type(None), bool, int, float, str})
 """Types of atoms that need no look before they are packed: not bytes, which may be long."""
@@ -52,8 +54,8 @@ def all_flat(values: Iterable[object]) -> bool:
 def pack_atoms(structure: Any) -> bytes | None:
     """A structure of atoms; None if one of them cannot be packed as it is."""
     try:
-        return _pack(structure)
-    except (OverflowError, UnicodeEncodeError):
+        return pack(structure)
+    except UNPACKABLE:
         return None
 
 
@@ -89,6 +91,6 @@ def pack_atom(value: object) -> bytes | None:
     if kind not in FLAT and (kind is not bytes or len(value) > LARGE):  # type: ignore[arg-type]
         return None
     try:
-        return _pack(value)
-    except (OverflowError, UnicodeEncodeError):
+        return pack(value)
+    except UNPACKABLE:
         return None

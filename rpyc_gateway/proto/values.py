@@ -36,6 +36,7 @@ __all__ = [
     "LARGE",
     "ONE_REF",
     "READERS",
+    "UNREADABLE",
     "WRITERS",
     "Described",
     "Draft",
@@ -48,11 +49,14 @@ __all__ = [
     "by_value",
     "read_structure",
     "travels",
+    "unpack",
     "write_bytes",
 ]
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
+unpack = msgspec.msgpack.Decoder().decode
+"""What `read_structure` is made of: a short way reads a small value itself. It raises UNREADABLE."""
+UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
 _Packed = msgspec.msgpack.Ext
 
 
@@ -306,8 +310,8 @@ class Reader:
 def read_structure(packed: bytes) -> Any:
     """What is packed, unread. Raises ProtocolError."""
     try:
-        return _unpack(packed)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        return unpack(packed)
+    except UNREADABLE as error:
         raise ProtocolError(f"a value cannot be read: {error}") from error
 
 

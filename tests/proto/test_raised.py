@@ -649,7 +649,7 @@ numbers = st.integers(-(2**63), 2**64 - 1)
 @given(args=st.lists(st.none() | numbers | st.text(max_size=3) | st.tuples(numbers), max_size=7))
 def test_arguments_that_do_not_fit_make_an_exception_anyhow(name: str, args: list[object]) -> None:
     copy = read(shape(f"builtins:{name}", "builtins:Exception", args=tuple(args)))
-    assert type(copy).__name__ in (name, *(kind.__name__ for kind in OSError.__subclasses__()))
+    assert type(copy).__name__ == name or isinstance(copy, OSError)  # which makes one of its subclasses by the number
     assert str(copy) is not None
 
 
