@@ -21,7 +21,7 @@ from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExcee
 from rpyc_gateway.held import is_proxy
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs, main_thread
-from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read, plain_step
 from rpyc_gateway.proto.atoms import pack_atom
 from rpyc_gateway.proto.facts import Called, ExportDraft
 from rpyc_gateway.proto.messages import Verb
@@ -110,18 +110,20 @@ class Answering:
                 return
             called = read
         call = ServedCall(self, called, where)
+        operand = call.operand = plain_step(called.payload)
+        task = call.serve if operand is None else call.serve_apart
         self._served[called.question] = call
         self._running.add(call)
         try:
             if waiter is not None:
-                waiter.run(call.serve_apart)
+                waiter.run(task)
             elif where == "trio":
-                self._desk.after_turn(call.serve_apart)
+                self._desk.after_turn(task)
             elif called.affinity:
                 call.bound = True
-                workers.submit_to((id(self), called.affinity), call.serve_alone)
+                workers.submit_to((id(self), called.affinity), task if operand is None else call.serve_alone)
             else:
-                workers.submit(call.serve_apart)
+                workers.submit(task)
         except RuntimeError as error:
             self._no_thread(call, called, error)
 

@@ -19,7 +19,7 @@ from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt, plain_step
+from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
@@ -31,6 +31,8 @@ __all__ = ["Host", "ServedCall", "checkpoint", "serving"]
 serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", default=None)
 """The call that the current thread or task is serving, the innermost one."""
 
+
+_GET, _CALL = Verb.GET, Verb.CALL  # to read an attribute of an enum takes long
 
 LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
@@ -106,6 +108,7 @@ class ServedCall:
     cancelled = False
     begun = False  # whether it has got its thread; cancelled before, it leaves that at once
     bound = False  # whether it keeps its caller's own thread busy
+    operand: list[Any] | str | None = None  # of its program, if that is plain
     _scope: trio.CancelScope | None = None
     _deadline: Deadline | None = None
     _program: Program | None = None
@@ -178,12 +181,15 @@ class ServedCall:
         return copy_context().run(self.serve_alone)
 
     def serve_alone(self) -> object | None:
-        """The short way of `serve`, for one step that needs no Program, in the context that this thread is in. The same comes of it."""
-        called = self._called
-        assert called is not None
-        operand = plain_step(called.payload)
-        if operand is None or self.cancelled or self._garbage:
+        """The short way of `serve`, for a program that is `operand` (see `plain_step`), in the context that this thread is in.
+
+        The same comes of it, with fewer frames: mutual recursion has them once for each level.
+        """
+        if self.cancelled:
             return self.serve()
+        called, operand = self._called, self.operand
+        assert called is not None
+        assert operand is not None
         host, target = self.host, called.target
         self.begun = True
         self._called = awaited = None
@@ -199,10 +205,10 @@ class ServedCall:
         try:
             try:
                 if type(operand) is str:
-                    host.policy.check(target, Verb.GET, operand)
+                    host.policy.check(target, _GET, operand)
                     result = getattr(target, operand)
                 else:
-                    host.policy.check(target, Verb.CALL, "")
+                    host.policy.check(target, _CALL, "")
                     result = target(*operand)  # type: ignore[operator]  # or a TypeError
                     if type(result) not in BY_VALUE:
                         awaited = later(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 from rpyc_gateway.connection import Connection
@@ -94,7 +95,15 @@ class CallCircuit(_Circuit):
 
     def __init__(self, session: Listener, connection: Connection, label: int = 0) -> None:
         super().__init__(session, connection, label)
-        self.received_alone = session.call_heard  # type: ignore[method-assign]  # itself: it is what most calls come through
+        # Not methods that call them: it is what most calls come and go through.
+        self.received_alone = session.call_heard  # type: ignore[method-assign]
+        if label:
+            self.send = partial(connection.say, label)  # type: ignore[method-assign,assignment]
+
+    def open(self, request: Open) -> None:
+        """Open the stream. Raises LimitExceeded, LinkLost."""
+        super().open(request)
+        self.send = partial(self._connection.say, self.label)  # type: ignore[method-assign,assignment]
 
     def accepted(self, path: tuple[str, ...]) -> None:
         """The session is open."""
@@ -103,10 +112,6 @@ class CallCircuit(_Circuit):
     def mute(self) -> None:
         """Nobody waits for the queue to drain: a message is on its way when it is queued."""
         self._connection.mux.mute(self.label)
-
-    def send(self, data: bytes | memoryview) -> None:
-        """Queue messages, or send them at once."""
-        self._connection.say(self.label, data)  # type: ignore[arg-type]
 
     def received(self, data: bytes | memoryview) -> None:
         """Bytes of messages: taken at once, the machine's bounds hold them."""

@@ -18,6 +18,7 @@ from rpyc_gateway.iteration import walk_quietly
 from rpyc_gateway.likeness import likeness, patterns
 from rpyc_gateway.operators import binary_methods, extra_methods, operate
 from rpyc_gateway.proto.messages import ClassInfo, Verb
+from rpyc_gateway.steps import CALL
 from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Proxy", "blocking_proxy", "make_class"]
@@ -227,7 +228,7 @@ def _special(name: str) -> Callable[..., Any]:
 
 def _call(self: Proxy, /, *args: object, **kwargs: object) -> Any:
     held = object.__getattribute__(self, "__gw_held__")
-    return held.caller.ask(held.number, ((Verb.CALL, 0, args, kwargs),))
+    return held.caller.ask(held.number, ((CALL, 0, args, kwargs),))
 
 
 def _iterate(self: Proxy) -> Iterator[Any]:

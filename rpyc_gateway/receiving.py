@@ -16,7 +16,7 @@ from rpyc_gateway.errors import Code
 from rpyc_gateway.leading import Leadership, can_lead
 from rpyc_gateway.proto import events
 from rpyc_gateway.proto.frames import Failure, Hello
-from rpyc_gateway.proto.mux import READ, Mux
+from rpyc_gateway.proto.mux import READ
 from rpyc_gateway.transport import Buffer, Pipe
 
 __all__ = ["CHUNK", "Receiver", "StreamHandler"]
@@ -51,7 +51,8 @@ class Receiver(Driver):
 
     def __init__(self, pipe: Pipe, hello: Hello, *, dialler: bool) -> None:
         super().__init__(pipe, hello, dialler=dialler)
-        self._receive_nowait = pipe.receive_nowait
+        self._come: deque[bytes] = deque()  # by the stream of a pipe that cannot be read without waiting
+        self._receive_nowait: Callable[[int], bytes | None] | None = pipe.receive_nowait or self._take_what_came
         self._handlers: dict[int, StreamHandler] = {}
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
         self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
@@ -85,23 +86,27 @@ class Receiver(Driver):
 
     def read(self) -> bool:
         """Take what has come, without waiting, in whichever thread leads; whether there may be more at once."""
-        wanted = size = 0
-        data: bytes | None = None
+        wanted = size = label = 0
         turn, mux = self.turn, self.mux
-        me = get_ident()
         # `with turn`, in this frame. Its holder further out does not read, and whoever reads has seen to the signals of its thread.
         turn.lock.acquire()
-        turn.owner = self._reader = me
+        turn.owner = self._reader = get_ident()
         try:
             try:
                 if self._receive_nowait is not None:
                     wanted = self._wanted
                     data = self._receive_nowait(wanted)
-            except OSError as exc:
-                mux.fail(self._broken(exc))
-            if data is not None:
-                size = len(data)
-                self._take(mux, data)
+                    if data is not None:
+                        size = len(data)
+                        now = self._clock.current_time()
+                        heard = None if self._untold else mux.hear(data, now)
+                        if heard is None:
+                            self._take(data, now)
+                        else:
+                            label, data = heard
+                            self._handlers[label].received_alone(data)
+            except Exception as exc:  # noqa: BLE001  # sorted there
+                self._fail_to_read(exc, label)
             if self.unsettled or not mux.at_rest:
                 self.settle()
         finally:
@@ -113,17 +118,9 @@ class Receiver(Driver):
             self._run_tasks()
         return 0 < size == wanted
 
-    def _take(self, mux: Mux, data: bytes) -> None:
-        now = self._clock.current_time()
-        heard = mux.hear(data, now) if data and not self._untold else None
-        if heard is not None:
-            handler = self._handlers.get(heard[0])
-            if handler is not None:
-                try:
-                    handler.received_alone(heard[1])
-                except Exception:  # noqa: BLE001  # logged there
-                    self.disown(heard[0])
-            return
+    def _take(self, data: bytes, now: float) -> None:
+        """What is not one small frame alone."""
+        mux = self.mux
         if data:
             mux.receive_data(data, now)
         else:
@@ -132,6 +129,16 @@ class Receiver(Driver):
         self._wanted = max(self._least, wanted)
         if mux.down and self.lead is not None:
             self.lead.over = True
+
+    def _fail_to_read(self, exc: Exception, label: int) -> None:
+        """The pipe broke, or the handler of a stream failed."""
+        if label:
+            if label in self._handlers:  # else nobody was there to hear it
+                self.disown(label)
+        elif isinstance(exc, OSError):
+            self.mux.fail(self._broken(exc))
+        else:
+            raise exc
 
     def disown(self, label: int) -> None:
         """A handler that fails loses its stream, nobody else's."""
@@ -162,6 +169,9 @@ class Receiver(Driver):
         if not self.mux.at_rest:  # something was kept back
             self.flush()
 
+    def _take_what_came(self, _limit: int) -> bytes | None:
+        return self._come.popleft() if self._come else None
+
     # -- the reader, a task
 
     @trio.lowlevel.enable_ki_protection
@@ -174,14 +184,8 @@ class Receiver(Driver):
                 with self.turn as mux:
                     mux.fail(self._broken(exc))
                 return
-            try:
-                with self.turn as mux:
-                    self._reader = get_ident()
-                    self._take(mux, bytes(data))
-            finally:
-                self._reader = 0
-            if self._tasks:
-                self._run_tasks()
+            self._come.append(bytes(data))
+            self.read()
 
     @trio.lowlevel.enable_ki_protection
     async def _read_readable(self) -> None:

@@ -29,7 +29,7 @@ def draft_steps(steps: Steps, open_writer: Callable[[], Writer]) -> Draft:
         return steps
     if len(steps) == 1:
         step = steps[0]
-        if step[0] is Verb.CALL and not step[3] and FLAT.issuperset(map(type, step[2])):  # as a rule
+        if step[0] is CALL and not step[3] and FLAT.issuperset(map(type, step[2])):  # as a rule
             try:
                 return Draft(pack(((_CALL, step[1], step[2], ()),)))
             except UNPACKABLE:
@@ -65,6 +65,7 @@ def _pack_plainly(steps: Sequence[Step]) -> bytes | None:
 
 
 _GET, _CALL = int(Verb.GET), int(Verb.CALL)  # an enum takes longer to be packed
+CALL = Verb.CALL  # and an attribute of its class to be read
 _SINGLE = frozenset({Verb.SET, Verb.VALUE})
 
 

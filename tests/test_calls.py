@@ -14,7 +14,7 @@ import rpyc_gateway as gw
 from rpyc_gateway import deadlines
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, plain_step
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Writer
@@ -189,6 +189,15 @@ TARGETS: dict[str, object] = {
 }
 
 
+def alone(call: ServedCall) -> object | None:
+    """The short way, for what it is for."""
+    assert call._called is not None
+    call.operand = plain_step(call._called.payload)
+    if call.operand is None:
+        return call.serve()
+    return call.serve_alone() if call.bound else call.serve_apart()
+
+
 def served(
     serve: Callable[[ServedCall], object],
     called: Called,
@@ -238,7 +247,7 @@ def test_a_call_that_is_served_the_short_way_comes_to_what_the_long_one_does(
     called = Called(1, TARGETS[target], Payload(draft.packed), 2, 3, deadline)
     ways = [
         contextvars.copy_context().run(served, way, called, cancelled=cancelled, refusing=refusing)
-        for way in (ServedCall.serve_alone, ServedCall.serve)
+        for way in (alone, ServedCall.serve)
     ]
     assert ways[0] == ways[1]
 
@@ -267,7 +276,7 @@ def test_the_same_is_true_on_the_stack_of_another(
             outer.inner,
         ]
 
-    ways = [contextvars.copy_context().run(serve, way) for way in (ServedCall.serve_apart, ServedCall.serve)]
+    ways = [contextvars.copy_context().run(serve, way) for way in (alone, ServedCall.serve)]
     assert ways[0] == ways[1]
 
 
@@ -277,7 +286,7 @@ def test_an_interrupt_in_a_callback_is_passed_on_whichever_way_it_went() -> None
 
     draft = draft_steps([(Verb.CALL, 0, (), {})], lambda: Writer(lambda value: value))
     called = Called(1, interrupted, Payload(draft.packed), 2, 3, 0)
-    for way in (ServedCall.serve_apart, ServedCall.serve):
+    for way in (alone, ServedCall.serve):
         with pytest.raises(KeyboardInterrupt):
             served(way, called, bound=False)
         served(way, called, bound=False, where="trio")
@@ -296,7 +305,7 @@ def test_an_interrupt_in_a_callback_is_passed_on_whichever_way_it_went() -> None
 )
 def test_a_call_that_cannot_be_read_is_the_long_way_s_to_complain_about(packed: bytes) -> None:
     called = Called(1, add, Payload(packed), 2, 3, 0)
-    for way in (ServedCall.serve_alone, ServedCall.serve):
+    for way in (alone, ServedCall.serve):
         (answer, *_) = served(way, called)
         assert isinstance(answer, tuple)
         kind, (error, _) = answer[:2] if answer[0] is RaisedAt else served(way, called)[1][:2]

@@ -79,6 +79,12 @@ class Rpc(Speaker):
         except m.UNREADABLE:
             return None
         if type(message) is m.Answer:
+            if release is None and not message.refs and message.value is not None and not message.bulk:  # as a rule
+                question = message.question
+                if self._asked.get(question) != 0:
+                    return None
+                del self._asked[question]
+                return Answered(question, Payload(message.value))
             return self._hear_answer(message, release)
         if type(message) is m.Call:
             return self._hear_call(message, release)
