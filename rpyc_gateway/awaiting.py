@@ -80,6 +80,11 @@ def _is_coroutine(kind: type, result: object) -> bool:
     if kind in _PLAIN:
         return False
     # Not the abstract class, which asks the class for its `__mro__`: a metaclass may answer that.
+    for base in mro_of(kind):
+        if "__await__" in members(base):
+            break
+    else:
+        return False  # as a rule
     found = {name for base in mro_of(kind) for name in _COROUTINE if name in members(base)}
     return len(found) == len(_COROUTINE)
 

@@ -312,7 +312,10 @@ _set_held = _Object.__dict__["__gw_held__"].__set__
 def blocking_proxy(held: Held) -> Proxy:
     """The blocking proxy of what is held, made if there is none. The caller holds the link's turn."""
     handle = held.handle
-    face = handle() if type(handle) is BlockingHandle else held.face(BlockingHandle)
+    if handle is None and held.more is None:
+        face = None  # as a rule: it is new here
+    else:
+        face = handle() if type(handle) is BlockingHandle else held.face(BlockingHandle)
     if face is not None:
         if type(face).__gw_kind__.info is not held.info:  # type: ignore[attr-defined]
             _set_class(face, _class_for(held))
