@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from io import BytesIO
 
 from rpyc_gateway.errors import ProtocolError
 from rpyc_gateway.proto.frames import FULL_FRAME
+from rpyc_gateway.proto.memory import FRESH, fresh_memory
 
 __all__ = ["CHUNK", "Body", "BulkReceiver", "BulkSender"]
 
@@ -17,6 +19,9 @@ CHUNK = FULL_FRAME - 8
 
 LONGEST = 65536
 """What a chunk of the peer may have."""
+
+SHARE = 16
+"""A long body has memory for all of it when this part of it is here: nobody can claim more than so many times what was sent."""
 
 _HEADER = struct.Struct(">II")
 Buffer = bytes | memoryview
@@ -59,11 +64,11 @@ class BulkSender:
 class Body:
     """A body that is coming in. `data` is None until it is complete."""
 
-    __slots__ = ("_left", "_memory", "_size", "_some", "aborted", "data")
+    __slots__ = ("_growing", "_left", "_memory", "_size", "aborted", "data")
 
     def __init__(self, size: int) -> None:
         self._memory = BytesIO()  # its value is its memory, not a copy
-        self._some = True  # it is not as large yet as the body will be
+        self._growing = size >= FRESH  # it may be had as a whole before it is needed
         self._size = self._left = size
         self.data: bytes | None = None
         self.aborted = False
@@ -73,7 +78,7 @@ class Body:
         left = self._left - len(piece)
         if left < 0:
             raise ProtocolError("a body is longer than its message said")
-        if self._some and left and 2 * left <= self._size:
+        if self._growing and self._size - left >= self._size // SHARE:
             self._reserve()
         self._left = left
         self._memory.write(piece)
@@ -82,11 +87,12 @@ class Body:
             self._memory = BytesIO()
 
     def _reserve(self) -> None:
-        """Half of it is here: the size is more than a claim. Memory that grew to the end by itself would be new each time, not that of the last body."""
-        self._some = False
-        self._memory.seek(self._size - 1)
-        self._memory.write(b"\0")
-        self._memory.seek(self._size - self._left)
+        """Some of it is here: the size is more than a claim, and memory for all of it costs nothing before it is written."""
+        self._growing = False
+        with suppress(MemoryError):  # then it grows on
+            memory = fresh_memory(self._size)
+            memory.write(self._memory.getbuffer())
+            self._memory = memory
 
     @property
     def done(self) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
+from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rpyc_gateway.errors import ProtocolError
-from rpyc_gateway.proto.bulk import CHUNK, Body, BulkReceiver, BulkSender
+from rpyc_gateway.proto.bulk import CHUNK, SHARE, Body, BulkReceiver, BulkSender
+from rpyc_gateway.proto.memory import FRESH, fresh_memory
 
 
 def chunk(number: int, piece: bytes) -> bytes:
@@ -148,18 +150,18 @@ def test_a_body_is_in_memory_once() -> None:
     assert peak < 1.25 * size
 
 
-def test_a_size_is_a_claim_until_half_of_it_is_here() -> None:
+def test_a_size_is_a_claim_until_some_of_it_is_here() -> None:
     size = 1 << 26
     tracemalloc.start()
     try:
         body = Body(size)
-        body.receive(bytes(size // 2 - 1))
+        body.receive(bytes(size // SHARE - 1))
         here, _ = tracemalloc.get_traced_memory()
         body.receive(b"12")
         grown, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert here < size * 0.6
+    assert here < 2 * size / SHARE
     assert size <= grown < size * 1.01
 
 
@@ -199,3 +201,30 @@ def test_noise_is_held_or_a_protocol_error(noise: list[bytes]) -> None:
     except ProtocolError:
         return
     assert consumed + receiver.held == total
+
+
+@pytest.mark.parametrize("size", [FRESH - 1, FRESH, FRESH + 1, 2 * FRESH + 777])
+@pytest.mark.parametrize("can", [True, False])
+def test_a_long_body_is_what_was_sent_whether_memory_for_all_of_it_can_be_had_or_not(
+    monkeypatch: pytest.MonkeyPatch,
+    size: int,
+    can: bool,  # noqa: FBT001
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def fresh(wanted: int) -> BytesIO:
+        asked.append((wanted, sum(map(len, pieces))))
+        if not can:
+            raise MemoryError
+        return fresh_memory(wanted)
+
+    monkeypatch.setattr("rpyc_gateway.proto.bulk.fresh_memory", fresh)
+    body, pieces, sent = Body(size), list[bytes](), 0
+    while sent < size:
+        pieces.append(bytes([len(pieces) % 251]) * min(1_000_003, size - sent))
+        sent += len(pieces[-1])
+        body.receive(pieces[-1])
+    assert body.data == b"".join(pieces)
+    assert len(asked) == (size >= FRESH)
+    for wanted, here in asked:
+        assert wanted == size <= here * SHARE  # nobody can claim more
