@@ -117,7 +117,10 @@ class Asking(Questions):
         return value if value is not UNREAD else self._value(outcome, Face.BLOCKING)
 
     def _value_at_once(self, outcome: Outcome) -> object:
-        """The short way of `_value` in blocking code, for an atom or one reference, which run no code of anybody; UNREAD, and nothing has changed, for others."""
+        """The short way of `_value` in blocking code, for an atom or one reference, which run no code of anybody.
+
+        UNREAD, and nothing has changed, for others.
+        """
         payload = outcome.payload
         if payload is None:
             return UNREAD

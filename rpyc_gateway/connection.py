@@ -40,8 +40,8 @@ class Owner(Protocol):
 class Connection(Sender, Receiver):
     """One link. Make it in a trio task, `run` it in one; step it from any thread.
 
-    Other threads than trio's may wait for a turn only while they hold none; a second one they may take if it is free (`pass_on`). In whichever thread it steps, data is told at once; what else has happened is told in
-    the trio thread, in order.
+    Other threads than trio's may wait for a turn only while they hold none; a second one they may take where it is free (`pass_on`).
+    In whichever thread it steps, data is told at once; what else has happened is told in the trio thread, in order.
     """
 
     def __init__(self, pipe: Pipe, hello: Hello, owner: Owner, *, dialler: bool) -> None:

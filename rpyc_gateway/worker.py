@@ -45,13 +45,13 @@ class _Worker(threading.Thread):
     def next_item(self, seconds: float | None) -> object:
         """What is in the inbox next, waited for at the place of the last task while that goes well. Raises Empty after `seconds`."""
         place, inbox = self._place, self.inbox
+        self._place = None
         if type(place) is Leadership and not place.for_trio and inbox.empty():
             place.lead(inbox, None, REST_SECONDS)
         return inbox.get(True, seconds)  # by position: it is quicker
 
     def perform(self, task: Task) -> None:
         """Run a task; what it raises is a defect of ours, and the next task of this thread is somebody else's."""
-        self._place = None
         try:
             self._place = task()
         except BaseException:
