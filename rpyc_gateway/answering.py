@@ -6,7 +6,6 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
-from sys import getrefcount
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
@@ -14,14 +13,14 @@ import trio
 from msgspec.structs import replace
 
 from rpyc_gateway.asking import Asking
-from rpyc_gateway.burial import Burial
+from rpyc_gateway.burial import Graveyard
 from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.classes import reads_plainly
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
 from rpyc_gateway.held import is_proxy
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs, main_thread
-from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, method_read, plain_step
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.atoms import pack_atom
 from rpyc_gateway.proto.facts import Called, ExportDraft
 from rpyc_gateway.proto.messages import Verb
@@ -30,6 +29,7 @@ from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
 from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.stays import abandon
+from rpyc_gateway.steps import method_read, plain_step
 from rpyc_gateway.worker import workers
 
 __all__ = ["Answering"]
@@ -40,14 +40,6 @@ AFFINITIES = 1024
 RUNNING = 2048
 """Calls of one peer that run at once: its open questions, and as many whose callers have lost interest."""
 
-
-def _last_reference() -> int:
-    """What is counted of an object that nobody has but the list in `discard`."""
-    counts = [getrefcount(value) for value in [object()]]
-    return counts[0]
-
-
-_LAST = _last_reference()
 
 _EMPTY = Payload(b"\x90")  # an empty program, which answers with its target
 _ONE_STEP, _ONE_CALL = (
@@ -77,8 +69,7 @@ class Answering:
         self._affinities: set[int] = set()
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self.resting_place: Leadership | None = None  # set with the session's link
-        self.garbage: list[object] = []
-        self._burials: list[Burial] = []
+        self.graveyard = Graveyard()
 
     # -- with the turn held -------------------------------------------------------------------------------------------
 
@@ -91,7 +82,7 @@ class Answering:
 
     def serve(self, called: Called) -> None:
         """Take a call: it runs on the stack of a thread that waits for its cause, in its caller's own thread, or in the pool."""
-        if self.garbage or self._burials or len(self._running) >= RUNNING:
+        if self.graveyard.garbage or self.graveyard.burials or len(self._running) >= RUNNING:
             self._serve_slowly(called)
             return
         # The short way, as a rule: nothing has to come first, and a place for the call is there already.
@@ -140,8 +131,7 @@ class Answering:
             self._refuse(called, f"{RUNNING} calls run here already, those counted whose callers have left")
             return
         call = ServedCall(self, called, self._where(called))
-        self._bury()
-        call.keep(self._burials.copy())
+        call.keep(self.graveyard.bury())
         self._served[called.question] = call
         self._running.add(call)
         try:
@@ -218,15 +208,13 @@ class Answering:
     def discard(self, values: list[object]) -> None:
         """The peer gave these back: they die in a worker, before the next call begins (finalizers are user code)."""
         abandon(values)
-        for value in values:
-            if getrefcount(value) <= _LAST:  # else somebody else has it, and nothing dies here
-                self.garbage.append(value)
+        self.graveyard.take(values)
 
     def sweep(self) -> None:
         """Let what was discarded die now if no call has taken it along."""
-        burial = self._bury()
-        if burial is None:
+        if not self.graveyard.garbage:
             return
+        burial = self.graveyard.bury()[-1]
         if self._runs == "trio":
             self._token.run_sync_soon(burial.finish, 0)
         elif self._runs == "main":
@@ -236,16 +224,6 @@ class Answering:
                 workers.submit(burial.finish)
             except RuntimeError:  # no thread can be started: the next call takes them along
                 logger.warning("%s: no thread can be started for what a peer gave back", self._desk.local)
-
-    def _bury(self) -> Burial | None:
-        """What was discarded, to be finished by whoever comes first; None if it is nothing."""
-        self._burials = [burial for burial in self._burials if not burial.over]
-        if not self.garbage:
-            return None
-        burial = Burial(self.garbage)
-        self.garbage = []
-        self._burials.append(burial)
-        return burial
 
     def stop(self, lent: list[object]) -> None:
         """The session is over: cancel what runs, and let what was lent die."""

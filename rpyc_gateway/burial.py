@@ -3,11 +3,43 @@
 from __future__ import annotations
 
 import threading
+from sys import getrefcount
 
-__all__ = ["Burial"]
+__all__ = ["Burial", "Graveyard"]
 
 PATIENCE = 1.0
 """Seconds that a call waits for finalizers which another thread runs already: one that hangs must not hang the calls behind it."""
+
+
+class Graveyard:
+    """What a peer gave back, and what of it may not have died yet. With the turn held."""
+
+    def __init__(self) -> None:
+        self.garbage: list[object] = []
+        self.burials: list[Burial] = []
+
+    def take(self, values: list[object]) -> None:
+        """Keep those of them that nobody else has, until they are buried."""
+        for value in values:
+            if getrefcount(value) <= _LAST:  # else nothing dies here
+                self.garbage.append(value)
+
+    def bury(self) -> list[Burial]:
+        """All that may not have died, to be finished by whoever comes first; what was taken since the last time is the last of them."""
+        self.burials = [burial for burial in self.burials if not burial.over]
+        if self.garbage:
+            self.burials.append(Burial(self.garbage))
+            self.garbage = []
+        return self.burials.copy()
+
+
+def _last_reference() -> int:
+    """What is counted of an object that nobody has but the list that `take` is given."""
+    counts = [getrefcount(value) for value in [object()]]
+    return counts[0]
+
+
+_LAST = _last_reference()
 
 
 class Burial:

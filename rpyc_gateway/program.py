@@ -25,12 +25,12 @@ from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.atoms import ATOMS, all_atoms
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import BY_VALUE, UNREADABLE, Payload, Reader, read_structure, unpack
+from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
 from rpyc_gateway.service import Policy
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
-__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt", "method_read", "plain_step"]
+__all__ = ["Done", "Face", "Outcome", "Program", "RaisedAt"]
 
 
 class Face(Enum):
@@ -166,31 +166,8 @@ class Program:
         return _thrown(function, args[:positional]), kwargs
 
     def wait_for_call(self) -> None:
-        """The call that is all of this program has been made (see `plain_step`), and what it returned must be awaited."""
+        """The call that is all of this program has been made (see `steps.plain_step`), and what it returned must be awaited."""
         self._steps = _steps(self._payload.packed)
-
-
-def plain_step(payload: Payload) -> list[Any] | str | None:
-    """The operand of a program of one step, as most are: what the target is called with, if atoms without names; or the name that is read of it.
-
-    None for any other program.
-    """
-    packed = payload.packed
-    is_call = packed.startswith(_CALL_OF_TARGET)
-    if not (is_call or packed.startswith(_GET_OF_TARGET)) or payload.refs or payload.bodies:
-        return None
-    try:
-        if is_call:
-            ((_, _, args, names),) = unpack(packed)
-            return args if names == [] and type(args) is list and ATOMS.issuperset(map(type, args)) else None
-        ((_, _, name),) = unpack(packed)
-        return name if type(name) is str else None
-    except (*UNREADABLE, ValueError):
-        return None  # whoever runs it says what is wrong
-
-
-_CALL_OF_TARGET, _GET_OF_TARGET = b"\x91\x94\x03\x00", b"\x91\x93\x00\x00"
-"""How such programs begin as MessagePack writes them: one step, which has so many items. (They may be written in other ways too.)"""
 
 
 def _nothing(_face: Face) -> Sequence[object]:
@@ -199,28 +176,6 @@ def _nothing(_face: Face) -> Sequence[object]:
 
 _CALL, _CALL_ITEMS = Verb.CALL, 4
 _LAST = frozenset({Verb.COPY, Verb.ENTER})
-
-READING = 300
-"""Bytes of a program that may be a reading of a method: names are shorter."""
-
-
-def method_read(payload: Payload) -> str | None:
-    """The name, if a program does nothing but read one attribute of its target; else None."""
-    packed = payload.packed
-    if payload.bodies or payload.refs or len(packed) > READING or packed[:2] == _ONE_CALL or packed[:1] in _MORE_STEPS:
-        return None
-    try:
-        match read_structure(packed):
-            case [[Verb.GET, 0, str() as name]]:
-                return name
-    except ProtocolError:  # whoever runs it says so
-        pass
-    return None
-
-
-# What most programs begin with that are no such reading, as MessagePack writes it. (It may be written in other ways too.)
-_ONE_CALL = b"\x91\x94"  # an array of one step, which has four items
-_MORE_STEPS = frozenset(bytes([0x90 + steps]) for steps in range(2, 16))
 
 
 def _steps(packed: bytes) -> list[Any]:

@@ -262,7 +262,7 @@ class Session(SessionDesk, TrioFace):
             if rpc.out or rpc.imports.dropped:
                 rpc.flush_releases()
                 self.push()
-            if self._answering.garbage:
+            if self._answering.graveyard.garbage:
                 self._answering.sweep()
             if self.asking.queue:
                 self.asking.make_room()

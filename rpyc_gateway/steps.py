@@ -1,16 +1,16 @@
-"""Programs of steps (docs/protocol.md, section 9), written for the peer."""
+"""Programs of steps (docs/protocol.md, section 9), written for the peer; and the small ones of a peer, told at a glance."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rpyc_gateway.errors import LimitExceeded
-from rpyc_gateway.proto.atoms import FLAT, UNPACKABLE, all_flat, pack, pack_atoms
+from rpyc_gateway.errors import LimitExceeded, ProtocolError
+from rpyc_gateway.proto.atoms import ATOMS, FLAT, UNPACKABLE, all_flat, pack, pack_atoms
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import Draft, Writer
+from rpyc_gateway.proto.values import UNREADABLE, Draft, Payload, Writer, read_structure, unpack
 
-__all__ = ["STEPS", "Step", "Steps", "draft_steps", "write_steps"]
+__all__ = ["CALL", "STEPS", "Step", "Steps", "draft_steps", "method_read", "plain_step", "write_steps"]
 
 STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
@@ -103,3 +103,52 @@ _WRITE: dict[Verb, Callable[[Step, Writer], list[Any]]] = {
     Verb.ITER: _write_plain,
     Verb.ENTER: _write_plain,
 }
+
+
+# -- what programs of a peer are, as a rule -------------------------------------------------------------------------------
+
+
+def plain_step(payload: Payload) -> list[Any] | str | None:
+    """The operand of a program of one step, as most are: what the target is called with, if atoms without names; or the name that is read of it.
+
+    None for any other program.
+    """
+    packed = payload.packed
+    is_call = packed.startswith(_CALL_OF_TARGET)
+    if not (is_call or packed.startswith(_GET_OF_TARGET)) or payload.refs or payload.bodies:
+        return None
+    try:
+        if is_call:
+            ((_, _, args, names),) = unpack(packed)
+            return args if names == [] and type(args) is list and ATOMS.issuperset(map(type, args)) else None
+        ((_, _, name),) = unpack(packed)
+        return name if type(name) is str else None
+    except (*UNREADABLE, ValueError):
+        return None  # whoever runs it says what is wrong
+
+
+_CALL_OF_TARGET, _GET_OF_TARGET = b"\x91\x94\x03\x00", b"\x91\x93\x00\x00"
+"""How such programs begin as MessagePack writes them: one step, which has so many items. (They may be written in other ways too.)"""
+
+
+READING = 300
+"""Bytes of a program that may be a reading of a method: names are shorter."""
+
+
+def method_read(payload: Payload) -> str | None:
+    """The name, if a program does nothing but read one attribute of its target; else None."""
+    packed = payload.packed
+    if payload.bodies or payload.refs or len(packed) > READING or packed[:2] == _ONE_CALL or packed[:1] in _MORE_STEPS:
+        return None
+    try:
+        match read_structure(packed):
+            case [[Verb.GET, 0, str() as name]]:
+                return name
+    except ProtocolError:  # whoever runs it says so
+        pass
+    return None
+
+
+# What most programs begin with that are no such reading, as MessagePack writes it. (It may be written in other ways too.)
+_ONE_CALL = b"\x91\x94"  # an array of one step, which has four items
+_MORE_STEPS = frozenset(bytes([0x90 + steps]) for steps in range(2, 16))

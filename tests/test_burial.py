@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from rpyc_gateway.burial import Burial
+from rpyc_gateway.burial import Burial, Graveyard
 
 
 class Mourned:
@@ -77,3 +77,22 @@ def test_a_finalizer_may_come_here_again() -> None:
     burial = Burial([Mourned(die)])
     burial.finish()
     assert deaths == ["died"]
+
+
+def test_what_somebody_else_has_is_not_buried_and_the_rest_dies_with_its_burial() -> None:
+    graveyard, deaths = Graveyard(), list[str]()
+    kept = Mourned(lambda: deaths.append("kept"))
+    graveyard.take([Mourned(lambda: deaths.append("first")), kept])
+    assert len(graveyard.garbage) == 1
+    (burial,) = graveyard.bury()
+    assert (graveyard.garbage, deaths) == ([], [])
+    burial.finish()
+    assert deaths == ["first"]
+    assert graveyard.bury() == []  # that one is over
+    graveyard.take([Mourned(lambda: deaths.append("second"))])
+    graveyard.bury()
+    graveyard.take([Mourned(lambda: deaths.append("third"))])
+    older, newer = graveyard.bury()
+    newer.finish()
+    assert deaths == ["first", "third"]
+    assert graveyard.bury() == [older]

@@ -14,11 +14,11 @@ import rpyc_gateway as gw
 from rpyc_gateway import deadlines
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.places import Runs
-from rpyc_gateway.program import Done, Face, Outcome, RaisedAt, plain_step
+from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Reader, Writer
-from rpyc_gateway.steps import Step, draft_steps
+from rpyc_gateway.steps import Step, draft_steps, plain_step
 from tests.house import open_lab
 
 

@@ -18,12 +18,12 @@ from rpyc_gateway.awaiting import Later
 from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.errors import Denied, LimitExceeded, NotExposed, ProtocolError
 from rpyc_gateway.operations import OPERATORS
-from rpyc_gateway.program import Done, Face, Program, RaisedAt, method_read
+from rpyc_gateway.program import Done, Face, Program, RaisedAt
 from rpyc_gateway.proto.copies import BASE, DEEP, Copied
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Result, Writer
 from rpyc_gateway.service import ClassicService, Policy, Service, policy_for
-from rpyc_gateway.steps import STEPS, Step, write_steps
+from rpyc_gateway.steps import STEPS, Step, method_read, write_steps
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text())["programs"]
 
