@@ -227,10 +227,17 @@ async def test_another_program_is_named() -> None:
         await program.wait()
 
 
-async def test_opening_lets_the_modem_lines_not_fall_when_it_is_closed() -> None:
-    async with BadLine() as line, serial.connect(f"serial://{line.near}") as pipe:
-        assert isinstance(pipe.stream, uart.UartStream)
-        assert not termios.tcgetattr(pipe.stream._fd)[2] & termios.HUPCL
+async def test_closing_does_not_let_the_modem_lines_fall() -> None:
+    async with BadLine() as line:
+        port = os.open(line.near, os.O_RDWR | os.O_NOCTTY)
+        try:
+            attributes = termios.tcgetattr(port)
+            attributes[2] |= termios.HUPCL  # as a UART begins
+            termios.tcsetattr(port, termios.TCSANOW, attributes)
+            async with serial.connect(f"serial://{line.near}"):
+                assert not termios.tcgetattr(port)[2] & termios.HUPCL
+        finally:
+            os.close(port)
 
 
 class Modem:
@@ -440,6 +447,21 @@ async def test_a_served_port_that_was_unplugged_is_served_again_when_it_is_back(
             line.plug()
             await wait_until(lambda: "it is back" in caplog.text)
         assert sum("waiting for it" in message for message in caplog.messages) == 1
+
+
+async def test_unplugged_while_nobody_speaks_it_begins_no_pipe(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    pipes: list[Pipe] = []
+
+    async def note(pipe: Pipe) -> None:
+        pipes.append(pipe)
+
+    async with BadLine() as line, serving(f"serial://{line.far}", note):
+        await trio.testing.wait_all_tasks_blocked()
+        line.unplug()
+        await wait_until(lambda: "waiting for it" in caplog.text)
+    assert "it was unplugged" in caplog.text
+    assert not pipes
 
 
 async def test_a_served_device_is_found_under_another_path(monkeypatch: pytest.MonkeyPatch) -> None:
