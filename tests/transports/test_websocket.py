@@ -404,6 +404,16 @@ async def test_a_request_that_takes_its_time_is_cut(autojump_clock: trio.testing
         assert trio.current_time() - start < 15
 
 
+@pytest.mark.usefixtures("authority")
+async def test_a_caller_that_says_nothing_is_cut(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    for url in ("ws://127.0.0.1:0/", f"wss://127.0.0.1:0/?cert={tmp_path}/relay.pem"):
+        async with listening(url=url) as bound, await trio.open_tcp_stream("127.0.0.1", port_of(bound)) as stream:
+            start = trio.current_time()
+            while await stream.receive_some():
+                pass
+            assert trio.current_time() - start <= 12
+
+
 async def test_silent_callers_keep_nobody_out() -> None:
     async with listening() as url:
         silent = [await trio.open_tcp_stream("127.0.0.1", port_of(url)) for _ in range(300)]

@@ -233,21 +233,25 @@ async def _ask(stream: trio.abc.Stream, place: Place) -> bytes:
 # -- listening
 
 
-async def _speaks_plainly(stream: trio.SocketStream) -> bool:
-    """Whether a caller of a port for TLS begins with an HTTP request. Nothing is taken from what it says."""
+async def _beginning(stream: trio.SocketStream) -> bytes:
+    """How a caller begins, and nothing is taken from it; b"" if it says nothing within 10 s, or ends."""
     with trio.move_on_after(ASK_WITHIN):
-        return bool(re.match(rb"[A-Z]{3,7} ", await stream.socket.recv(8, socket.MSG_PEEK)))
-    return False
+        return await stream.socket.recv(8, socket.MSG_PEEK)
+    return b""
 
 
 async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     """Make a pipe of a caller that asks for one, or tell it what is wrong. Raises OSError if it is gone."""
     peer = host_port(stream.socket.getpeername())
     hosts.tune(stream, place.options)
-    if place.secure and await _speaks_plainly(stream):
-        logger.info("%s is sent away: it speaks HTTP without TLS", peer)
-        await part(stream, Refusal(400, "TLS is spoken at this port: https:// and wss:// reach it.").as_bytes())
-        return None
+    if place.secure:
+        beginning = await _beginning(stream)
+        if not beginning:
+            return None
+        if re.match(rb"[A-Z]{3,7} ", beginning):
+            logger.info("%s is sent away: it speaks HTTP without TLS", peer)
+            await part(stream, Refusal(400, "TLS is spoken at this port: https:// and wss:// reach it.").as_bytes())
+            return None
     below = share(stream, peer)
     async with AsyncExitStack() as undo:
         undo.push_async_callback(trio.aclose_forcefully, below.stream)
