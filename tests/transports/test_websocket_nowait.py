@@ -46,7 +46,7 @@ class Wire:
 
 
 def side(wire: Wire, kind: ConnectionType = CLIENT) -> WithoutWaiting:
-    return WithoutWaiting(Messages(kind), wire.pipe)
+    return WithoutWaiting(Messages(kind), wire.pipe, lambda: False)
 
 
 def heard(sent: bytes) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from trio_websocket import CloseReason
 from wsproto.connection import ConnectionState
 from wsproto.events import BytesMessage, CloseConnection, Ping
@@ -17,10 +19,12 @@ CHUNK = 65_536  # bytes of a message that is sent like this: what the wire does 
 class WithoutWaiting:
     """Send and receive as `Pipe` has it. `end` is how it ended, once that was heard."""
 
-    def __init__(self, messages: Messages, below: Pipe) -> None:
+    def __init__(self, messages: Messages, below: Pipe, busy: Callable[[], bool]) -> None:
         assert below.send_nowait is not None
         assert below.receive_nowait is not None
         self.end: CloseReason | None = None
+        self.fileno = below.fileno
+        self._busy = busy  # trio is sending: what answers a ping has to wait
         self._messages = messages
         self._send, self._receive = below.send_nowait, below.receive_nowait
         self._unsent: Buffer = b""  # what the wire has not taken of the last frame, and of answers behind it
@@ -77,7 +81,8 @@ class WithoutWaiting:
     def _answer(self, frame: bytes) -> None:
         """Send it, or keep it for the next that is sent: a peer that takes nothing waits for no answer."""
         self._unsent = b"".join((self._unsent, frame))
-        self._flush()
+        if not self._busy():
+            self._flush()
 
     def _flush(self) -> bool:
         """Send what is there; whether all of it has gone."""

@@ -19,6 +19,7 @@ from rpyc_transports.websocket_nowait import WithoutWaiting
 __all__ = ["PromptStream", "WebSocketStream", "running"]
 
 MESSAGE = 262_144  # bytes of one that is sent, a quarter of what is taken; the link gives half of it at once
+READ = 131_072  # bytes to read at once: more than what TLS has ready at any time
 CLOSE_WITHIN = 2.0  # seconds for the peer to say that it has heard our goodbye
 
 
@@ -43,11 +44,12 @@ class WebSocketStream(trio.abc.Stream):
         self._receiving = _Alone("another task is receiving")
         self._closed = False
         self._side: WithoutWaiting | None = None
-        self.wanted = trio.Event()  # somebody waits for what comes: trio-websocket is to read
+        self._waiting = trio.CancelScope()  # of a reader
+        self.wanted = trio.Event()  # it is to be closed: trio-websocket is to read
 
     def without_waiting(self, below: Pipe) -> WithoutWaiting:
         """The same for threads, on what the stream below is the stream of. Until the stream itself is read nobody else reads."""
-        self._side = WithoutWaiting(self._messages, below)
+        self._side = WithoutWaiting(self._messages, below, lambda: self._sending.taken)
         return self._side
 
     @property
@@ -78,6 +80,7 @@ class WebSocketStream(trio.abc.Stream):
                 view = memoryview(data)
                 for start in range(0, len(data), MESSAGE):
                     await self.websocket.send_message(bytes(view[start : start + MESSAGE]))
+            await self._settle(b"")  # a ping was answered meanwhile
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._sending, self._ends_in_words():
@@ -108,14 +111,28 @@ class WebSocketStream(trio.abc.Stream):
             return data[:limit]
 
     async def _next(self) -> bytes:
-        if not self.wanted.is_set():
-            await self._settle(b"")
-            self.wanted.set()
-        return await self.websocket.get_message()  # type: ignore[return-value]  # `Messages` lets no text through
+        """What comes next; b"" after a goodbye. Where threads may read as well, nobody reads when nobody asks."""
+        if self._side is None:
+            return await self.websocket.get_message()  # type: ignore[return-value]  # `Messages` lets no text through
+        while True:
+            try:
+                data = self._side.receive_nowait(READ)
+            except OSError as exc:
+                if self._side.end is not None:
+                    raise ConnectionClosed(self._side.end) from None
+                raise trio.BrokenResourceError(f"the connection broke off: {exc.strerror or exc}") from exc
+            if data is not None:
+                await trio.lowlevel.checkpoint()
+                return data
+            with trio.CancelScope() as self._waiting:
+                await trio.lowlevel.wait_readable(self._side.fileno)
+            if self._closed:
+                raise ConnectionClosed(None)
 
     async def aclose(self) -> None:
         self._closed = True
         self._left = b""
+        self._waiting.cancel()
         try:
             with trio.move_on_after(CLOSE_WITHIN), suppress(ConnectionClosed, trio.BrokenResourceError):
                 await self._settle(b"")
@@ -192,15 +209,15 @@ class _Alone:
 
     def __init__(self, otherwise: str) -> None:
         self._otherwise = otherwise
-        self._taken = False
+        self.taken = False
 
     def __enter__(self) -> None:
-        if self._taken:
+        if self.taken:
             raise trio.BusyResourceError(self._otherwise)
-        self._taken = True
+        self.taken = True
 
     def __exit__(self, *_: object) -> None:
-        self._taken = False
+        self.taken = False
 
 
 @asynccontextmanager
