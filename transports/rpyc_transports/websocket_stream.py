@@ -24,7 +24,7 @@ CLOSE_WITHIN = 2.0  # seconds for the peer to say that it has heard our goodbye
 
 
 class WebSocketStream(trio.abc.Stream):
-    """A byte stream in binary messages, whose bounds mean nothing. It works while it is `running`.
+    """A byte stream in binary messages, whose bounds mean nothing. It works while it is `running`. What threads do without waiting and what it does itself may take turns.
 
     It has no half-close: `aclose` says goodbye in both directions, and gives the peer two seconds for its own. The end of a connection without
     a goodbye is a BrokenResourceError, and so is a goodbye that complains.
