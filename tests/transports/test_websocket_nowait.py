@@ -14,7 +14,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong
 
 from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_transports.websocket_messages import Messages
-from rpyc_transports.websocket_nowait import CHUNK, WithoutWaiting
+from rpyc_transports.websocket_nowait import CHUNK, MOST_UNSENT, WithoutWaiting
 from rpyc_transports.websocket_stream import WebSocketStream
 
 CLIENT, SERVER = ConnectionType.CLIENT, ConnectionType.SERVER
@@ -92,6 +92,17 @@ def test_a_ping_is_answered_behind_what_was_sent_in_part() -> None:
     far = Connection(SERVER)
     far.receive_data(bytes(wire.sent))
     assert [type(event) for event in far.events()] == [BytesMessage, Pong]
+
+
+def test_who_pings_and_reads_nothing_fills_no_memory() -> None:
+    wire = Wire([0] * 10_000)
+    ours = side(wire)
+    pings = Connection(SERVER).send(Ping(b"x" * 125)) * 2000
+    wire.coming = [pings]
+    while ours.receive_nowait(len(pings)) is not None or wire.coming:
+        pass
+    unsent, _ = ours.take_unsent()
+    assert MOST_UNSENT <= len(unsent) < MOST_UNSENT + 200
 
 
 @given(sent=st.lists(st.binary(min_size=1, max_size=200), min_size=1, max_size=5), limit=st.integers(1, 100))

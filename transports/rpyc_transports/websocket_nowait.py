@@ -14,6 +14,7 @@ from rpyc_transports.websocket_messages import Messages
 __all__ = ["WithoutWaiting"]
 
 CHUNK = 65_536  # bytes of a message that is sent like this: what the wire does not take of it waits in memory
+MOST_UNSENT = 2 * CHUNK  # bytes that wait; then pings stay without an answer, as those of a peer who reads nothing may
 
 
 class WithoutWaiting:
@@ -62,7 +63,7 @@ class WithoutWaiting:
         for event in self._messages.events():
             if isinstance(event, BytesMessage):
                 pieces.append(event.data)
-            elif isinstance(event, Ping):
+            elif isinstance(event, Ping) and len(self._unsent) < MOST_UNSENT:
                 self._answer(self._messages.send(event.response()))
             elif isinstance(event, CloseConnection):
                 if self._messages.state is ConnectionState.REMOTE_CLOSING:
