@@ -71,7 +71,7 @@ class Pipe:
     """A byte pipe between two neighbours, as a transport gives it.
 
     What begins with `send_nowait` is for other threads than trio's, and may be missing. `send_nowait` writes its buffers, in order, without waiting:
-    it returns how many bytes it took (0 if it would block) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
+    it returns how many bytes it took (0 if it would block; `wait_send_all_might_not_block` waits until it would not) and raises OSError if the pipe is broken or closed. `receive_nowait` reads up
     to so many bytes: b"" at the end, None if nothing is there; OSError likewise. `fileno` is what to poll for it. Their caller
     makes sure that no `send_all` and no `receive_some` is under way, and that nobody closes the stream while they run: a descriptor
     closed midway may be another file's by then.

@@ -32,6 +32,7 @@ __all__ = [
 FAST = 1e6  # bytes per second; below it, what is made for sockets takes too long
 QUIET = 0.5  # seconds without progress: the writer waits
 TINY = 300  # pieces of one byte
+MUCH_ADO = 50  # times that nothing was taken: a wire that takes a part of one record at a time is asked a few times
 
 
 async def both_ways_at_once(trial: Trial) -> str:
@@ -227,6 +228,8 @@ async def any_thread_sends_and_receives(trial: Trial) -> str:
                     await _receive_the_end(pipe)
         async with trial.dialled("hold") as pipe:
             taken = await trio.to_thread.run_sync(_fill, pipe, trial.most_in_flight())
+            trial.doing = "waiting until the stream takes more, while nobody reads"
+            await _wait_in_vain(pipe)
     return f"send_nowait was full after {taken} bytes"
 
 
@@ -296,6 +299,19 @@ def _fill(pipe: Pipe, limit: int) -> int:
                 f"the other side reads nothing, and send_nowait took {taken} bytes: it should have returned 0 after {limit} at most"
             )
     return taken
+
+
+async def _wait_in_vain(pipe: Pipe) -> None:
+    """A link whose `send_nowait` took nothing waits like this, and asks again."""
+    assert pipe.send_nowait is not None
+    vain = 0
+    with trio.move_on_after(QUIET):
+        while vain < MUCH_ADO:
+            await pipe.stream.wait_send_all_might_not_block()
+            vain += not pipe.send_nowait(bytes(65536))
+        fault(
+            f"send_nowait took nothing {vain} times, each time after wait_send_all_might_not_block had returned: a link would ask it again for ever"
+        )
 
 
 async def _send_until_it_fails(pipe: Pipe) -> None:

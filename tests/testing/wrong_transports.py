@@ -293,6 +293,13 @@ class HoldsWhatDoesNotFit(ThreadsToo):
         return len(buffers[0]) if len(buffers) == 1 else taken
 
 
+@breaks("any_thread_sends_and_receives", "send_nowait took nothing 50 times")
+class AlwaysWantsMore(ThreadsToo):
+    class stream(Inner):  # noqa: N801
+        async def wait_send_all_might_not_block(self) -> None:
+            await trio.lowlevel.checkpoint()
+
+
 @breaks("closing_twice_is_closing", "send_nowait after aclose: it returned 8; OSError was due")
 class SendsAfterItsEnd(ThreadsToo):
     def send(self, flow: Any, *buffers: Any) -> int:

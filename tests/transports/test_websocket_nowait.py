@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import trio
@@ -168,3 +169,14 @@ async def test_the_stream_knows_of_an_end_that_a_thread_has_heard() -> None:
     assert await stream.receive_some() == b""
     with pytest.raises(trio.BrokenResourceError, match="has closed the WebSocket"):
         await stream.send_all(b"too late")
+
+
+async def test_who_waits_until_more_is_taken_waits_for_the_wire(autojump_clock: trio.testing.MockClock) -> None:
+    wire = Wire([0])
+    near = wire.pipe.stream
+    assert isinstance(near, trio.StapledStream)
+    near.send_stream.wait_send_all_might_not_block_hook = partial(trio.sleep, 7)  # type: ignore[attr-defined]
+    stream = WebSocketStream(near, Messages(CLIENT))
+    assert stream.without_waiting(wire.pipe).send_nowait(b"hello") == 0
+    await stream.wait_send_all_might_not_block()
+    assert trio.current_time() == 7, "it would be asked again, and again say at once that it might not block"

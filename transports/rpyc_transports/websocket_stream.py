@@ -85,6 +85,8 @@ class WebSocketStream(trio.abc.Stream):
     async def wait_send_all_might_not_block(self) -> None:
         with self._sending, self._ends_in_words():
             await self._check()
+            async with self.websocket._stream_lock:  # noqa: SLF001  # trio-websocket answers pings at any moment
+                await self._below.wait_send_all_might_not_block()
 
     async def _check(self) -> None:
         await trio.lowlevel.checkpoint()
