@@ -256,6 +256,7 @@ async def test_what_somebody_puts_in_place_of_the_socket_is_not_opened_to_others
         ("mode=rw", "the option 'mode' is 'rw': write the permissions in octal, such as 0660"),
         ("mode=4777", "the option 'mode' is '4777': write the permissions in octal"),
         ("group=no-such-group", "the option 'group' is 'no-such-group', and there is no such group here"),
+        ("group=4294967295", "the option 'group' is '4294967295', which is no number of a group"),
         ("mod=0660", "there is no option 'mod' .*did you mean 'mode'"),
     ],
 )

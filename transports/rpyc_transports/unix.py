@@ -34,6 +34,8 @@ BACKLOG = 4096  # the kernel cuts it to its own limit
 QUEUE_RETRY = 0.02
 CREDENTIALS = struct.Struct("iII")  # pid, uid, gid
 
+NO_ID = 0xFFFFFFFF  # stands for none where the system wants the number of a group
+
 # What the kernel says for a user who has no number in this user namespace. It stands for nobody in particular.
 UNMAPPED_UID = 65534
 
@@ -126,9 +128,12 @@ def _group(given: str) -> int:
     import grp  # absent on Windows
 
     try:
-        return int(given) if given.isdecimal() else grp.getgrnam(given).gr_gid
+        number = int(given) if given.isdecimal() else grp.getgrnam(given).gr_gid
     except KeyError:
         raise ValueError(f"is {given!r}, and there is no such group here") from None
+    if number >= NO_ID:
+        raise ValueError(f"is {given!r}, which is no number of a group")
+    return number
 
 
 OPTIONS: Mapping[str, Reader] = {"mode": _mode, "group": _group}
