@@ -251,10 +251,17 @@ def test_what_are_no_headers_is_refused_without_repeating_it(text: str) -> None:
         headers(text)
 
 
-@pytest.mark.parametrize("name", ["Upgrade", "connection", "Sec-WebSocket-Protocol"])
+@pytest.mark.parametrize(
+    "name", ["Upgrade", "connection", "Sec-WebSocket-Protocol", "Content-Length", "transfer-encoding"]
+)
 def test_headers_of_the_transport_are_its_own(name: str) -> None:
     with pytest.raises(ValueError, match="is for the transport to say"):
         headers(f"{name}: x")
+
+
+def test_a_host_is_named_once() -> None:
+    with pytest.raises(ValueError, match="has Host twice"):
+        headers("Host: relay\nhost: other")
 
 
 def test_h11_is_what_reads_a_refusal() -> None:

@@ -27,6 +27,7 @@ BEGINNING = 40  # bytes of what is no HTTP, to be shown
 SHOWN = 400  # characters of a server's own explanation: ours has almost as many
 
 Headers = Sequence[tuple[bytes, bytes]]
+OURS = (b"upgrade", b"connection", b"content-length", b"transfer-encoding")  # a request for a WebSocket has no body
 HEADER = re.compile(r"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~ \t\x80-\xff]*)")
 
 
@@ -38,8 +39,10 @@ def headers(given: str) -> Headers:
         if header is None:
             raise ValueError("is not of the form `Name: value`, with a newline (%0A) between two")
         name = header[1].encode()
-        if name.lower() in (b"upgrade", b"connection") or name.lower().startswith(b"sec-websocket-"):
+        if name.lower() in OURS or name.lower().startswith(b"sec-websocket-"):
             raise ValueError(f"has {header[1]}, which is for the transport to say")
+        if name.lower() == b"host" and any(known.lower() == b"host" for known, _ in found):
+            raise ValueError("has Host twice")
         found.append((name, header[2].strip().encode("latin-1")))
     return found
 
