@@ -261,7 +261,7 @@ def without_secrets(url: str) -> str:
     """A URL for logs, errors and lists: without user and password, and without the options that may hold a secret."""
     place, question, query = url.partition("?")
     place = re.sub(r"(?<!/)//[^/?\s][^?\s]*@", "//***@", place)  # also of a URL within another: `either:tcp://...`
-    query = re.sub(r"(^|&)(header|proxy)=(?!direct\b)[^&]*", r"\1\2=***", query)
+    query = re.sub(r"(^|&)(header|proxy|\w*password)=(?!direct(?:&|$))[^&]*", r"\1\2=***", query)
     return f"{place}{question}{query}"
 
 

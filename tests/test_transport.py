@@ -172,6 +172,8 @@ TOLD = {
     "ws://relay/?ping=5&proxy=http://me:secret@p:1&timeout=3": "ws://relay/?ping=5&proxy=***&timeout=3",
     "ws://relay/?proxy=http%3A%2F%2Fme%3Asecret%40p": "ws://relay/?proxy=***",
     "wss://relay/?proxy=direct&header=X-Token:%20secret": "wss://relay/?proxy=direct&header=***",
+    "tcp://relay:1?proxy=direct:secret@p": "tcp://relay:1?proxy=***",
+    "tls://relay:1?key_password=secret&key_password_file=/x": "tls://relay:1?key_password=***&key_password_file=/x",
     "wss://relay/?header=X:secret?more&ca=/x": "wss://relay/?header=***&ca=/x",
     "stdio:ssh ops@bastion rpyc-gw stdio": "stdio:ssh ops@bastion rpyc-gw stdio",
     "unix:///run/gw@home.sock": "unix:///run/gw@home.sock",

@@ -16,7 +16,7 @@ import trio
 import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe
+from rpyc_gateway.transport import Handler, Pipe, check_url
 from rpyc_transports.tcp import TcpTransport
 
 tcp = TcpTransport()
@@ -164,6 +164,16 @@ async def test_a_second_address_in_use_takes_the_first_one_down_again() -> None:
         with pytest.raises(ConfigError, match="already in use"):
             await tcp.serve(f"tcp://relay:{port}", echo)
     assert open_files() == before
+
+
+@pytest.mark.parametrize("option", ["bind=127.0.0.1", "proxy=http://me:hunter2@p:1"])
+async def test_what_is_for_dialling_alone_is_no_option_of_a_listener(option: str) -> None:
+    url = f"tcp://127.0.0.1:0?{option}"
+    assert "is for dialling" in (check_url(url, listening=True) or "")
+    assert check_url(url) is None
+    with pytest.raises(ConfigError, match="is for dialling") as caught:
+        await tcp.serve(url, echo)
+    assert "hunter2" not in str(caught.value)
 
 
 async def test_listening_on_an_address_of_another_machine_is_refused() -> None:

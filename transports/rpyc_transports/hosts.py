@@ -19,7 +19,19 @@ from rpyc_transports import urls
 from rpyc_transports.proxies import DIRECT, open_via, proxy
 from rpyc_transports.urls import Reader, number
 
-__all__ = ["OPTIONS", "Address", "Place", "dial", "host_port", "is_loopback", "listen", "met", "read", "tune"]
+__all__ = [
+    "OPTIONS",
+    "Address",
+    "Place",
+    "dial",
+    "host_port",
+    "is_loopback",
+    "listen",
+    "met",
+    "not_for_listening",
+    "read",
+    "tune",
+]
 
 DIAL_TIMEOUT = 10.0
 
@@ -113,9 +125,15 @@ def _own_address(given: str) -> str:
         raise ValueError(f"is {given!r}, which is no address in numbers") from None
 
 
-OPTIONS: Mapping[str, Reader] = {"timeout": _some_seconds, "keepalive": _seconds, "bind": _own_address, "proxy": proxy}
+DIALLING: Mapping[str, Reader] = {"bind": _own_address, "proxy": proxy}
+OPTIONS: Mapping[str, Reader] = {"timeout": _some_seconds, "keepalive": _seconds, **DIALLING}
 """Of URLs, for `urls.parse`: seconds until a peer that acknowledges nothing is dead; seconds of silence before the system asks
-whether it lives (0: never); the address to dial from; the proxy to dial through."""
+whether it lives (0: never). And for dialling alone: the address to dial from; the proxy to dial through."""
+
+
+def not_for_listening(options: Mapping[str, Any]) -> str | None:
+    """Which of these options says nothing to a listener, in words; None if all do."""
+    return next((f"the option {name!r} is for dialling" for name in DIALLING if name in options), None)
 
 
 def is_loopback(host: str) -> bool:

@@ -42,8 +42,9 @@ class TcpTransport:
     ) -> None:
         """Listen on every address of the host, until cancelled. Raises ConfigError if one of them cannot be bound."""
         place = _read(url)
-        if isinstance(place, str):
-            raise ConfigError([f"{without_secrets(url)}: {place}"])
+        problem = place if isinstance(place, str) else hosts.not_for_listening(place.options)
+        if isinstance(place, str) or problem:
+            raise ConfigError([f"{without_secrets(url)}: {problem}"])
         listeners = await hosts.listen(url, place.address)
         bound = [f"tcp://{host_port(listener.socket.getsockname())}" for listener in listeners]
         await serve_sockets(listeners, bound, partial(pipe_of, options=place.options), handler, task_status)
@@ -59,6 +60,11 @@ class TcpTransport:
     def check(self, url: str) -> str | None:
         place = _read(url)
         return place if isinstance(place, str) else None
+
+    def check_listener(self, url: str) -> str | None:
+        """A listener has no options for dialling."""
+        place = _read(url)
+        return place if isinstance(place, str) else hosts.not_for_listening(place.options)
 
 
 def _read(url: str) -> Place | str:

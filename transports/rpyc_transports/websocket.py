@@ -168,15 +168,14 @@ def _read(url: str) -> Place | str:
 def _not_for_listening(place: Place) -> str | None:
     if place.login:
         return "a user and password are for dialling; a reverse proxy can ask for them, or wss:// with client_ca for a certificate"
-    for name in ("header", "proxy"):
-        if name in place.options:
-            return f"the option {name!r} is for dialling"
+    if "header" in place.options:
+        return "the option 'header' is for dialling"
     try:
         if place.secure:
             trust.listening(place.options, ALPN)
     except trust.Unusable as exc:
         return str(exc)
-    return None
+    return hosts.not_for_listening(place.options)
 
 
 # -- dialling
