@@ -279,10 +279,28 @@ async def test_a_listener_that_cannot_be_says_why_before_it_starts(own: Papers, 
     for options, why in (
         ("", "a listener needs a certificate"),
         (own.shown(ca="x"), "the option 'ca' is for dialling"),
+        (own.shown(bind="127.0.0.1"), "the option 'bind' is for dialling"),
         (own.shown(cert=tmp_path / "none"), f"cert={tmp_path}/none cannot be read: No such file or directory"),
     ):
         with pytest.raises(ConfigError, match=re.escape(why)):
             await tls.serve(f"tls://127.0.0.1:0?{options}", echo)
+
+
+async def test_a_certificate_that_goes_away_is_shown_all_the_same(own: Papers, tmp_path: Path) -> None:
+    cert = tmp_path / "cert.pem"
+    cert.write_bytes(own.cert.read_bytes())
+    options = f"cert={cert}&key={own.key}"
+    async with listening(options):
+        pass
+    cert.unlink()
+    async with listening(options) as url, tls.connect(f"{url}?pin={own.pin}") as pipe:
+        await pipe.stream.send_all(b"hello")
+        assert await pipe.stream.receive_some() == b"hello"
+
+
+def test_secrets_of_a_url_are_not_told_with_what_is_wrong_with_its_files() -> None:
+    with pytest.raises(ConfigError, match=r"proxy=\*\*\*.*cannot be read"):
+        tls.check("tls://relay:1?proxy=http://me:hunter2@p:1&ca=/nowhere.pem")
 
 
 def test_a_listener_is_guarded_if_it_knows_its_clients(own: Papers) -> None:

@@ -92,6 +92,9 @@ def test_a_key_with_a_password_needs_the_file_with_it(tmp_path: Path) -> None:
     wrong.write_text("open barley\n")
     with pytest.raises(Unusable, match=f"key={papers.key} cannot be decrypted with the password in {wrong}"):
         listening(shown(papers, key_password_file=str(wrong)), ALPN)
+    wrong.write_text("x" * 2000)
+    with pytest.raises(Unusable, match=f"key_password_file={wrong} has a password of more than 1024 bytes"):
+        listening(shown(papers, key_password_file=str(wrong)), ALPN)
 
 
 def test_comments_in_any_language_are_no_part_of_a_bundle(papers: Papers, tmp_path: Path) -> None:

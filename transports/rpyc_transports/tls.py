@@ -96,7 +96,7 @@ class TlsTransport:
             return place
         wrong = trust.unusable_files(place.options)
         if wrong is not None:
-            raise ConfigError([f"{url}: {wrong}"])
+            raise ConfigError([f"{without_secrets(url)}: {wrong}"])
         return None
 
     def check_listener(self, url: str) -> str | None:
@@ -111,7 +111,7 @@ def _unfit(place: Place) -> str | None:
         trust.listening(place.options, ALPN)
     except Unusable as exc:
         return str(exc)
-    return None
+    return hosts.not_for_listening(place.options)
 
 
 def _read(url: str) -> Place | str:

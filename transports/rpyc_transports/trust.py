@@ -41,6 +41,7 @@ LISTENING: Mapping[str, Reader] = {"client_ca": text, "client_pin": pins, **SHOW
 
 FILES = ("ca", "client_ca", "cert", "key", "key_password_file")
 SUFFIXES = (".pem", ".crt", ".cer")  # what is taken for a certificate in a directory of them
+LONGEST_PASSWORD = 1024  # bytes; what OpenSSL takes
 KEPT = 256  # contexts; a node has a few, a dial on behalf of others may name what it likes
 
 
@@ -84,8 +85,12 @@ def own_certificate(options: Options) -> Certificate:
 
 
 def log_certificate(urls: Sequence[str], options: Options) -> None:
-    """Tell the log what a listener shows, for the `pin` of those who dial. Raises Unusable."""
-    own = own_certificate(options)
+    """Tell the log what a listener shows, for the `pin` of those who dial."""
+    try:
+        own = own_certificate(options)
+    except Unusable as exc:  # what was read before is shown
+        logger.warning("%s shows a certificate that cannot be read any more: %s", " and ".join(urls), exc)
+        return
     logger.info("%s shows a certificate that ends on %s, pin=%s", " and ".join(urls), own.ends.date(), own.key)
 
 
@@ -182,8 +187,11 @@ def _show(context: ssl.SSLContext, options: Options) -> None:
 def _password(options: Options, key: str) -> str:
     if "key_password_file" not in options:
         raise Unusable(f"key={key} is protected by a password: say key_password_file=FILE, or store it without one")
-    lines = _read(options["key_password_file"], "key_password_file").splitlines()
-    return lines[0] if lines else ""
+    path = options["key_password_file"]
+    password, *_ = _read(path, "key_password_file").splitlines() or [""]
+    if len(password.encode()) > LONGEST_PASSWORD:
+        raise Unusable(f"key_password_file={path} has a password of more than {LONGEST_PASSWORD} bytes")
+    return password
 
 
 def _read(path: str, option: str) -> str:
