@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from rpyc_gateway.cli.options import chattiness
+from rpyc_gateway.cli.options import chattiness, harmless
 from rpyc_gateway.errors import ConfigError, GatewayError, LinkLost, ProtocolError, Refused, Unreachable
 
 __all__ = ["exit_code", "failing_clearly"]
@@ -44,10 +44,10 @@ def failing_clearly(ctx: click.Context) -> Iterator[None]:
         if not isinstance(error, Exception):
             raise
         if chattiness(ctx) > 0:
-            click.echo("".join(traceback.format_exception(exc)), err=True, nl=False)
+            click.echo(harmless("".join(traceback.format_exception(exc))), err=True, nl=False)
         # Each line of a ConfigError begins with its place, where editors look for it.
         prefix = "" if isinstance(error, ConfigError) else "rpyc-gw: "
-        click.echo(prefix + _sentence(error), err=True)
+        click.echo(prefix + harmless(_sentence(error)), err=True)
         _drop_unwritable_output()
         ctx.exit(exit_code(error))
 

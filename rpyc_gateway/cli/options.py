@@ -15,6 +15,7 @@ __all__ = [
     "chattiness",
     "config_option",
     "config_path",
+    "harmless",
     "log_to_stderr",
     "node_argument",
     "url_options",
@@ -36,7 +37,21 @@ def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING, form: str
     """Log from level `usual` upwards; each -v is one level more, each -q one less."""
     step = _LEVELS.index(usual) + chattiness(ctx)
     level = _LEVELS[max(0, min(step, len(_LEVELS) - 1))]
-    logging.basicConfig(level=level, format=form, datefmt="%H:%M:%S", force=True)
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Harmless(form, "%H:%M:%S"))
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+
+
+def harmless(text: str) -> str:
+    """Without what a terminal would obey: other machines have a say in errors and in the log. Lines stay lines."""
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() or char in "\n\t" else ascii(char)[1:-1] for char in text)
+
+
+class _Harmless(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return harmless(super().format(record))
 
 
 def _chattier(ctx: click.Context, _parameter: click.Parameter, count: int) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import click
 import pytest
 from click.testing import CliRunner, Result
 
 from rpyc_gateway.cli.failure import failing_clearly
-from rpyc_gateway.cli.options import verbosity
+from rpyc_gateway.cli.options import log_to_stderr, verbosity
 from rpyc_gateway.errors import (
     ConfigError,
     Denied,
@@ -32,6 +36,17 @@ def fail(error: BaseException, *arguments: str) -> Result:
             raise error
 
     return CliRunner().invoke(command, arguments)
+
+
+@contextmanager
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = before
+        root.setLevel(level)
 
 
 @pytest.mark.parametrize(
@@ -63,6 +78,23 @@ def test_a_mistake_in_a_configuration_begins_with_its_place() -> None:
         == "c.toml:1:1: node: no\nc.toml:2:1: dial: no\n"
     )
     assert fail(DialFailed("no")).stderr == "rpyc-gw: no\n"
+
+
+def test_what_a_terminal_would_obey_is_shown_and_not_done() -> None:
+    error = DialFailed("the proxy says \x1b[2J\x9b2J, and\nmore")
+    assert fail(error).stderr == "rpyc-gw: the proxy says \\x1b[2J\\x9b2J, and\nmore\n"
+    assert "\x1b" not in fail(error, "-v").stderr
+
+
+def test_what_another_machine_has_put_into_the_log_is_shown_and_not_done() -> None:
+    @click.command()
+    @click.pass_context
+    def command(ctx: click.Context) -> None:
+        log_to_stderr(ctx)
+        logging.getLogger("board").warning("it said %s", "\x1b[2J")
+
+    with restored_logging():
+        assert CliRunner().invoke(command).stderr.endswith("board: it said \\x1b[2J\n")
 
 
 def test_the_traceback_is_for_who_asks() -> None:
