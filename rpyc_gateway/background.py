@@ -23,8 +23,8 @@ __all__ = ["Background", "Told", "background"]
 Enter = Callable[[Way], AbstractAsyncContextManager[Session]]
 """Opens the session that is wanted, at the end of a way."""
 
-ABANDON = 5.0
-"""Seconds that the end of an abandoned attempt may take: longer than a child is given to go by itself."""
+PARTING = 5.0
+"""Seconds that the end of a way may take before nobody waits for it any more: longer than a child is given to go by itself."""
 
 
 class Told:
@@ -166,10 +166,8 @@ class Background:
                 raise
         finally:
             self._leave(shared)
-            if (
-                not result.told.is_set() and shared.users == 0
-            ):  # what was started for us, a child say, ends before we return
-                with trio.move_on_after(ABANDON, shield=True):
+            if shared.users == 0:  # the peer has heard the goodbye, and a child or a port is free, before we return
+                with trio.move_on_after(PARTING, shield=True):
                     await shared.over.wait()
             over.set()
 
@@ -178,14 +176,18 @@ class Background:
         key = (hops, name)
         shared = self._ways.get(key)
         if shared is None or shared.unused.is_set() or (shared.way is not None and shared.way.connection.mux.down):
-            shared = self._ways[key] = _Shared()
-            self._nursery.start_soon(self._hold_way, key, shared)
+            before, shared = shared, _Shared()
+            self._ways[key] = shared
+            self._nursery.start_soon(self._hold_way, key, shared, before)
         shared.users += 1
         return shared
 
-    async def _hold_way(self, key: tuple[tuple[str, ...], str | None], shared: _Shared) -> None:
+    async def _hold_way(self, key: tuple[tuple[str, ...], str | None], shared: _Shared, before: _Shared | None) -> None:
         try:
             with shared.attempt:
+                if before is not None:  # a serial port, for one, has one user at a time
+                    with trio.move_on_after(PARTING):
+                        await before.over.wait()
                 async with open_way(key[0], name=key[1]) as shared.way:
                     shared.ready.set()
                     await shared.unused.wait()

@@ -356,6 +356,13 @@ def test_ctrl_c_while_connecting_leaves_nothing_behind(tmp_path: Any) -> None:
     assert not os.path.exists(f"/proc/{child}")
 
 
+def test_closing_the_last_session_of_a_link_returns_when_the_link_is_over() -> None:
+    conn = gw.connect(f"stdio:{sys.executable} -m rpyc_gateway stdio --name child --serve classic")
+    child = conn.modules.os.getpid()
+    conn.close()
+    assert not os.path.exists(f"/proc/{child}")
+
+
 async def test_connecting_in_trio_code_says_what_to_write_instead(url: str) -> None:
     with pytest.raises(RuntimeError, match="open_session"):
         gw.connect(url)

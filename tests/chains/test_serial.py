@@ -69,6 +69,17 @@ def test_objects_are_used_and_much_is_sent_both_ways(cable: Cable) -> None:
         assert cable.line.to_near.duplicated
 
 
+def test_a_program_that_has_closed_its_session_has_said_so_and_may_open_the_port_again(house: House) -> None:
+    with BadLine(FAST, seed=5) as line:
+        lab = start_lab(house, line)
+        for _ in range(3):
+            with gw.connect(f"serial://{line.near}?baudrate={FAST}") as conn:
+                assert conn.modules.os.getpid() == lab.pid
+            lab.wait_line(r"lost the link with .* needs this link no longer")
+        house.end()
+        house.processes.clear()
+
+
 def test_several_clients_share_the_line(cable: Cable) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
