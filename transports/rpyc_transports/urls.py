@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any, TypeAlias
 from urllib.parse import parse_qsl
 
@@ -30,6 +29,8 @@ def _read(query: str, known: Mapping[str, Reader], values: dict[str, Any]) -> It
     for name, given in parse_qsl(query, keep_blank_values=True, encoding="utf-8", errors="surrogateescape"):
         read = known.get(name)
         if read is None:
+            from difflib import get_close_matches  # slow to load, and seldom needed
+
             near = get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             yield f"there is no option {name!r} (known: {', '.join(sorted(known)) or 'none'}){hint}"
