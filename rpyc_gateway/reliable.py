@@ -18,7 +18,7 @@ from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.transport import Pipe
 
-__all__ = ["LineStream", "reliable"]
+__all__ = ["Console", "LineStream", "reliable"]
 
 CHUNK = 4096  # bytes of one read of the pipe, and of what is queued at once: more than 40 ms of the fastest UART
 MTU = 1024  # bytes of the longest piece that this side takes

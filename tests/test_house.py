@@ -40,7 +40,6 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/proto/labels.py": "tests/proto/test_mux.py, tests/proto/test_mux_laws.py",
     "rpyc_gateway/proto/lineevents.py": "tests/proto/test_line.py: what a machine says is seen in its tests",
     "rpyc_gateway/proto/linegreeting.py": "tests/proto/test_line.py",
-    "rpyc_gateway/proto/linesession.py": "tests/proto/test_line.py, tests/proto/test_line_laws.py",
     "rpyc_gateway/proto/linepace.py": "tests/proto/test_line.py",
     "rpyc_gateway/proto/linerate.py": "tests/proto/test_line.py",
     "rpyc_gateway/proto/linereceiving.py": "tests/proto/test_line.py, tests/proto/test_line_laws.py",

@@ -42,7 +42,7 @@ from rpyc_gateway.proto.lineframes import (
 from rpyc_gateway.proto.linegreeting import Greeter, Meaning, describe_silence
 from rpyc_gateway.proto.linepace import BURST, Pace
 from rpyc_gateway.proto.linerate import RateChange, Step
-from rpyc_gateway.proto.linesession import LineSession
+from rpyc_gateway.proto.linesession import SILENCE, LineSession
 
 __all__ = ["Line", "LineStatistics"]
 
@@ -75,12 +75,15 @@ class LineStatistics(Struct, frozen=True):
 
 class Line:
     """One end. `hello` is what this side says of itself, with a nonce that is new and random; `rate` is in bytes per second, inf if unknown.
+    `patience` is how many seconds the peer may be silent that has something to acknowledge; inf for a board.
 
     Nothing blocks, and nothing that the peer or the noise does raises. After each call `events` may have something and `data_to_send` may give
     something; both also when `deadline` has come and `handle_timeout` was called.
     """
 
-    def __init__(self, hello: Greeting, *, dialler: bool, now: float, rate: float = inf) -> None:
+    def __init__(
+        self, hello: Greeting, *, dialler: bool, now: float, rate: float = inf, patience: float = SILENCE
+    ) -> None:
         hello.check()
         self.hello = hello
         self.dialler = dialler
@@ -92,7 +95,7 @@ class Line:
         self._encoder = Encoder(LONG_MAP, dialler=dialler)  # as long as nothing is known of the peer
         self._events: list[LineEvent] = []
         self._control: list[bytes] = []  # frames that go before all others
-        self._session = LineSession(hello, now)
+        self._session = LineSession(hello, now, patience)
         self._told_finished = False
         self._noise = b""  # what came last and was no frame, for the error
         self._change: RateChange | None = None
@@ -130,6 +133,11 @@ class Line:
         ):
             return inf
         return self._pace.near
+
+    @property
+    def unfinished(self) -> bytes:
+        """The line that has begun, and is neither frame nor text yet: the prompt of a REPL perhaps."""
+        return self._lines.unfinished
 
     @property
     def unread(self) -> int:
@@ -173,7 +181,7 @@ class Line:
                 return
             if type(found) is Frame:
                 self._frames_in += 1
-                self._session.heard = now
+                self._session.hear(now)
                 self._garbage = 0
                 self._take(found, now)
             elif type(found) is Text:

@@ -17,6 +17,7 @@ FIRST_LENGTH = (
 LEAST_TIMEOUT = 0.01  # seconds: what the schedulers of two systems may take
 LARGEST_TIMEOUT = 2.0  # seconds
 BACKOFF = 5  # times that the timeout is doubled
+BACKOFF_PATIENT = 20  # the same for a board: a day
 LONGEST_PAUSE = 1.0  # seconds between two attempts, all the same, unless one takes longer
 FEW = 4  # pieces: so many or fewer are made equally long
 MEMORY = 32768  # bytes: what was lost longer ago counts less; about 0.4 s at 921600 baud
@@ -44,7 +45,7 @@ class Piece:
 class Outgoing:
     """One direction of a session, on the side that sends. Numbers do not go round here; on the wire they are one byte."""
 
-    def __init__(self, peer: Greeting, longest: int) -> None:
+    def __init__(self, peer: Greeting, longest: int, *, patient: bool = False) -> None:
         """`longest` is how many bytes a piece may have."""
         self.full = False  # nobody reads at the other end
         self.number = 0  # the latest transmission
@@ -63,6 +64,7 @@ class Outgoing:
         self._next = 0  # and of the next to be made
         self._variation = 0.0
         self._backoff = 0
+        self._patient = patient
         self._longest_delay = peer.delay / 1000
         self._delay = 0.0  # that the peer may take to answer the latest transmission
         self._window = min(FIRST_WINDOW, peer.window)
@@ -157,6 +159,11 @@ class Outgoing:
         self._sent += size
 
     # -- what is known to have arrived
+
+    def hear(self) -> None:
+        """A frame has come: a board that speaks is not at work, and what it does not acknowledge is lost."""
+        if self._patient:
+            self._backoff = 0
 
     def acknowledge(self, ack: int, now: float) -> bool:
         """All before this sequence number has arrived, and it has not; False if that was said by mistake, or long ago."""
@@ -262,11 +269,13 @@ class Outgoing:
         if not self.busy or (self._again and len(self._again) == len(self._pieces)):
             return None
         patience = self.timeout + self._delay
+        if self._patient:  # without a bound: what is repeated to a board that works fills its buffer
+            return self.left + patience * (1 << self._backoff)
         return self.left + min(patience * (1 << self._backoff), max(patience, LONGEST_PAUSE))
 
     def handle_timeout(self) -> bool:
         """The acknowledgement has not come: the first piece is to be sent again; False if there is none, and the peer is to be asked."""
-        self._backoff = min(self._backoff + 1, BACKOFF)
+        self._backoff = min(self._backoff + 1, BACKOFF_PATIENT if self._patient else BACKOFF)
         for piece in self._pieces.values():
             if not piece.held and not piece.lost:
                 self._lose(piece)

@@ -9,23 +9,31 @@ from rpyc_gateway.proto.linepace import Pace
 from rpyc_gateway.proto.linereceiving import Incoming
 from rpyc_gateway.proto.linesending import Outgoing
 
-__all__ = ["LineSession"]
+__all__ = ["SILENCE", "LineSession"]
 
 SILENCE = 10.0  # seconds without any frame, while something is under way, and the line is lost
+NUDGE = 0.1  # seconds without a frame after the last that was sent to a board, and then each time twice as long
+LONGEST_NUDGE = 60.0  # seconds: then it is left alone
 
 
 class LineSession:
-    """What is sent before there is a session waits in it; `begin` says what the peer takes."""
+    """What is sent before there is a session waits in it; `begin` says what the peer takes.
 
-    def __init__(self, hello: Greeting, now: float) -> None:
+    `patience` is how many seconds the peer may be silent with something to acknowledge; inf for a board, which does not read while it works.
+    """
+
+    def __init__(self, hello: Greeting, now: float, patience: float = SILENCE) -> None:
         self.sending = Outgoing(hello, hello.mtu)
         self.receiving = Incoming(mtu=hello.mtu, window=hello.window, delay=hello.delay / 1000)
         self.polling = False  # the peer is to be asked for an ACK
         self.heard = now  # the last frame
+        self._patience = patience
+        self._nudge_at = inf  # when a board is to be given the end of a line, in case that it waits for one that was damaged
+        self._nudge_pause = NUDGE
         self._busy_since = now  # as long as an answer is waited for
 
     def begin(self, peer: Greeting, longest: int, now: float) -> None:
-        early, self.sending = self.sending, Outgoing(peer, longest)
+        early, self.sending = self.sending, Outgoing(peer, longest, patient=self._patience == inf)
         early.move(self.sending)
         self._busy_since = now
 
@@ -35,6 +43,12 @@ class LineSession:
         return self.receiving.finished and self.sending.closed and self.receiving.acknowledge_by == inf
 
     # -- frames in
+
+    def hear(self, now: float) -> None:
+        """A frame has come, of any type."""
+        self.heard = now
+        self._nudge_at = inf
+        self.sending.hear()
 
     def take(self, frame: Frame, now: float) -> bytes:
         """A DATA or ACK has come; what is now in order of the stream."""
@@ -63,7 +77,9 @@ class LineSession:
 
     def say_at(self) -> float:
         """When the next frame is due; inf if none is."""
-        return 0.0 if self.polling or self.sending.ready else self.receiving.acknowledge_by
+        if self.polling or self.sending.ready:
+            return 0.0
+        return min(self.receiving.acknowledge_by, self._nudge_at)
 
     def encode(self, encoder: Encoder, pace: Pace, now: float) -> bytes:
         """The next frame, which is counted as given to the line: an ACK if it is time for one and no data says the same, else data; b"" if there is none."""
@@ -72,7 +88,7 @@ class LineSession:
         if self.polling or (receiving.acknowledge_by <= now and not (ready and receiving.plain)):
             return self._encode_ack(encoder, pace, now)
         if not ready:
-            return b""
+            return self._nudge(pace, now)
         self._wait_from(now)
         piece, poll = sending.next()
         sending.number += 1
@@ -82,6 +98,7 @@ class LineSession:
         frame = encoder.encode(header + piece.data)
         pace.carry(len(frame), now)
         sending.transmitted(piece, len(frame), pace.free, poll=poll)
+        self._plan_nudge(pace)
         return frame
 
     def _encode_ack(self, encoder: Encoder, pace: Pace, now: float) -> bytes:
@@ -92,7 +109,22 @@ class LineSession:
             self._wait_from(now)
             self.sending.asked = True
             self.sending.left = pace.free
+        self._plan_nudge(pace)
         return frame
+
+    def _plan_nudge(self, pace: Pace) -> None:
+        if self._patience == inf:
+            self._nudge_pause = NUDGE
+            self._nudge_at = pace.free + NUDGE
+
+    def _nudge(self, pace: Pace, now: float) -> bytes:
+        """The end of a line, for a board that waits for it and for nothing else."""
+        if now < self._nudge_at:
+            return b""
+        self._nudge_pause *= 2
+        self._nudge_at = now + self._nudge_pause if self._nudge_pause <= LONGEST_NUDGE else inf
+        pace.carry(1, now)
+        return b"\n"
 
     def _wait_from(self, now: float) -> None:
         if not self.sending.busy:
@@ -103,7 +135,7 @@ class LineSession:
     def deadline(self) -> float:
         """When to ask again, or to give up; inf if nothing is waited for."""
         waiting = self.sending.deadline()
-        return inf if waiting is None else min(waiting, max(self.heard, self._busy_since) + SILENCE)
+        return inf if waiting is None else min(waiting, max(self.heard, self._busy_since) + self._patience)
 
     def handle_timeout(self, now: float) -> str:
         """It is so late: what is missing is sent again, or the peer is asked. Says why if there is no sense in that any more."""
@@ -111,7 +143,7 @@ class LineSession:
         if waiting is None:
             return ""
         since = max(self.heard, self._busy_since)
-        if now >= since + SILENCE:
+        if now >= since + self._patience:
             return f"no frame for {now - since:.0f} s, and something is under way"
         if now >= waiting and not self.sending.handle_timeout():
             self.polling = True
