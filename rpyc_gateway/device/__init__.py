@@ -1,0 +1,1 @@
+"""Embedded Python devices: what runs on them, and what speaks for them."""
