@@ -14,6 +14,7 @@ GatewayError
 ├── Unreachable            the world's: no way to get there (also a ConnectionError)
 │   └── DialFailed             a connection could not be made
 ├── LinkLost               the world's: a hop died; what was pending is unknown (also a ConnectionError)
+│   └── PeerRestarted          it is there again, as another life: what it lent is gone
 ├── SessionClosed          yours or the peer's, on purpose (also an EOFError)
 ├── Cancelled              the call was cancelled, here or there
 │   └── TimedOut               its time was over (also a TimeoutError); whether it was done is unknown
@@ -38,6 +39,7 @@ __all__ = [
     "NoCodec",
     "NoService",
     "NotExposed",
+    "PeerRestarted",
     "ProtocolError",
     "Refused",
     "RemoteError",
@@ -67,6 +69,7 @@ class Code(IntEnum):
     INTERNAL = 13
     DIAL_FAILED = 14
     UNSUPPORTED = 15
+    RESTARTED = 16
 
 
 class GatewayError(Exception):
@@ -164,6 +167,12 @@ class LinkLost(GatewayError, ConnectionError):
     code = Code.LINK_LOST
 
 
+class PeerRestarted(LinkLost):
+    """The peer, a board perhaps, has started anew: its objects are gone. Whether a call that was pending has been done is unknown."""
+
+    code = Code.RESTARTED
+
+
 class SessionClosed(GatewayError, EOFError):
     """The session was closed, by either side, on purpose."""
 
@@ -204,6 +213,7 @@ _BY_CODE: dict[int, type[GatewayError]] = {
     Code.LOOP: Unreachable,
     Code.DIAL_FAILED: DialFailed,
     Code.UNSUPPORTED: Refused,
+    Code.RESTARTED: PeerRestarted,
 }
 
 

@@ -26,6 +26,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
+    "rpyc_gateway/device/__init__.py": "nothing in it",
     "rpyc_gateway/exception_proxy.py": "tests/test_exceptions.py",
     "rpyc_gateway/proto/rebuilt.py": "tests/proto/test_raised.py",
     "rpyc_gateway/testing/__init__.py": "tests/testing/: what it gives away is tested there",
@@ -61,7 +62,7 @@ PUBLIC = """
     connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback timeout
     thread
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
-    NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError
+    NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
 """
 
 

