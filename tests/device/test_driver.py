@@ -290,14 +290,20 @@ async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
 async def test_somebody_who_ends_the_agent_by_hand_is_noticed() -> None:
     async with fake_board() as (pipe, _):
         async with open_board(pipe) as board:
-            await board.evaluate("1")
-            for _ in range(3):
-                await pipe.stream.send_all(b"\x03")
-                await trio.sleep(0.1)
-            with trio.fail_after(5):
-                await board.wait_lost()
+            with trio.fail_after(10):
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(press, pipe)
+                    await board.wait_lost()
+                    nursery.cancel_scope.cancel()
             with pytest.raises(PeerRestarted, match="ended"):
                 await board.evaluate("1")
+
+
+async def press(pipe: Pipe) -> None:
+    """Ctrl-C, as a person would."""
+    while True:
+        await pipe.stream.send_all(b"\x03")
+        await trio.sleep(0.1)
 
 
 async def test_unplugging_says_so_to_everybody() -> None:
