@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol
 
 from rpyc_gateway.errors import EncodeError, ProtocolError
 
@@ -18,24 +18,30 @@ NONE, FALSE, TRUE, REAL, INT, NEGATIVE, REF, RESULT, HOST, EVENT, BYTES, STR, TU
 SHORT_STR = 0xA0
 LONGEST_SHORT = 31  # bytes
 
-Released: TypeAlias = Callable[[int], object]
+
+class Owner(Protocol):
+    """Whose objects they are: one life of a board."""
+
+    def release(self, number: int) -> None:
+        """Nobody has this object any more. In any thread, at any moment."""
+        ...
 
 
 class Ref:
-    """An object of the board. `number` is its number there; when nobody has this any more, `released` is called with it, in whichever thread that is."""
+    """An object of the board. `number` is its number there, in one life of the board: `owner`, which is told when nobody has this any more."""
 
-    __slots__ = ("__weakref__", "_released", "number")
+    __slots__ = ("__weakref__", "number", "owner")
 
-    def __init__(self, number: int, released: Released | None = None) -> None:
+    def __init__(self, number: int, owner: Owner | None = None) -> None:
         self.number = number
-        self._released = released
+        self.owner = owner
 
     def __repr__(self) -> str:
         return f"<object {self.number} of a board>"
 
     def __del__(self) -> None:
-        if self._released is not None:
-            self._released(self.number)
+        if self.owner is not None:
+            self.owner.release(self.number)
 
 
 class Result:

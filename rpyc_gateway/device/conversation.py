@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from msgspec import Struct
 
 from rpyc_gateway.device.codec import Decoder, Host, Ref, Result, encode, number
-from rpyc_gateway.errors import EncodeError, LimitExceeded, ProtocolError
+from rpyc_gateway.errors import EncodeError, LimitExceeded, PeerRestarted, ProtocolError
 
 __all__ = [
     "Answered",
@@ -248,9 +248,10 @@ class Conversation:
     def _borrow(self, number: int) -> Ref:
         if number <= max(Primitive):
             raise ProtocolError(f"a board gives its object {number} away, which is everybody's")
-        return Ref(number, self._release)
+        return Ref(number, self)
 
-    def _release(self, number: int) -> None:
+    def release(self, number: int) -> None:
+        """Nobody has this object of the board any more. In any thread, at any moment."""
         self._released.append(number)
         self._tell_released()
 
@@ -259,12 +260,15 @@ class Conversation:
     def call(self, steps: Sequence[Step], *, copy: bool = False) -> int:
         """Run these steps on the board, one after another; the result of the last is the answer, as a copy if it is to be one.
 
-        The number of the call, for its Answered or Failed. Raises EncodeError for a value that cannot be sent, LimitExceeded if too much is open.
+        The number of the call, for its Answered or Failed. Raises EncodeError for a value that cannot be sent, LimitExceeded if too much is open, PeerRestarted for a Ref
+        of another life.
         """
         if not 1 <= len(steps) <= STEPS:
             raise LimitExceeded(f"a program for a board has 1 to {STEPS} steps, not {len(steps)}")
         if not self.room:
             raise LimitExceeded(f"{NAMES} calls of this board are not answered yet")
+        held = [part for step in steps for part in refs_in((step.target, step.args))]
+        self._check_owner(held)
         head = COPY if copy else 0
         counts = [check_count(step) for step in steps]
         if len(steps) == 1:
@@ -274,8 +278,12 @@ class Conversation:
             body = b"".join(bytes((count,)) + encode_step(step) for count, step in zip(counts, steps, strict=True))
         name = self._name()
         self._say(bytes((head | name,)) + body)
-        self._open[name] = [part for step in steps for part in refs_in((step.target, step.args))]
+        self._open[name] = held
         return name
+
+    def _check_owner(self, refs: list[Ref]) -> None:
+        if any(ref.owner is not self for ref in refs):
+            raise PeerRestarted("this object is one of another board, or of another life of this one")
 
     def _name(self) -> int:
         while True:
@@ -284,7 +292,8 @@ class Conversation:
                 return self._last
 
     def answer(self, callback: int, value: object) -> None:
-        """Answer a callback. Raises EncodeError for a value that cannot be sent; then it is still to be answered."""
+        """Answer a callback. Raises EncodeError or PeerRestarted for a value that cannot be sent; then it is still to be answered."""
+        self._check_owner(refs_in(value))
         body = encode(value)
         self._callbacks.remove(callback)
         self._say(bytes((ANSWER | callback,)) + body)

@@ -40,8 +40,8 @@ SECONDS = 0.02  # that one of its pieces takes at most on a slow line
 LEAST = 12_000  # bytes of free heap that the agent needs, on a board with words of 32 bits
 DELAY = 50  # ms that a front waits for an answer before it asks whether the call has arrived
 LINGER = 0.5  # seconds for an agent to end
-RESTORING = 2.0  # seconds for one that is interrupted
-LEAVING = 4.0  # seconds for all that
+RESTORING = 3.0  # seconds for one that is interrupted
+LEAVING = 5.0  # seconds for all that
 AGAIN = 0.5  # seconds for a call to end that was interrupted; then it is again, each time after twice as long
 LONGEST_AGAIN = 8.0  # seconds
 NOTICES = 256  # events that may wait for who handles them
@@ -51,10 +51,13 @@ ESCAPES = b"\x01\x02\x03\x04\x05\r\x11\x13"
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 # What a board says when it starts. If its prompt follows, or no frame, that was no program which printed the like.
-BANNER = re.compile(rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:")
+BANNER = re.compile(
+    rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:|^>>> "
+)
 PROMPT = b">>> "
 RAW_PROMPT = b"\x04>"
 VERDICT = 3.0  # seconds without a frame after a banner: it was one
+PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
 
 logger = logging.getLogger(__name__)
 
@@ -167,9 +170,9 @@ class Board:
 
     def _lend(self, value: Any) -> Any:
         """`value` with what stands for functions in it."""
-        if isinstance(value, tuple | list):
+        if type(value) is tuple or type(value) is list:
             return type(value)(map(self._lend, value))
-        if isinstance(value, dict):
+        if type(value) is dict:
             return {key: self._lend(part) for key, part in value.items()}
         if isinstance(value, Event):
             return self._conversation.lend(value.function, event=True)
@@ -287,16 +290,20 @@ class Board:
             self._room.unpark_all()
 
     def _take_printed(self, text: bytes) -> None:
-        if BANNER.match(text) and self._verdict_at == inf:
+        if BANNER.search(text) and self._verdict_at == inf:
             self._verdict_at = trio.current_time() + VERDICT
             self._conversation.nudge()
-        self._show(text)
+        try:
+            self._show(text)
+        except Exception:
+            logger.exception("%s: what was printed there could not be shown", self._pipe.peer)
 
     def _look_at_prompt(self) -> None:
         """What was said last, and is no line yet, may be the prompt of a board without an agent."""
         last = self.line.unfinished
         if self._verdict_at < inf and last.endswith(PROMPT):
-            self._restarted("it has started anew")
+            self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
+            self._wake.set()
         elif self._established.is_set() and last.endswith(RAW_PROMPT):
             self._restarted("its agent was ended")
 
@@ -415,9 +422,9 @@ class Board:
         if self._broken:
             return
         self.line.reset("the front lets go")
-        if self.lost is None:
-            with suppress(*BROKEN), trio.move_on_after(LINGER):
-                await self._pipe.stream.send_all(b"\n" + self.line.last_words())
+        with suppress(*BROKEN), trio.move_on_after(LINGER):
+            await self._pipe.stream.send_all(b"\n" + self.line.last_words())
+            if self.lost is None:
                 await repl.wait_ended()
                 await repl.leave()
                 return
@@ -462,7 +469,7 @@ async def open_board(
     Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
     there, instead of the log `rpyc_gateway.console`. At the end the board is at its prompt again.
 
-    Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no four seconds.
+    Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no five seconds.
     """
     repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
     await repl.find()

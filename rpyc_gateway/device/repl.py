@@ -17,7 +17,8 @@ __all__ = ["Platform", "Repl", "ReplFailed"]
 PATIENCE = 10.0  # seconds for a board to come to its prompt: some boot for that long
 QUIET = 0.05  # seconds without a byte: whatever was printed is over
 LONGEST_NOISE = 0.5  # seconds that a program may go on printing after Ctrl-C, until it is pressed again
-BANNER = 1.0  # seconds for the answer to Ctrl-A
+BANNER = 0.3  # seconds for the answer to Ctrl-A, at first; and each time so much more, up to
+LONGEST_BANNER = 2.0  # seconds
 STEP = 5.0  # seconds for the board to take what it was sent
 RUN = 30.0  # seconds for a part of a program to run
 PLAIN_CHUNK = 32  # bytes that any UART has room for
@@ -78,13 +79,15 @@ class Repl:
         Raises DialFailed, with what was heard instead.
         """
         heard = b""
+        pause = 0.0
         with trio.move_on_after(patience):
             while True:
+                pause = min(pause + BANNER, LONGEST_BANNER)
                 await self._send(INTERRUPT)
                 heard = await self._wait_quiet() or heard
                 self.rest = b""
                 await self._send(RAW)
-                with trio.move_on_after(BANNER):
+                with trio.move_on_after(pause):
                     await self._until(RAW_BANNER)
                     self.rest = b""
                     self._paste = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -118,8 +118,13 @@ def test_text_that_is_no_utf8_is_shown() -> None:
 
 
 def test_an_object_that_nobody_has_any_more_is_told_of() -> None:
-    told: list[int] = []
-    ref = Ref(12, told.append)
+    class Board:
+        told: ClassVar[list[int]] = []
+
+        def release(self, number: int) -> None:
+            self.told.append(number)
+
+    ref = Ref(12, Board())
     assert "12" in repr(ref)
     del ref
-    assert told == [12]
+    assert Board.told == [12]

@@ -21,7 +21,7 @@ from rpyc_gateway.device.conversation import (
     Primitive,
     Step,
 )
-from rpyc_gateway.errors import EncodeError, LimitExceeded
+from rpyc_gateway.errors import EncodeError, LimitExceeded, PeerRestarted
 
 ONE = [Step(Primitive.EVAL, ("1",))]
 
@@ -33,7 +33,7 @@ def say(*parts: bytes) -> bytes:
 
 def test_a_call_is_four_bytes_and_its_answer_three() -> None:
     front = Conversation()
-    assert front.call([Step(Ref(20), (41,))]) == 1
+    assert front.call([Step(Ref(20, front), (41,))]) == 1
     assert front.data_to_send() == b"\x03\x01\x14\x29"
     assert front.data_to_send() == b""
     front.receive_data(b"\x02\x81\x2a")
@@ -189,3 +189,17 @@ def test_what_is_too_much_is_refused_here() -> None:
     assert not front.room
     with pytest.raises(LimitExceeded, match="31 calls"):
         front.call(ONE)
+
+
+def test_an_object_of_another_life_is_never_taken_for_one_of_this() -> None:
+    before, after = Conversation(), Conversation()
+    ref = before._borrow(11)
+    with pytest.raises(PeerRestarted, match="another life"):
+        after.call([Step(ref)])
+    with pytest.raises(PeerRestarted, match="another life"):
+        after.call([Step(Primitive.SAME, ([{"k": ref}],))])
+    after.lend(print)
+    after.receive_data(say(b"\x01\x01"))
+    with pytest.raises(PeerRestarted):
+        after.answer(1, ref)
+    after.answer(1, None)

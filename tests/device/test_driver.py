@@ -13,7 +13,8 @@ import trio
 
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
-from rpyc_gateway.device.driver import Board, BoardError, Event, open_board
+from rpyc_gateway.device.driver import Board, BoardError, Event, open_board, start
+from rpyc_gateway.device.repl import Repl
 from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Pipe
@@ -266,7 +267,17 @@ async def test_a_board_that_is_reset_in_a_call_is_said_to_be_and_can_be_had_agai
                     await board.execute("while True: pass")
             with pytest.raises(PeerRestarted):
                 await board.call(Primitive.REPR, thing)
-            del thing
+        async with open_board(pipe) as board:
+            assert await board.evaluate("1 + 1") == 2
+            with pytest.raises(PeerRestarted, match="another life"):
+                await board.call(Primitive.REPR, thing)
+
+
+async def test_an_agent_whose_front_has_vanished_is_found_and_ended() -> None:
+    async with fake_board() as (pipe, _):
+        repl = Repl(pipe.stream, pipe.peer)
+        await repl.find()
+        await start(repl, pipe, None, None)
         async with open_board(pipe) as board:
             assert await board.evaluate("1 + 1") == 2
 
