@@ -27,6 +27,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
+    "rpyc_gateway/device/standins.py": "tests/device/test_node.py",
     "rpyc_gateway/exception_proxy.py": "tests/test_exceptions.py",
     "rpyc_gateway/proto/rebuilt.py": "tests/proto/test_raised.py",
     "rpyc_gateway/testing/__init__.py": "tests/testing/: what it gives away is tested there",

@@ -1,0 +1,254 @@
+"""Objects that stand on a front for those of its board, for sessions: what is done to them is done there."""
+
+from __future__ import annotations
+
+import builtins
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import trio
+
+from rpyc_gateway.calls import checkpoint
+from rpyc_gateway.device.codec import Ref, Result
+from rpyc_gateway.device.conversation import Failure, Primitive, Step
+from rpyc_gateway.device.driver import Board, BoardError
+from rpyc_gateway.service import Service, expose
+
+__all__ = ["BoardService", "Desk"]
+
+LOOK = 0.05  # seconds between two looks whether the caller has lost interest
+
+# What boards can do and their agent has no primitive for: defined there when it is first needed.
+HELPERS = {
+    "setitem": "def {}(a, b, c): a[b] = c",
+    "delitem": "def {}(a, b): del a[b]",
+    "contains": "def {}(a, b): return b in a",
+    "delattr": "def {}(a, b): delattr(a, b)",
+    "equal": "def {}(a, b): return a == b",
+    "advance": "def {}(a):\n try: return next(a),\n except StopIteration: return ()",
+}
+
+
+class Desk:
+    """Asks a board for the threads of one session that ends at its front. `nursery` lives as long as the board."""
+
+    def __init__(self, board: Board, nursery: trio.Nursery) -> None:
+        self._board = board
+        self._nursery = nursery
+        self._token = trio.lowlevel.current_trio_token()
+        self._helpers: dict[str, Any] = {}
+        self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
+
+    def ask(self, *steps: Step) -> Any:
+        """The result of a program; what is no value comes as a Standin. For other threads than trio's.
+
+        Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
+        """
+        outcome = Outcome()
+        told = [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
+        self._token.run_sync_soon(self._nursery.start_soon, outcome.find, self._board, told)
+        try:
+            while not outcome.done.wait(LOOK):
+                checkpoint()
+        except BaseException:
+            self._token.run_sync_soon(outcome.scope.cancel)
+            raise
+        if outcome.error is not None:
+            raise outcome.error
+        return self._received(outcome.value)
+
+    def close(self) -> None:
+        """The session is over: the board has no use for its functions any more."""
+        for _, callback in self._callbacks.values():
+            self._board.withdraw(callback)
+        self._callbacks.clear()
+
+    def helper(self, name: str) -> Any:
+        """One of HELPERS, on the board."""
+        found = self._helpers.get(name)
+        if found is None:
+            there = f"_gateway_{name}"
+            found = self._helpers[name] = self.ask(
+                Step(Primitive.EXEC, (HELPERS[name].format(there),)), Step(Primitive.EVAL, (there,))
+            )
+        return found
+
+    def _sent(self, value: Any) -> Any:
+        if isinstance(value, Standin):
+            return object.__getattribute__(value, "_ref")
+        if type(value) is tuple:
+            return tuple(map(self._sent, value))
+        if type(value) is dict:  # keyword arguments
+            return {key: self._sent(part) for key, part in value.items()}
+        if callable(value) and not isinstance(value, Primitive | Ref | Result):
+            if id(value) not in self._callbacks:
+                self._callbacks[id(value)] = (value, functools.partial(self._call_back, value))
+            return self._callbacks[id(value)][1]
+        return value
+
+    def _received(self, value: Any) -> Any:
+        if type(value) is tuple:
+            return tuple(map(self._received, value))
+        return Standin(self, value) if isinstance(value, Ref) else value
+
+    async def _call_back(self, function: Any, *args: Any, **keywords: Any) -> Any:
+        """A function of a session's client: it may take its time."""
+        call = functools.partial(function, *map(self._received, args), **keywords)
+        return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
+
+
+class Outcome:
+    """What becomes of a question, for the thread that waits for it."""
+
+    def __init__(self) -> None:
+        self.done = threading.Event()
+        self.scope = trio.CancelScope()
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    async def find(self, board: Board, steps: Sequence[Step]) -> None:
+        try:
+            with self.scope:
+                self.value = await board.run(steps)
+        except BoardError as exc:
+            self.error = raised(exc)
+        except Exception as exc:  # noqa: BLE001  # it is the thread's
+            self.error = exc
+        finally:
+            self.done.set()
+
+
+def raised(error: BoardError) -> BaseException:
+    """The exception of a board, as a builtin one if it is one, with the traceback from there as a note."""
+    failure: Failure = error.failure
+    kind = getattr(builtins, failure.kind, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        return error
+    found = kind(failure.errno, failure.text) if kind is OSError and failure.errno is not None else kind(failure.text)
+    found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
+    return found
+
+
+class Standin:
+    """An object of a board. Attributes, calls, items, iteration, `len`, `in`, `==`, `str` and `repr` are asked for there."""
+
+    __slots__ = ("_desk", "_ref")
+
+    def __init__(self, desk: Desk, ref: Ref) -> None:
+        object.__setattr__(self, "_desk", desk)
+        object.__setattr__(self, "_ref", ref)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)  # Python asks for these by itself
+        return self._desk.ask(Step(Primitive.GETATTR, (self, name)))
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._desk.ask(Step(Primitive.SETATTR, (self, name, value)))
+
+    def __delattr__(self, name: str) -> None:
+        self._desk.helper("delattr")(self, name)
+
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
+        if keywords:
+            return self._desk.ask(Step(Primitive.APPLY, (self, args, keywords)))
+        return self._desk.ask(Step(self._ref, args))
+
+    def __getitem__(self, key: object) -> Any:
+        return self._desk.ask(Step(Primitive.GETITEM, (self, key)))
+
+    def __setitem__(self, key: object, value: object) -> None:
+        self._desk.helper("setitem")(self, key, value)
+
+    def __delitem__(self, key: object) -> None:
+        self._desk.helper("delitem")(self, key)
+
+    def __contains__(self, item: object) -> bool:
+        return bool(self._desk.helper("contains")(self, item))
+
+    def __len__(self) -> int:
+        length: int = self._desk.ask(Step(Primitive.EVAL, ("len",)), Step(Result(0), (self,)))
+        return length
+
+    def __bool__(self) -> bool:
+        return bool(self._desk.ask(Step(Primitive.EVAL, ("bool",)), Step(Result(0), (self,))))
+
+    def __iter__(self) -> Iterator[Any]:
+        iterator = self._desk.ask(Step(Primitive.EVAL, ("iter",)), Step(Result(0), (self,)))
+        advance = self._desk.helper("advance")
+        while found := advance(iterator):
+            yield found[0]
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self._desk.helper("equal")(self, other))
+
+    __hash__ = object.__hash__
+
+    def __str__(self) -> str:
+        return str(self._desk.ask(Step(Primitive.EVAL, ("str",)), Step(Result(0), (self,))))
+
+    def __repr__(self) -> str:
+        return str(self._desk.ask(Step(Primitive.REPR, (self,))))
+
+
+class BoardModules:
+    """`modules.machine`, `modules["os.path"]`: the modules of a board, imported when asked for."""
+
+    __slots__ = ("_desk",)
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") and name.endswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self._desk.ask(Step(Primitive.IMPORT, (name,)))
+
+
+class BoardService(Service):
+    """The whole interpreter of a board, as `classic` is that of a node: `modules`, `builtins`, `namespace`, `eval`, `execute`."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self._modules = BoardModules(desk)
+
+    def on_disconnect(self, session: object) -> None:
+        self._desk.close()
+
+    @property
+    @expose
+    def modules(self) -> BoardModules:
+        """The modules of the board."""
+        return self._modules
+
+    @property
+    @expose
+    def builtins(self) -> Any:
+        """Its builtins."""
+        return self._modules["builtins"]
+
+    @property
+    @expose
+    def namespace(self) -> Any:
+        """The dict in which `eval` and `execute` run."""
+        return self._desk.ask(Step(Primitive.EVAL, ("globals()",)))
+
+    @expose
+    def getmodule(self, name: str) -> Any:
+        """Import a module by its dotted name."""
+        return self._modules[name]
+
+    @expose
+    def eval(self, text: str) -> Any:
+        """Evaluate an expression in the board's namespace."""
+        return self._desk.ask(Step(Primitive.EVAL, (text,)))
+
+    @expose
+    def execute(self, text: str) -> None:
+        """Execute statements in the board's namespace."""
+        self._desk.ask(Step(Primitive.EXEC, (text,)))
