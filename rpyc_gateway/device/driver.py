@@ -26,7 +26,7 @@ from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.reliable import Console
 from rpyc_gateway.transport import Pipe
 
-__all__ = ["Board", "BoardError", "Event", "open_board"]
+__all__ = ["Board", "BoardError", "Event", "Waiter", "open_board"]
 
 CHUNK = 4096  # bytes of one read
 MTU = 1024  # bytes of the longest piece that this side takes
@@ -138,25 +138,39 @@ class Board:
         a value that cannot be sent. Cancelled: the board is interrupted as soon as it is at this call, and others wait until it has ended there.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self.lost is None and (self._given_up or not self._conversation.room):
+        waiter = TaskWaiter()
+        while not self.begin(steps, waiter, copy=copy):
             await self._room.park()
-        if self.lost is not None:
-            raise again(self.lost)
-        lent = [Step(step.target, self._lend(step.args)) for step in steps]
-        name = self._conversation.call(lent, copy=copy)
-        waiter = self._waiting[name] = Waiter()
-        self._step()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._give_up(name)
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        if not waiter.done:
-            waiter.task = trio.lowlevel.current_task()
-            await trio.lowlevel.wait_task_rescheduled(abort)
+        await waiter.wait(self)
         if waiter.error is not None:
             raise waiter.error
         return waiter.value
+
+    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
+        """Send a program as `run` does, without waiting: `waiter` is told its outcome, once. False if it must wait for others: `wait_room`.
+
+        Raises what `run` raises of this side.
+        """
+        if self.lost is not None:
+            raise again(self.lost)
+        if self._given_up or not self._conversation.room:
+            return False
+        lent = [Step(step.target, self._lend(step.args)) for step in steps]
+        waiter.name = self._conversation.call(lent, copy=copy)
+        self._waiting[waiter.name] = waiter
+        self._step()
+        return True
+
+    async def wait_room(self) -> None:
+        """Wait until there may be room for another call, or never any more."""
+        await self._room.park()
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Nobody waits any more: the board is interrupted if it is at this call, or comes to it."""
+        if self._waiting.get(waiter.name) is waiter:
+            del self._waiting[waiter.name]
+            self._given_up.add(waiter.name)
+            self._plan_key()
 
     def withdraw(self, function: Callable[..., object]) -> None:
         """The board has no use for this callback any more."""
@@ -200,7 +214,7 @@ class Board:
         self._established.set()
         for name, waiter in list(self._waiting.items()):
             del self._waiting[name]
-            waiter.fail(again(error))
+            waiter.finish(None, again(error))
         for scope in self._callbacks.values():
             scope.cancel()
         self._given_up.clear()
@@ -280,11 +294,7 @@ class Board:
         waiter = self._waiting.pop(name, None)
         self._given_up.discard(name)
         if waiter is not None:
-            waiter.value = value
-            if error is None:
-                waiter.finish()
-            else:
-                waiter.fail(error)
+            waiter.finish(value, error)
         self._plan_key()
         if not self._given_up and self._room:
             self._room.unpark_all()
@@ -308,13 +318,6 @@ class Board:
             self._restarted("its agent was ended")
 
     # -- the key
-
-    def _give_up(self, name: int) -> None:
-        """Nobody waits for this call any more."""
-        self._waiting.pop(name, None)
-        if self.lost is None:
-            self._given_up.add(name)
-            self._plan_key()
 
     def _plan_key(self) -> None:
         if self._conversation.running not in self._given_up:
@@ -432,24 +435,49 @@ class Board:
 
 
 class Waiter:
-    """A task that waits for an answer."""
+    """Waits for the answer to a call. `wake` is for who waits."""
 
-    __slots__ = ("done", "error", "task", "value")
+    __slots__ = ("done", "error", "name", "value")
 
     def __init__(self) -> None:
+        self.name = 0
         self.done = False
         self.value: Any = None
-        self.error: Exception | None = None
-        self.task: trio.lowlevel.Task | None = None
+        self.error: BaseException | None = None
 
-    def finish(self) -> None:
-        self.done = True
-        if self.task is not None:
-            trio.lowlevel.reschedule(self.task)
+    def wake(self) -> None:
+        """It is done."""
 
-    def fail(self, error: Exception) -> None:
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        self.value = value
         self.error = error
-        self.finish()
+        self.done = True
+        self.wake()
+
+
+class TaskWaiter(Waiter):
+    """A task that waits."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._task: trio.lowlevel.Task | None = None
+
+    def wake(self) -> None:
+        if self._task is not None:
+            trio.lowlevel.reschedule(self._task)
+
+    async def wait(self, board: Board) -> None:
+        """Cancelled: the call is abandoned."""
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            board.abandon(self)
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        if not self.done:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(abort)
 
 
 def again(error: GatewayError) -> GatewayError:

@@ -13,7 +13,7 @@ import trio
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
-from rpyc_gateway.device.driver import Board, BoardError
+from rpyc_gateway.device.driver import Board, BoardError, Waiter
 from rpyc_gateway.service import Service, expose
 
 __all__ = ["BoardService", "Desk"]
@@ -46,18 +46,34 @@ class Desk:
 
         Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
         """
-        outcome = Outcome()
+        waiter = ThreadWaiter()
         told = [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
-        self._token.run_sync_soon(self._nursery.start_soon, outcome.find, self._board, told)
+        self._token.run_sync_soon(self._begin, told, waiter)
         try:
-            while not outcome.done.wait(LOOK):
+            while not waiter.wait(LOOK):
                 checkpoint()
         except BaseException:
-            self._token.run_sync_soon(outcome.scope.cancel)
+            self._token.run_sync_soon(self._abandon, waiter)
             raise
-        if outcome.error is not None:
-            raise outcome.error
-        return self._received(outcome.value)
+        error = waiter.error
+        if error is not None:
+            raise raised(error) if isinstance(error, BoardError) else error
+        return self._received(waiter.value)
+
+    def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+        try:
+            if not waiter.abandoned and not self._board.begin(steps, waiter):
+                self._nursery.start_soon(self._begin_later, steps, waiter)
+        except Exception as exc:  # noqa: BLE001  # it is the thread's
+            waiter.finish(None, exc)
+
+    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+        await self._board.wait_room()
+        self._begin(steps, waiter)
+
+    def _abandon(self, waiter: ThreadWaiter) -> None:
+        waiter.abandoned = True
+        self._board.abandon(waiter)
 
     def close(self) -> None:
         """The session is over: the board has no use for its functions any more."""
@@ -99,25 +115,23 @@ class Desk:
         return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
 
 
-class Outcome:
-    """What becomes of a question, for the thread that waits for it."""
+class ThreadWaiter(Waiter):
+    """A thread that waits."""
+
+    __slots__ = ("_lock", "abandoned")
 
     def __init__(self) -> None:
-        self.done = threading.Event()
-        self.scope = trio.CancelScope()
-        self.value: Any = None
-        self.error: BaseException | None = None
+        super().__init__()
+        self.abandoned = False
+        self._lock = threading.Lock()
+        self._lock.acquire()
 
-    async def find(self, board: Board, steps: Sequence[Step]) -> None:
-        try:
-            with self.scope:
-                self.value = await board.run(steps)
-        except BoardError as exc:
-            self.error = raised(exc)
-        except Exception as exc:  # noqa: BLE001  # it is the thread's
-            self.error = exc
-        finally:
-            self.done.set()
+    def wake(self) -> None:
+        self._lock.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it is done."""
+        return self._lock.acquire(timeout=seconds)
 
 
 def raised(error: BoardError) -> BaseException:
