@@ -10,6 +10,7 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.awaiting import Recorded, awaited
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
@@ -47,7 +48,7 @@ class Desk:
         Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
         """
         waiter = ThreadWaiter()
-        told = [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
+        told = self._told(steps)
         self._token.run_sync_soon(self._begin, told, waiter)
         try:
             while not waiter.wait(LOOK):
@@ -75,21 +76,31 @@ class Desk:
         waiter.abandoned = True
         self._board.abandon(waiter)
 
+    async def call(self, *steps: Step) -> Any:
+        """The same for trio code: what is called runs in the session's own task."""
+        try:
+            return self._received(await self._board.run(self._told(steps)))
+        except BoardError as exc:
+            raise raised(exc) from None
+
+    def _told(self, steps: Sequence[Step]) -> list[Step]:
+        return [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
+
     def close(self) -> None:
         """The session is over: the board has no use for its functions any more."""
         for _, callback in self._callbacks.values():
             self._board.withdraw(callback)
         self._callbacks.clear()
 
-    def helper(self, name: str) -> Any:
-        """One of HELPERS, on the board."""
+    def help(self, name: str, *args: Any) -> Any:
+        """Call one of HELPERS, on the board."""
         found = self._helpers.get(name)
         if found is None:
             there = f"_gateway_{name}"
             found = self._helpers[name] = self.ask(
                 Step(Primitive.EXEC, (HELPERS[name].format(there),)), Step(Primitive.EVAL, (there,))
             )
-        return found
+        return self.ask(Step(object.__getattribute__(found, "_ref"), args))
 
     def _sent(self, value: Any) -> Any:
         if isinstance(value, Standin):
@@ -112,6 +123,8 @@ class Desk:
     async def _call_back(self, function: Any, *args: Any, **keywords: Any) -> Any:
         """A function of a session's client: it may take its time."""
         call = functools.partial(function, *map(self._received, args), **keywords)
+        if isinstance(function, Recorded):
+            return self._sent(await awaited(call()))
         return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
 
 
@@ -163,24 +176,24 @@ class Standin:
         self._desk.ask(Step(Primitive.SETATTR, (self, name, value)))
 
     def __delattr__(self, name: str) -> None:
-        self._desk.helper("delattr")(self, name)
+        self._desk.help("delattr", self, name)
 
-    def __call__(self, *args: Any, **keywords: Any) -> Any:
+    async def __call__(self, *args: Any, **keywords: Any) -> Any:
         if keywords:
-            return self._desk.ask(Step(Primitive.APPLY, (self, args, keywords)))
-        return self._desk.ask(Step(self._ref, args))
+            return await self._desk.call(Step(Primitive.APPLY, (self, args, keywords)))
+        return await self._desk.call(Step(self._ref, args))
 
     def __getitem__(self, key: object) -> Any:
         return self._desk.ask(Step(Primitive.GETITEM, (self, key)))
 
     def __setitem__(self, key: object, value: object) -> None:
-        self._desk.helper("setitem")(self, key, value)
+        self._desk.help("setitem", self, key, value)
 
     def __delitem__(self, key: object) -> None:
-        self._desk.helper("delitem")(self, key)
+        self._desk.help("delitem", self, key)
 
     def __contains__(self, item: object) -> bool:
-        return bool(self._desk.helper("contains")(self, item))
+        return bool(self._desk.help("contains", self, item))
 
     def __len__(self) -> int:
         length: int = self._desk.ask(Step(Primitive.EVAL, ("len",)), Step(Result(0), (self,)))
@@ -191,12 +204,11 @@ class Standin:
 
     def __iter__(self) -> Iterator[Any]:
         iterator = self._desk.ask(Step(Primitive.EVAL, ("iter",)), Step(Result(0), (self,)))
-        advance = self._desk.helper("advance")
-        while found := advance(iterator):
+        while found := self._desk.help("advance", iterator):
             yield found[0]
 
     def __eq__(self, other: object) -> bool:
-        return bool(self._desk.helper("equal")(self, other))
+        return bool(self._desk.help("equal", self, other))
 
     __hash__ = object.__hash__
 
@@ -253,16 +265,16 @@ class BoardService(Service):
         return self._desk.ask(Step(Primitive.EVAL, ("globals()",)))
 
     @expose
-    def getmodule(self, name: str) -> Any:
+    async def getmodule(self, name: str) -> Any:
         """Import a module by its dotted name."""
-        return self._modules[name]
+        return await self._desk.call(Step(Primitive.IMPORT, (name,)))
 
     @expose
-    def eval(self, text: str) -> Any:
+    async def eval(self, text: str) -> Any:
         """Evaluate an expression in the board's namespace."""
-        return self._desk.ask(Step(Primitive.EVAL, (text,)))
+        return await self._desk.call(Step(Primitive.EVAL, (text,)))
 
     @expose
-    def execute(self, text: str) -> None:
+    async def execute(self, text: str) -> None:
         """Execute statements in the board's namespace."""
-        self._desk.ask(Step(Primitive.EXEC, (text,)))
+        await self._desk.call(Step(Primitive.EXEC, (text,)))
