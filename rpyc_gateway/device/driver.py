@@ -17,7 +17,7 @@ from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.codec import Host, Ref, Result
 from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step
 from rpyc_gateway.device.repl import Platform, Repl
-from rpyc_gateway.device.source import agent, parts
+from rpyc_gateway.device.source import PART, agent, parts
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto import lineevents as events
@@ -36,6 +36,8 @@ BUFFER = (
 PIECE = 240  # bytes of its pieces, and what it takes as one
 SMALL = 32_000  # bytes of free heap: below it pieces are shorter
 SHORT = 96  # bytes, those
+ROOMY = 64_000  # bytes of free heap: from there on fewer and longer parts are uploaded, each costs a few round trips
+LARGE_PART = 3000  # bytes, those
 SECONDS = 0.02  # that one of its pieces takes at most on a slow line
 LEAST = 12_000  # bytes of free heap that the agent needs, on a board with words of 32 bits
 DELAY = 50  # ms that a front waits for an answer before it asks whether the call has arrived
@@ -522,7 +524,8 @@ async def start(
     """Upload the agent and start it. Raises DialFailed."""
     platform = await repl.probe()
     sections = choose(platform, pipe.peer)
-    await repl.upload(parts(agent(*sections)), progress)
+    most = PART if platform.free < ROOMY else LARGE_PART
+    await repl.upload(parts(agent(*sections), most), progress)
     nonce = secrets.token_bytes(NONCE)
     piece = SHORT if platform.free < SMALL else PIECE
     if pipe.rate < inf:

@@ -15,7 +15,7 @@ from rpyc_gateway.errors import DialFailed
 __all__ = ["Platform", "Repl", "ReplFailed"]
 
 PATIENCE = 10.0  # seconds for a board to come to its prompt: some boot for that long
-QUIET = 0.05  # seconds without a byte: whatever was printed is over
+QUIET = 0.02  # seconds without a byte: whatever was printed is over
 LONGEST_NOISE = 0.5  # seconds that a program may go on printing after Ctrl-C, until it is pressed again
 BANNER = 0.3  # seconds for the answer to Ctrl-A, at first; and each time so much more, up to
 LONGEST_BANNER = 2.0  # seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,12 +14,13 @@ import rpyc_gateway
 from rpyc_gateway import ops
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.device.driver import Board, BoardError
-from rpyc_gateway.device.node import open_board_node
-from rpyc_gateway.errors import NotExposed, PeerRestarted
-from rpyc_gateway.gateway import open_node
-from tests.house import CLASSIC
+from rpyc_gateway.device.node import open_board_node, serve_board
+from rpyc_gateway.errors import GatewayError, NotExposed, PeerRestarted
+from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.testing.line import BadLine
+from tests.house import CLASSIC, wait_nodes
 
-from .boards import FakeBoard, fake_board, needs_micropython
+from .boards import FakeBoard, board_on, fake_board, needs_micropython
 
 pytestmark = needs_micropython
 
@@ -90,6 +92,42 @@ async def test_a_reset_is_said_to_who_uses_it() -> None:
         await trio.to_thread.run_sync(fake.kill)
         with pytest.raises(PeerRestarted, match="started anew"), trio.fail_after(5):
             await board.execute("while True: pass")
+
+
+async def test_a_board_that_is_reset_or_unplugged_is_found_again(caplog: pytest.LogCaptureFixture) -> None:
+    async with AsyncExitStack() as stack:
+        line = stack.enter_context(BadLine(math.inf))
+        fake = stack.enter_context(board_on(line.far))
+        hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="memory://hub"),))
+        node = await stack.enter_async_context(open_node(hub))
+        config = Config(node=NodeSection(name="board"), dial=(Dial(url="memory://hub"),), serve=CLASSIC)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await nursery.start(serve_board, config, f"serial://{line.near}")
+        await node.wait_route("board")
+        async with node.session("board") as session:
+            await session.execute("x = 1")
+            await trio.to_thread.run_sync(fake.kill)
+            with pytest.raises(PeerRestarted), trio.fail_after(5):
+                await session.execute("while True: pass")
+        with trio.fail_after(20):
+            assert await ask_again(node, "'x' in globals()") is False
+            line.unplug()
+            await wait_nodes(node, lambda names: "board" not in names)
+            line.plug()
+        nursery.cancel_scope.cancel()
+    assert "started anew" in caplog.text
+    assert "unplugged" in caplog.text
+
+
+async def ask_again(node: Node, source: str) -> Any:
+    """Until the board is there."""
+    while True:
+        try:
+            await node.wait_route("board")
+            async with node.session("board") as session:
+                return await session.eval(source)
+        except GatewayError:
+            await trio.sleep(0.05)
 
 
 async def test_nobody_gets_from_the_board_into_its_front() -> None:
