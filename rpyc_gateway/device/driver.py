@@ -36,6 +36,7 @@ BUFFER = (
 PIECE = 240  # bytes of its pieces, and what it takes as one
 SMALL = 32_000  # bytes of free heap: below it pieces are shorter
 SHORT = 96  # bytes, those
+SMALL_PART = 500  # bytes of the parts of the agent that it compiles one by one
 ROOMY = 64_000  # bytes of free heap: from there on fewer and longer parts are uploaded, each costs a few round trips
 LARGE_PART = 3000  # bytes, those
 SECONDS = 0.02  # that one of its pieces takes at most on a slow line
@@ -524,7 +525,7 @@ async def start(
     """Upload the agent and start it. Raises DialFailed."""
     platform = await repl.probe()
     sections = choose(platform, pipe.peer)
-    most = PART if platform.free < ROOMY else LARGE_PART
+    most = SMALL_PART if platform.free < SMALL else PART if platform.free < ROOMY else LARGE_PART
     await repl.upload(parts(agent(*sections), most), progress)
     nonce = secrets.token_bytes(NONCE)
     piece = SHORT if platform.free < SMALL else PIECE

@@ -31,16 +31,13 @@ INTERRUPT = b"\r\x03\x03\x03"  # three, in case that an agent is running (docs/p
 RAW, FRIENDLY, END = b"\r\x01", b"\r\x02", b"\x04"
 PASTE = b"\x05A\x01"
 
-PROBE = """
-import sys, gc
+# As short as it can be: at 115200 baud each byte takes 87 us.
+PROBE = """import sys,gc
 gc.collect()
-try:
- import usb_cdc
- u = 1
-except ImportError:
- u = 0
-print((sys.implementation.name, ".".join(map(str, sys.implementation[1][:3])), sys.platform, gc.mem_free(), hasattr(sys.stdin, "buffer"), hasattr(sys, "print_exception"), u))
-"""
+try:import usb_cdc as u
+except ImportError:u=0
+i=sys.implementation
+print((i[0],i[1][:3],sys.platform,gc.mem_free(),hasattr(sys.stdin,"buffer"),hasattr(sys,"print_exception"),u!=0))"""
 
 
 class ReplFailed(DialFailed):
@@ -105,7 +102,8 @@ class Repl:
         """What board this is. Raises DialFailed."""
         said = await self.run(PROBE)
         try:
-            return Platform(*ast.literal_eval(said.decode().strip()))
+            name, version, *others = ast.literal_eval(said.decode().strip())
+            return Platform(name, ".".join(map(str, version)), *others)
         except (ValueError, SyntaxError, TypeError):
             raise DialFailed(f"{self._peer}: asked what it is, the board said {said[-HEARD:]!r}") from None
 
