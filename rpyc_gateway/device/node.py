@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import trio
 
 from rpyc_gateway.config import Config
-from rpyc_gateway.device.driver import Board, open_board
+from rpyc_gateway.device.board import Board
+from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
 from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.gateway import Node, open_node

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import threading
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,9 +11,10 @@ import trio
 
 from rpyc_gateway.awaiting import Recorded, awaited
 from rpyc_gateway.calls import checkpoint
+from rpyc_gateway.device.board import Board, BoardError
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
-from rpyc_gateway.device.driver import Board, BoardError, Waiter
+from rpyc_gateway.device.waiting import ThreadWaiter
 from rpyc_gateway.service import Service, expose
 
 __all__ = ["BoardService", "Desk"]
@@ -126,25 +126,6 @@ class Desk:
         if isinstance(function, Recorded):
             return self._sent(await awaited(call()))
         return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
-
-
-class ThreadWaiter(Waiter):
-    """A thread that waits."""
-
-    __slots__ = ("_lock", "abandoned")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.abandoned = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def wake(self) -> None:
-        self._lock.release()
-
-    def wait(self, seconds: float) -> bool:
-        """Whether it is done."""
-        return self._lock.acquire(timeout=seconds)
 
 
 def raised(error: BoardError) -> BaseException:

@@ -13,8 +13,9 @@ from typing import Any
 
 import trio
 
+from rpyc_gateway.device.board import Board, Event
 from rpyc_gateway.device.conversation import Primitive
-from rpyc_gateway.device.driver import Board, Event, open_board
+from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Pipe
 from tests.device.boards import FakeBoard, board_on, fake_board, pipe_to

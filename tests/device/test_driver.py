@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 import trio
 
+from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
-from rpyc_gateway.device.driver import Board, BoardError, Event, open_board, start
+from rpyc_gateway.device.driver import open_board, start
 from rpyc_gateway.device.repl import Platform, Repl
 from rpyc_gateway.device.source import agent
 from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
@@ -371,7 +372,7 @@ async def test_the_same_agent_runs_under_cpython_over_pipes(interpreter: str) ->
         stream = trio.StapledStream(process.stdin, process.stdout)
         board = Board(Pipe(stream, "a bare python3", reliable=False), platform, nonce, None)
         async with open_background() as tasks:
-            await board._serve(tasks)
+            await board.serve(tasks)
             assert await board.evaluate("1 + 1") == 2
             with pytest.raises(BoardError, match="FileNotFoundError") as caught:
                 await board.evaluate("open('/missing')")

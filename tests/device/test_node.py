@@ -13,7 +13,7 @@ import trio
 import rpyc_gateway
 from rpyc_gateway import ops
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
-from rpyc_gateway.device.driver import Board, BoardError
+from rpyc_gateway.device.board import Board, BoardError
 from rpyc_gateway.device.node import open_board_node, serve_board
 from rpyc_gateway.errors import GatewayError, NotExposed, PeerRestarted
 from rpyc_gateway.gateway import Node, open_node

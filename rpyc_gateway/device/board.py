@@ -1,0 +1,412 @@
+"""A board that runs the agent: calls, callbacks, events, the key that interrupts it, restarts; driven over an unreliable pipe."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import re
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from math import inf
+from typing import Any
+
+import trio
+
+from rpyc_gateway.device import conversation as facts
+from rpyc_gateway.device.codec import Host, Ref, Result
+from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step
+from rpyc_gateway.device.repl import Platform
+from rpyc_gateway.device.waiting import TaskWaiter, Waiter
+from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
+from rpyc_gateway.proto import lineevents as events
+from rpyc_gateway.proto.line import Line
+from rpyc_gateway.proto.lineframes import NONCE, Greeting
+from rpyc_gateway.reliable import Console
+from rpyc_gateway.transport import Pipe
+
+__all__ = ["BROKEN", "Board", "BoardError", "Event"]
+
+CHUNK = 4096  # bytes of one read
+MTU = 1024  # bytes of the longest piece that this side takes
+AGAIN = 0.5  # seconds for a call to end that was interrupted; then it is again, each time after twice as long
+LONGEST_AGAIN = 8.0  # seconds
+NOTICES = 256  # events that may wait for who handles them
+
+KEY = b"\x03"
+BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
+
+# What a board says when it starts. If its prompt follows, or no frame, that was no program which printed the like.
+BANNER = re.compile(
+    rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:|^>>> "
+)
+PROMPT = b">>> "
+RAW_PROMPT = b"\x04>"
+VERDICT = 3.0  # seconds without a frame after a banner: it was one
+PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
+
+logger = logging.getLogger(__name__)
+
+
+class BoardError(GatewayError):
+    """An exception of the board. `failure` has it in the board's words."""
+
+    def __init__(self, failure: Failure, peer: str) -> None:
+        kind = failure.kind or "it had no memory to say why it failed, or was interrupted"
+        super().__init__(f"{peer}: {kind}{': ' if failure.text else ''}{failure.text}")
+        self.failure = failure
+
+
+class Event:
+    """A function that the board may call without waiting for it, from an interrupt for example: `Event(function)` as an argument."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        self.function = function
+
+
+class Board:
+    """A board that runs the agent. All methods are for the trio thread; any number of tasks may call."""
+
+    def __init__(self, pipe: Pipe, platform: Platform, nonce: bytes, show: Callable[[bytes], object] | None) -> None:
+        self.platform = platform
+        self.lost: GatewayError | None = None
+        """Why nothing can be asked any more."""
+        self.dropped = 0
+        """Events that came too fast, for the board or for this side."""
+        self._pipe = pipe
+        self._nonce = nonce
+        self._show = show or Console(pipe.peer).log
+        self.broken = False
+        """Whether it is the pipe."""
+        self._token = trio.lowlevel.current_trio_token()
+        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU)
+        self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf)
+        self._conversation = Conversation(released=self._wake_up)
+        self._established = trio.Event()
+        self._waiting: dict[int, Waiter] = {}
+        self._given_up: set[int] = set()  # calls that nobody waits for any more
+        self._key_at = inf  # when the key is to be pressed
+        self._pause = AGAIN  # until it is pressed again
+        self._room = trio.lowlevel.ParkingLot()  # who waits to call
+        self._callbacks: dict[int, trio.CancelScope] = {}
+        self._notices = trio.open_memory_channel[tuple[Any, tuple[Any, ...]]](NOTICES)
+        self._wake = trio.Event()  # for the writer
+        self._armed = 0.0  # when it comes back by itself
+        self._verdict_at = inf  # when it is clear that a banner was one, if no frame comes before
+        self._nursery: trio.Nursery | None = None
+
+    # -- what one does with it
+
+    async def evaluate(self, source: str, *, copy: bool = False) -> Any:
+        """The value of an expression in the board's namespace: None, bool, int, float, str, bytes and tuples of them, a Ref to all else.
+
+        With `copy` lists and dicts come as values too. Raises what `run` raises.
+        """
+        return await self.run([Step(Primitive.EVAL, (source,))], copy=copy)
+
+    async def execute(self, source: str) -> None:
+        """Run statements in the namespace of `evaluate`. Raises what `run` raises."""
+        await self.run([Step(Primitive.EXEC, (source,))])
+
+    async def call(self, target: Primitive | Ref, *args: Any, copy: bool = False, **keywords: Any) -> Any:
+        """Call an object of the board. Functions among the arguments become callbacks, as Event(function) such that it does not wait for. Raises what `run` raises."""
+        if keywords:
+            if not isinstance(target, Ref):
+                raise TypeError("a primitive takes no keyword arguments")
+            return await self.run([Step(Primitive.APPLY, (target, args, keywords))], copy=copy)
+        return await self.run([Step(target, args)], copy=copy)
+
+    async def run(self, steps: Sequence[Step], *, copy: bool = False) -> Any:
+        """Run a program in one message; the result of its last step. A step may use the Result of an earlier one.
+
+        Raises BoardError; PeerRestarted or LinkLost if the board is gone, before or meanwhile: whether the call was done is unknown; EncodeError for
+        a value that cannot be sent. Cancelled: the board is interrupted as soon as it is at this call, and others wait until it has ended there.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        waiter = TaskWaiter()
+        while not self.begin(steps, waiter, copy=copy):
+            await self._room.park()
+        await waiter.wait(self.abandon)
+        if waiter.error is not None:
+            raise waiter.error
+        return waiter.value
+
+    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
+        """Send a program as `run` does, without waiting: `waiter` is told its outcome, once. False if it must wait for others: `wait_room`.
+
+        Raises what `run` raises of this side.
+        """
+        if self.lost is not None:
+            raise again(self.lost)
+        if self._given_up or not self._conversation.room:
+            return False
+        lent = [Step(step.target, self._lend(step.args)) for step in steps]
+        waiter.name = self._conversation.call(lent, copy=copy)
+        self._waiting[waiter.name] = waiter
+        self._step()
+        return True
+
+    async def wait_room(self) -> None:
+        """Wait until there may be room for another call, or never any more."""
+        await self._room.park()
+
+    def abandon(self, waiter: Waiter) -> None:
+        """Nobody waits any more: the board is interrupted if it is at this call, or comes to it."""
+        if self._waiting.get(waiter.name) is waiter:
+            del self._waiting[waiter.name]
+            self._given_up.add(waiter.name)
+            self._plan_key()
+
+    def withdraw(self, function: Callable[..., object]) -> None:
+        """The board has no use for this callback any more."""
+        self._conversation.withdraw(function)
+
+    async def wait_lost(self) -> GatewayError:
+        """Wait until nothing can be asked any more; why."""
+        while self.lost is None:
+            await self._room.park()
+        return self.lost
+
+    def _lend(self, value: Any) -> Any:
+        """`value` with what stands for functions in it."""
+        if type(value) is tuple or type(value) is list:
+            return type(value)(map(self._lend, value))
+        if type(value) is dict:
+            return {key: self._lend(part) for key, part in value.items()}
+        if isinstance(value, Event):
+            return self._conversation.lend(value.function, event=True)
+        if callable(value) and not isinstance(value, Ref | Result | Host):
+            return self._conversation.lend(value)
+        return value
+
+    # -- its life
+
+    async def serve(self, nursery: trio.Nursery) -> None:
+        """Start its tasks; returns when it has answered. Raises DialFailed."""
+        self._nursery = nursery
+        nursery.start_soon(self._read)
+        nursery.start_soon(self._write)
+        nursery.start_soon(self._notify)
+        await self._established.wait()
+        if self.lost is not None:
+            raise DialFailed(str(self.lost)) from self.lost
+
+    def _lose(self, error: GatewayError) -> None:
+        """Nothing more comes from this life of the board."""
+        if self.lost is not None:
+            return
+        self.lost = error
+        self.line.reset("the front has given up")
+        self._established.set()
+        for name, waiter in list(self._waiting.items()):
+            del self._waiting[name]
+            waiter.finish(None, again(error))
+        for scope in self._callbacks.values():
+            scope.cancel()
+        self._given_up.clear()
+        self._room.unpark_all()
+        self._wake.set()
+
+    def _break(self, why: str) -> None:
+        self.broken = True
+        self._lose(LinkLost(f"{self._pipe.peer}: {why}"))
+
+    def _restarted(self, why: str) -> None:
+        self._lose(
+            PeerRestarted(
+                f"{self._pipe.peer}: {why}; its objects are gone, and whether a call that was under way has been done is unknown"
+            )
+        )
+
+    # -- stepping
+
+    def _wake_up(self) -> None:
+        """There is something to release; from any thread, also in a finalizer."""
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._step, idempotent=True)
+
+    def _step(self) -> None:
+        """After each change of the line or the conversation: do what is to be done about it, and wake the writer."""
+        line = self.line
+        while happened := line.events():
+            for event in happened:
+                self._take_event(event)
+        data = self._conversation.data_to_send()
+        if data:
+            line.send(data)
+        deadline = line.deadline()
+        if deadline is not None and deadline < self._armed:
+            self._wake.set()
+
+    def _take_event(self, event: events.LineEvent) -> None:
+        match event:
+            case events.Received(data):
+                self.line.consume(len(data), trio.current_time())
+                self._conversation.receive_data(data)
+                for fact in self._conversation.facts():
+                    self._take_fact(fact)
+            case events.Printed(text):
+                self._take_printed(text)
+            case events.Established(peer):
+                if peer.nonce != self._nonce:
+                    self._restarted("another agent answers")
+                self._established.set()
+            case events.Lost(cause, reason):
+                if cause is events.Cause.RESTARTED:
+                    self._restarted("it has started anew")
+                else:
+                    self._lose(LinkLost(f"{self._pipe.peer}: {reason}"))
+
+    def _take_fact(self, fact: facts.Fact) -> None:
+        match fact:
+            case facts.Answered(name, value):
+                self._answered(name, value, None)
+            case facts.Failed(name, failure):
+                self._answered(name, None, BoardError(failure, self._pipe.peer))
+            case facts.Called():
+                if self._nursery is not None:
+                    self._nursery.start_soon(self._call_back, fact)
+            case facts.Notified(target, args):
+                try:
+                    self._notices[0].send_nowait((target, args))
+                except trio.WouldBlock:
+                    self.dropped += 1
+            case facts.Dropped(count):
+                self.dropped += count
+            case facts.Broken(reason):
+                self._lose(ProtocolError(f"{self._pipe.peer}: {reason}"))
+
+    def _answered(self, name: int, value: Any, error: Exception | None) -> None:
+        waiter = self._waiting.pop(name, None)
+        self._given_up.discard(name)
+        if waiter is not None:
+            waiter.finish(value, error)
+        self._plan_key()
+        if not self._given_up and self._room:
+            self._room.unpark_all()
+
+    def _take_printed(self, text: bytes) -> None:
+        if BANNER.search(text) and self._verdict_at == inf:
+            self._verdict_at = trio.current_time() + VERDICT
+            self._conversation.nudge()
+        try:
+            self._show(text)
+        except Exception:
+            logger.exception("%s: what was printed there could not be shown", self._pipe.peer)
+
+    def _look_at_prompt(self) -> None:
+        """What was said last, and is no line yet, may be the prompt of a board without an agent."""
+        last = self.line.unfinished
+        if self._verdict_at < inf and last.endswith(PROMPT):
+            self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
+            self._wake.set()
+        elif self._established.is_set() and last.endswith(RAW_PROMPT):
+            self._restarted("its agent was ended")
+
+    # -- the key
+
+    def _plan_key(self) -> None:
+        if self._conversation.running not in self._given_up:
+            self._key_at = inf
+            self._pause = AGAIN
+        elif self._key_at == inf:
+            self._key_at = 0.0
+            self._wake.set()
+
+    def _press_key(self, now: float) -> bytes:
+        """Interrupt the call that runs, if that is time and all of it has been sent. The datagram shows an idle agent that this is no person who wants it to end."""
+        if now < self._key_at:
+            return b""
+        if self.line.queued:
+            self._key_at = now + 0.01
+            return b""
+        self._key_at = now + self._pause
+        self._pause = min(self._pause * 2, LONGEST_AGAIN)
+        self.line.send_datagram(b"")
+        return KEY
+
+    # -- callbacks
+
+    async def _call_back(self, called: facts.Called) -> None:
+        with trio.CancelScope() as scope:
+            self._callbacks[called.callback] = scope
+            try:
+                result = called.target(*called.args, **called.keywords)
+                if inspect.isawaitable(result):
+                    result = await result
+                if self.lost is None:
+                    self._conversation.answer(called.callback, self._lend(result))
+            except Exception as exc:  # noqa: BLE001  # it is the board's, whatever it is
+                if self.lost is None:
+                    self._conversation.fail(called.callback, type(exc).__name__, str(exc))
+            finally:
+                del self._callbacks[called.callback]
+        self._plan_key()
+        self._step()
+
+    async def _notify(self) -> None:
+        async for target, args in self._notices[1]:
+            try:
+                result = target(*args)
+                if inspect.isawaitable(result):
+                    await result
+            except Exception:
+                logger.exception("%s: the handler of an event failed", self._pipe.peer)
+
+    # -- the tasks
+
+    def feed(self, data: bytes) -> None:
+        """What was received before there was a reader."""
+        self.line.receive_data(data, trio.current_time())
+
+    async def _read(self) -> None:
+        stream = self._pipe.stream
+        while self.lost is None:
+            try:
+                data = await stream.receive_some(CHUNK)
+            except BROKEN as exc:
+                self._break(str(exc) or "the pipe broke")
+                return
+            if not data:
+                self._break("the pipe has ended: was it unplugged?")
+                return
+            heard = self.line.statistics().frames_in
+            self.line.receive_data(bytes(data), trio.current_time())
+            if self.line.statistics().frames_in != heard:
+                self._verdict_at = inf
+            self._step()
+            if self.line.unfinished:
+                self._look_at_prompt()
+
+    async def _write(self) -> None:
+        line = self.line
+        send_all = self._pipe.stream.send_all
+        while self.lost is None:
+            self._wake = trio.Event()
+            self._armed = 0.0
+            now = trio.current_time()
+            deadline = line.deadline()
+            if deadline is not None and deadline <= now:
+                line.handle_timeout(now)
+            if now >= self._verdict_at:
+                self._restarted("it has started anew")
+                return
+            out = self._press_key(now) + line.data_to_send(now)
+            self._step()
+            if out:
+                try:
+                    await send_all(out)
+                except BROKEN as exc:
+                    self._break(str(exc) or "the pipe broke")
+                continue
+            deadline = line.deadline()
+            self._armed = min(inf if deadline is None else deadline, self._key_at, self._verdict_at)
+            with trio.move_on_at(self._armed):
+                await self._wake.wait()
+
+
+def again(error: GatewayError) -> GatewayError:
+    """The same error, for another who waits: each has a traceback of its own."""
+    return type(error)(str(error))
