@@ -261,10 +261,11 @@ def test_the_shortest_control_frames_are_heard() -> None:
 
     def story(front: Front) -> Story:
         yield from front.evaluate("0")
-        wired.line._control.append(b"\x81")
-        yield
+        wired.line._control.append(wired.line._encoder.encode(b"\x81"))
+        while True:
+            yield
 
-    wired.run(story)
+    wired.run(story)  # it returns when the agent ends
     assert wired.agent["strikes"] == 9
 
 
