@@ -101,4 +101,4 @@ class Picker:
             return 1 << 62
         if share >= 1:
             return 0
-        return int(math.log(1 - self.chance.random()) / math.log(1 - share))
+        return int(math.log(1 - self.chance.random()) / math.log1p(-share))

@@ -33,6 +33,10 @@ def test_the_same_bytes_meet_the_same_fate_however_they_are_cut(
         assert heard == b""
 
 
+def test_a_share_may_be_next_to_nothing() -> None:
+    assert Picker(Random(1)).pick(1_000_000, 1e-20) == []
+
+
 @pytest.mark.parametrize("share", [0.001, 0.1, 0.5])
 def test_a_share_is_one(share: float) -> None:
     picked = len(Picker(Random(1)).pick(1_000_000, share))
