@@ -94,6 +94,15 @@ def test_datagrams_are_no_stream() -> None:
         assert "descriptor 3 is no stream socket" in look(datagrams.fileno())[0]
 
 
+def test_a_socket_of_virtual_machines_is_none_that_we_know() -> None:
+    try:
+        strange = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    except OSError as exc:
+        pytest.skip(f"this machine has no such sockets: {exc}")
+    with strange:
+        assert "descriptor 3 is no stream socket of TCP" in look(strange.fileno())[0]
+
+
 def test_a_descriptor_that_is_not_open_is_named(listener: socket.socket) -> None:
     assert "speaks of descriptor 4, which is not open" in look(listener.fileno(), names="one too many")[0]
 
@@ -164,7 +173,7 @@ def test_only_the_loopback_is_this_machine_s_own(family: socket.AddressFamily, h
         except OSError as exc:
             pytest.skip(f"this machine has no {host}: {exc}")
         assert is_local(raw) is local
-        shown = f"[{host}]" if ":" in host else host
+        shown = f"[{host}]" if host in ("::", "::1") else host.removeprefix("::ffff:")
         assert socket_url(raw) == f"tcp://{shown}:{raw.getsockname()[1]}"
 
 

@@ -6,13 +6,13 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from ipaddress import IPv6Address, ip_address
 
 import trio
 
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.transport import Pipe
 from rpyc_transports import tcp, unix
+from rpyc_transports.hosts import host_port, is_loopback
 from rpyc_transports.sockets import share
 
 __all__ = [
@@ -91,9 +91,10 @@ def _check(descriptor: int) -> None:
         raise ConfigError([f"systemd: {what}"]) from exc
     if stat.S_ISSOCK(mode):
         with look_at(descriptor) as raw:
-            if raw.type == socket.SOCK_STREAM:
+            if raw.type == socket.SOCK_STREAM and raw.family in (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6):
                 return
-    raise ConfigError([f"systemd: descriptor {descriptor} is no stream socket: ListenStream= makes one"])
+    what = "is no stream socket of TCP or of this machine: ListenStream= with a port or a path makes one"
+    raise ConfigError([f"systemd: descriptor {descriptor} {what}"])
 
 
 def parent() -> str:
@@ -130,8 +131,7 @@ def socket_url(raw: socket.socket | trio.socket.SocketType) -> str:
     if raw.family == socket.AF_UNIX:
         path = os.fsdecode(address)
         return f"unix://{'@' + path[1:] if path.startswith(chr(0)) else path}"
-    host, port = address[:2]
-    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
+    return f"tcp://{host_port(address)}"
 
 
 def look_at(descriptor: int) -> socket.socket:
@@ -143,8 +143,4 @@ def is_local(raw: socket.socket) -> bool:
     """Whether no other machine can be at its other end."""
     if raw.family == socket.AF_UNIX:
         return True
-    if raw.family not in (socket.AF_INET, socket.AF_INET6):
-        return False
-    address = ip_address(raw.getsockname()[0].partition("%")[0])
-    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
-    return (mapped or address).is_loopback
+    return raw.family in (socket.AF_INET, socket.AF_INET6) and is_loopback(raw.getsockname()[0])

@@ -48,7 +48,7 @@ class WebSocketStream(trio.abc.Stream):
         self.wanted = trio.Event()  # it is to be closed: trio-websocket is to read
 
     def without_waiting(self, below: Pipe) -> WithoutWaiting:
-        """The same for threads, on what the stream below is the stream of. Until the stream itself is read nobody else reads."""
+        """The same for threads, on what the stream below is the stream of. Until the stream is closed nobody else reads."""
         self._side = WithoutWaiting(self._messages, below, lambda: self._sending.taken)
         return self._side
 
