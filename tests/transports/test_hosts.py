@@ -13,7 +13,7 @@ import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_transports import hosts
-from rpyc_transports.hosts import OPTIONS, Address, Place, _family, dial, host_port, is_loopback, listen, read, tune
+from rpyc_transports.hosts import OPTIONS, Address, Target, _family, dial, host_port, is_loopback, listen, read, tune
 from tests.transports.test_tcp import needs_ipv6
 
 
@@ -92,7 +92,7 @@ TUNED = {
 @pytest.mark.parametrize(("options", "expected"), TUNED.items())
 async def test_a_dead_peer_is_noticed_when_the_user_wants(options: str, expected: tuple[int, bool, int, int]) -> None:
     place = read(f"tcp://relay:1?{options}", "tcp", OPTIONS)
-    assert isinstance(place, Place)
+    assert isinstance(place, Target)
     async with connected("127.0.0.1:0", "127.0.0.1") as (near, _):
         tune(near, place.options)
 

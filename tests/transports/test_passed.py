@@ -98,7 +98,7 @@ def test_a_socket_of_virtual_machines_is_none_that_we_know() -> None:
     try:
         strange = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
     except OSError as exc:
-        pytest.skip(f"this machine has no such sockets: {exc}")
+        pytest.skip(f"no sockets of virtual machines here: {exc}")
     with strange:
         assert "descriptor 3 is no stream socket of TCP" in look(strange.fileno())[0]
 

@@ -22,7 +22,7 @@ from rpyc_transports.urls import Reader, number
 __all__ = [
     "OPTIONS",
     "Address",
-    "Place",
+    "Target",
     "dial",
     "host_port",
     "is_loopback",
@@ -87,14 +87,14 @@ class Address(NamedTuple):
 HOST_PORT = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<name>[^\[\]:/@?#\s]+)):(?P<port>[0-9]{1,6})")
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """What a URL says: where, and how."""
 
     address: Address
     options: Mapping[str, Any]
 
 
-def read(url: str, scheme: str, known: Mapping[str, Reader]) -> Place | str:
+def read(url: str, scheme: str, known: Mapping[str, Reader]) -> Target | str:
     """What a URL of the form `scheme://host:port` says, or what is wrong with it; `known` are the options that it may have."""
     place, _ = urls.split(url)
     found = re.fullmatch(rf"{scheme}://(.*?)/?", place, re.IGNORECASE | re.DOTALL)
@@ -103,7 +103,7 @@ def read(url: str, scheme: str, known: Mapping[str, Reader]) -> Place | str:
         return f"is not of the form {scheme}://host:port (an IPv6 address goes in brackets: {scheme}://[::1]:18860)"
     options, problems = urls.parse(url, known)
     problem = address.problem() or "; ".join(problems)
-    return problem or Place(address, options)
+    return problem or Target(address, options)
 
 
 def _seconds(given: str) -> int:

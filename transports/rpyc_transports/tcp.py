@@ -12,7 +12,7 @@ import trio
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import hosts
-from rpyc_transports.hosts import Place, host_port
+from rpyc_transports.hosts import Target, host_port
 from rpyc_transports.sockets import serve_sockets, share
 
 __all__ = ["TcpTransport", "pipe_of"]
@@ -24,13 +24,13 @@ class TcpTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
-        place, url = _read(url), without_secrets(url)
-        if isinstance(place, str):
-            raise DialFailed(f"{without_secrets(url)}: {place}")
-        async with await hosts.dial(url, place.address, place.options) as stream:
+        target, url = _read(url), without_secrets(url)
+        if isinstance(target, str):
+            raise DialFailed(f"{without_secrets(url)}: {target}")
+        async with await hosts.dial(url, target.address, target.options) as stream:
             try:
-                peer, private = hosts.met(stream, *place)
-                hosts.tune(stream, place.options)
+                peer, private = hosts.met(stream, *target)
+                hosts.tune(stream, target.options)
                 pipe = share(stream, peer, private=private)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
@@ -41,33 +41,33 @@ class TcpTransport:
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen on every address of the host, until cancelled. Raises ConfigError if one of them cannot be bound."""
-        place = _read(url)
-        problem = place if isinstance(place, str) else hosts.not_for_listening(place.options)
-        if isinstance(place, str) or problem:
+        target = _read(url)
+        problem = target if isinstance(target, str) else hosts.not_for_listening(target.options)
+        if isinstance(target, str) or problem:
             raise ConfigError([f"{without_secrets(url)}: {problem}"])
-        listeners = await hosts.listen(url, place.address)
+        listeners = await hosts.listen(url, target.address)
         bound = [f"tcp://{host_port(listener.socket.getsockname())}" for listener in listeners]
-        await serve_sockets(listeners, bound, partial(pipe_of, options=place.options), handler, task_status)
+        await serve_sockets(listeners, bound, partial(pipe_of, options=target.options), handler, task_status)
 
     def is_private(self, url: str) -> bool:
         """Only loopback addresses are."""
-        place = _read(url)
-        return not isinstance(place, str) and place.address.is_private()
+        target = _read(url)
+        return not isinstance(target, str) and target.address.is_private()
 
     def is_guarded(self, url: str) -> bool:
         return False
 
     def check(self, url: str) -> str | None:
-        place = _read(url)
-        return place if isinstance(place, str) else None
+        target = _read(url)
+        return target if isinstance(target, str) else None
 
     def check_listener(self, url: str) -> str | None:
         """A listener has no options for dialling."""
-        place = _read(url)
-        return place if isinstance(place, str) else hosts.not_for_listening(place.options)
+        target = _read(url)
+        return target if isinstance(target, str) else hosts.not_for_listening(target.options)
 
 
-def _read(url: str) -> Place | str:
+def _read(url: str) -> Target | str:
     return hosts.read(url, "tcp", hosts.OPTIONS)
 
 

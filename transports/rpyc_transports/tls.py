@@ -14,7 +14,7 @@ import trio
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import hosts, trust
-from rpyc_transports.hosts import Place, host_port
+from rpyc_transports.hosts import Target, host_port
 from rpyc_transports.secured import ALPN, HANDSHAKE_WITHIN, HandshakeFailed, secure_accepted, secure_dialled
 from rpyc_transports.sockets import part, serve_handshakes, share
 from rpyc_transports.trust import Unusable
@@ -48,17 +48,17 @@ class TlsTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s, and agree on TLS within another 10. Raises DialFailed with the URL and the reason."""
-        place, url = _read(url), without_secrets(url)
-        if isinstance(place, str):
-            raise DialFailed(f"{without_secrets(url)}: {place}")
+        target, url = _read(url), without_secrets(url)
+        if isinstance(target, str):
+            raise DialFailed(f"{without_secrets(url)}: {target}")
         async with AsyncExitStack() as stack:
-            stream = await stack.enter_async_context(await hosts.dial(url, place.address, place.options))
+            stream = await stack.enter_async_context(await hosts.dial(url, target.address, target.options))
             try:
-                peer, private = hosts.met(stream, *place)
-                hosts.tune(stream, place.options)
+                peer, private = hosts.met(stream, *target)
+                hosts.tune(stream, target.options)
                 below = share(stream, peer, private=private)
                 await stack.enter_async_context(below.stream)
-                secured = await secure_dialled(below.stream, place.address.host, place.options)
+                secured = await secure_dialled(below.stream, target.address.host, target.options)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             except (HandshakeFailed, Unusable) as exc:
@@ -70,51 +70,51 @@ class TlsTransport:
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen like tcp. The fingerprint of the certificate is logged, for the `pin` of those who dial. Raises ConfigError."""
-        place = _read(url)
-        problem = place if isinstance(place, str) else _unfit(place)
-        if isinstance(place, str) or problem:
+        target = _read(url)
+        problem = target if isinstance(target, str) else _unfit(target)
+        if isinstance(target, str) or problem:
             raise ConfigError([f"{without_secrets(url)}: {problem}"])
-        listeners = await hosts.listen(url, place.address)
+        listeners = await hosts.listen(url, target.address)
         bound = [f"tls://{host_port(listener.socket.getsockname())}" for listener in listeners]
-        trust.log_certificate(bound, place.options)
-        shake_hands = partial(_shake_hands, options=place.options)
+        trust.log_certificate(bound, target.options)
+        shake_hands = partial(_shake_hands, options=target.options)
         await serve_handshakes(listeners, bound, shake_hands, handler, task_status)
 
     def is_private(self, url: str) -> bool:
         """Only loopback addresses are."""
-        place = _read(url)
-        return not isinstance(place, str) and place.address.is_private()
+        target = _read(url)
+        return not isinstance(target, str) and target.address.is_private()
 
     def is_guarded(self, url: str) -> bool:
         """With a `client_ca` it is."""
-        place = _read(url)
-        return not isinstance(place, str) and "client_ca" in place.options
+        target = _read(url)
+        return not isinstance(target, str) and "client_ca" in target.options
 
     def check(self, url: str) -> str | None:
-        place = _read(url)
-        if isinstance(place, str):
-            return place
-        wrong = trust.unusable_files(place.options)
+        target = _read(url)
+        if isinstance(target, str):
+            return target
+        wrong = trust.unusable_files(target.options)
         if wrong is not None:
             raise ConfigError([f"{without_secrets(url)}: {wrong}"])
         return None
 
     def check_listener(self, url: str) -> str | None:
         """A listener has a certificate, and no options for dialling."""
-        place = _read(url)
-        return place if isinstance(place, str) else _unfit(place)
+        target = _read(url)
+        return target if isinstance(target, str) else _unfit(target)
 
 
-def _unfit(place: Place) -> str | None:
+def _unfit(target: Target) -> str | None:
     """Why nobody can listen like this."""
     try:
-        trust.listening(place.options, ALPN)
+        trust.listening(target.options, ALPN)
     except Unusable as exc:
         return str(exc)
-    return hosts.not_for_listening(place.options)
+    return hosts.not_for_listening(target.options)
 
 
-def _read(url: str) -> Place | str:
+def _read(url: str) -> Target | str:
     return hosts.read(url, "tls", OPTIONS)
 
 

@@ -61,14 +61,14 @@ class UnixTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial. Raises DialFailed: no such socket, nobody listens, not allowed, or no answer within 10 s."""
-        place = _read(url)
-        if isinstance(place, str):
-            raise DialFailed(f"{without_secrets(url)}: {place}")
-        if place.options:
-            raise DialFailed(f"{url}: the option {next(iter(place.options))!r} is for a listener")
-        async with await _dial(place) as stream:
+        target = _read(url)
+        if isinstance(target, str):
+            raise DialFailed(f"{without_secrets(url)}: {target}")
+        if target.options:
+            raise DialFailed(f"{url}: the option {next(iter(target.options))!r} is for a listener")
+        async with await _dial(target) as stream:
             try:
-                pipe = pipe_of(stream, place.url)
+                pipe = pipe_of(stream, target.url)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             async with pipe.stream:
@@ -81,13 +81,13 @@ class UnixTransport:
 
         Raises ConfigError if it cannot listen there.
         """
-        place = _read(url)
-        if isinstance(place, str):
-            raise ConfigError([f"{without_secrets(url)}: {place}"])
-        with _listening(place) as raw:
+        target = _read(url)
+        if isinstance(target, str):
+            raise ConfigError([f"{without_secrets(url)}: {target}"])
+        with _listening(target) as raw:
             listener = trio.SocketListener(trio.socket.from_stdlib_socket(raw))
             await serve_sockets(
-                [listener], [place.url], lambda stream: pipe_of(stream, place.url), handler, task_status
+                [listener], [target.url], lambda stream: pipe_of(stream, target.url), handler, task_status
             )
 
     def is_private(self, url: str) -> bool:
@@ -97,11 +97,11 @@ class UnixTransport:
         return False
 
     def check(self, url: str) -> str | None:
-        place = _read(url)
-        return place if isinstance(place, str) else None
+        target = _read(url)
+        return target if isinstance(target, str) else None
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """What a URL says. The path of an abstract socket begins with a NUL."""
 
     url: str  # without the options
@@ -139,7 +139,7 @@ def _group(given: str) -> int:
 OPTIONS: Mapping[str, Reader] = {"mode": _mode, "group": _group}
 
 
-def _read(url: str) -> Place | str:
+def _read(url: str) -> Target | str:
     """What the URL says, or what is wrong with it."""
     bare, _ = urls.split(url)
     options, problems = urls.parse(url, OPTIONS)
@@ -160,13 +160,13 @@ def _read(url: str) -> Place | str:
     size = len(os.fsencode(path))
     if size > MAX_PATH:
         return f"the path has {size} bytes, the system takes {MAX_PATH}: choose a shorter one"
-    return Place(bare, path, options)
+    return Target(bare, path, options)
 
 
-def _said(exc: OSError, place: Place, errors: dict[int, str]) -> str:
+def _said(exc: OSError, target: Target, errors: dict[int, str]) -> str:
     """What happened, in words. A directory gets its own: the system calls one a refused connection."""
-    if not place.abstract and os.path.isdir(place.path):
-        return f"that is a directory: the path of a socket in it is needed, such as {place.path}/relay.sock"
+    if not target.abstract and os.path.isdir(target.path):
+        return f"that is a directory: the path of a socket in it is needed, such as {target.path}/relay.sock"
     return errors.get(exc.errno or 0, exc.strerror or str(exc))
 
 
@@ -182,18 +182,18 @@ def pipe_of(stream: trio.SocketStream, url: str) -> Pipe:
     return share(stream, peer, identity=identity, private=True)
 
 
-async def _dial(place: Place) -> trio.SocketStream:
-    url = place.url
+async def _dial(target: Target) -> trio.SocketStream:
+    url = target.url
     with ExitStack() as undo:
         raw = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         raw.settimeout(0)
         try:
             with trio.fail_after(DIAL_TIMEOUT):
-                await _connect(raw, place.path)
+                await _connect(raw, target.path)
         except trio.TooSlowError:
             raise DialFailed(f"{url}: the node there accepts nobody since {DIAL_TIMEOUT:g} s: is it stuck?") from None
         except OSError as exc:
-            raise DialFailed(f"{url}: {_said(exc, place, DIAL_ERRORS)}") from exc
+            raise DialFailed(f"{url}: {_said(exc, target, DIAL_ERRORS)}") from exc
         undo.pop_all()
         return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 
@@ -209,22 +209,22 @@ async def _connect(raw: socket.socket, path: str) -> None:
 
 
 @contextmanager
-def _listening(place: Place) -> Iterator[socket.socket]:
-    path = place.path
+def _listening(target: Target) -> Iterator[socket.socket]:
+    path = target.path
     with ExitStack() as undo:
         raw = undo.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
-            if place.abstract:
+            if target.abstract:
                 raw.bind(path)
             else:
                 _clear(path)
                 raw.bind(path)
                 undo.callback(_remove, path, os.lstat(path))
-                _permit(path, place.options)
+                _permit(path, target.options)
             # Nobody can connect before listen(): there is no moment at which the socket is open to more than it should be.
             raw.listen(BACKLOG)
         except OSError as exc:
-            raise ConfigError([f"{place.url}: {_said(exc, place, LISTEN_ERRORS)}"]) from exc
+            raise ConfigError([f"{target.url}: {_said(exc, target, LISTEN_ERRORS)}"]) from exc
         yield raw
 
 

@@ -48,76 +48,76 @@ class WebSocketTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial, through the proxy that the URL or the environment names. Raises DialFailed: what did not work, at which step, and what to do."""
-        place = _read(url)
-        if isinstance(place, str):
-            raise DialFailed(f"{without_secrets(url)}: {place}")
-        if "origin" in place.options:
-            raise DialFailed(f"{place}: the option 'origin' is for a listener")
-        options = _with_proxy(place)
+        target = _read(url)
+        if isinstance(target, str):
+            raise DialFailed(f"{without_secrets(url)}: {target}")
+        if "origin" in target.options:
+            raise DialFailed(f"{target}: the option 'origin' is for a listener")
+        options = _with_proxy(target)
         async with AsyncExitStack() as stack:
-            connection = await stack.enter_async_context(await hosts.dial(str(place), place.address, options))
+            connection = await stack.enter_async_context(await hosts.dial(str(target), target.address, options))
             try:
-                wire = await _secure(stack, connection, place, options)
-                rest = await _ask(wire.stream, place)
+                wire = await _secure(stack, connection, target, options)
+                rest = await _ask(wire.stream, target)
             except (HandshakeFailed, UpgradeFailed, trust.Unusable) as exc:
-                raise DialFailed(f"{place}: {exc}") from exc
+                raise DialFailed(f"{target}: {exc}") from exc
             except OSError as exc:
-                raise DialFailed(f"{place}: the other side broke the connection at once ({exc.strerror})") from exc
-            pipe = wire.pipe(Messages(ConnectionType.CLIENT, rest), place.options)
+                raise DialFailed(f"{target}: the other side broke the connection at once ({exc.strerror})") from exc
+            pipe = wire.pipe(Messages(ConnectionType.CLIENT, rest), target.options)
             assert isinstance(pipe.stream, WebSocketStream)
-            await stack.enter_async_context(running(pipe.stream, ping=place.options.get("ping", 0)))
+            await stack.enter_async_context(running(pipe.stream, ping=target.options.get("ping", 0)))
             yield pipe
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
     ) -> None:
         """Listen like tcp or tls. Whoever asks for anything but a link gets an HTTP answer with a sentence. Raises ConfigError."""
-        place = _read(url)
-        if isinstance(place, str):
-            raise ConfigError([f"{without_secrets(url)}: {place}"])
-        problem = _not_for_listening(place)
+        target = _read(url)
+        if isinstance(target, str):
+            raise ConfigError([f"{without_secrets(url)}: {target}"])
+        problem = _not_for_listening(target)
         if problem:
-            raise ConfigError([f"{place}: {problem}"])
+            raise ConfigError([f"{target}: {problem}"])
 
         async def run(pipe: Pipe) -> None:
             assert isinstance(pipe.stream, WebSocketStream)
-            async with running(pipe.stream, ping=place.options.get("ping", 0)):
+            async with running(pipe.stream, ping=target.options.get("ping", 0)):
                 await handler(pipe)
 
-        listeners = await hosts.listen(str(place), place.address)
-        bound = [f"{place.scheme}://{host_port(one.socket.getsockname())}{place.path}" for one in listeners]
-        if place.secure:
-            trust.log_certificate(bound, place.options)
-        await serve_handshakes(listeners, bound, partial(_take_in, place=place), run, task_status)
+        listeners = await hosts.listen(str(target), target.address)
+        bound = [f"{target.scheme}://{host_port(one.socket.getsockname())}{target.path}" for one in listeners]
+        if target.secure:
+            trust.log_certificate(bound, target.options)
+        await serve_handshakes(listeners, bound, partial(_take_in, target=target), run, task_status)
 
     def is_private(self, url: str) -> bool:
         """Only loopback addresses are. Whom a reverse proxy passes on to one is up to it."""
-        place = _read(url)
-        return not isinstance(place, str) and place.address.is_private()
+        target = _read(url)
+        return not isinstance(target, str) and target.address.is_private()
 
     def is_guarded(self, url: str) -> bool:
         """Wss with a `client_ca` is."""
-        place = _read(url)
-        return not isinstance(place, str) and place.secure and "client_ca" in place.options
+        target = _read(url)
+        return not isinstance(target, str) and target.secure and "client_ca" in target.options
 
     def check(self, url: str) -> str | None:
-        place = _read(url)
-        if isinstance(place, str):
-            return place
-        wrong = trust.unusable_files(place.options) if place.secure else None
+        target = _read(url)
+        if isinstance(target, str):
+            return target
+        wrong = trust.unusable_files(target.options) if target.secure else None
         if wrong is not None:
-            raise ConfigError([f"{place}: {wrong}"])
+            raise ConfigError([f"{target}: {wrong}"])
         return None
 
     def check_listener(self, url: str) -> str | None:
-        place = _read(url)
-        return place if isinstance(place, str) else _not_for_listening(place)
+        target = _read(url)
+        return target if isinstance(target, str) else _not_for_listening(target)
 
 
 # -- URLs
 
 
-class Place(NamedTuple):
+class Target(NamedTuple):
     """What a URL says. As text it is without its secrets, and without options."""
 
     secure: bool
@@ -150,7 +150,7 @@ URL = re.compile(
 )
 
 
-def _read(url: str) -> Place | str:
+def _read(url: str) -> Target | str:
     """What a URL says, or what is wrong with it."""
     found = URL.fullmatch(url)
     secure = found is not None and found["scheme"].lower() == "wss"
@@ -160,61 +160,61 @@ def _read(url: str) -> Place | str:
     options, problems = urls.parse(url, OPTIONS_OF_WSS if secure else OPTIONS)
     problem = address.problem() or "; ".join(problems)
     path = quote(found["path"] or "/", safe="/%:@!$&'()*+,;=~-._", errors="surrogateescape")
-    return problem or Place(
+    return problem or Target(
         secure, address, path, unquote_to_bytes((found["login"] or "").encode(errors="surrogateescape")), options
     )
 
 
-def _not_for_listening(place: Place) -> str | None:
-    if place.login:
+def _not_for_listening(target: Target) -> str | None:
+    if target.login:
         return "a user and password are for dialling; a reverse proxy can ask for them, or wss:// with client_ca for a certificate"
-    if "header" in place.options:
+    if "header" in target.options:
         return "the option 'header' is for dialling"
     try:
-        if place.secure:
-            trust.listening(place.options, ALPN)
+        if target.secure:
+            trust.listening(target.options, ALPN)
     except trust.Unusable as exc:
         return str(exc)
-    return hosts.not_for_listening(place.options)
+    return hosts.not_for_listening(target.options)
 
 
 # -- dialling
 
 
-def _with_proxy(place: Place) -> Mapping[str, Any]:
+def _with_proxy(target: Target) -> Mapping[str, Any]:
     """The options, with the environment's proxy if the URL does not say which. Raises DialFailed."""
-    if "proxy" in place.options:
-        return place.options
+    if "proxy" in target.options:
+        return target.options
     try:
-        found = environment_proxy(place.scheme, place.address.host)
+        found = environment_proxy(target.scheme, target.address.host)
     except ValueError as exc:
-        raise DialFailed(f"{place}: {exc}") from None
-    return {**place.options, "proxy": found or DIRECT}
+        raise DialFailed(f"{target}: {exc}") from None
+    return {**target.options, "proxy": found or DIRECT}
 
 
 async def _secure(
-    stack: AsyncExitStack, connection: trio.SocketStream, place: Place, options: Mapping[str, Any]
+    stack: AsyncExitStack, connection: trio.SocketStream, target: Target, options: Mapping[str, Any]
 ) -> _Wire:
     """Put TLS on a connection for wss. Raises what `secure_dialled` does, OSError."""
-    peer, _ = hosts.met(connection, place.address, options)
+    peer, _ = hosts.met(connection, target.address, options)
     hosts.tune(connection, options)
     below = share(connection, peer)
     await stack.enter_async_context(below.stream)
     prompt = _prompt(below)
-    if not place.secure:
+    if not target.secure:
         return _Wire(prompt, below, None)
-    secured = await secure_dialled(prompt, place.address.host, options, alpn=ALPN)
+    secured = await secure_dialled(prompt, target.address.host, options, alpn=ALPN)
     await stack.enter_async_context(secured.stream)
     return _Wire(secured.stream, below, secured)
 
 
-async def _ask(stream: trio.abc.Stream, place: Place) -> bytes:
+async def _ask(stream: trio.abc.Stream, target: Target) -> bytes:
     """Ask for the WebSocket; what came behind the answer. Raises UpgradeFailed."""
-    default = 443 if place.secure else 80
-    host = place.address.host.encode("idna").decode() if not place.address.host.isascii() else place.address.host
-    named = host_port((host, place.address.port))
+    default = 443 if target.secure else 80
+    host = target.address.host.encode("idna").decode() if not target.address.host.isascii() else target.address.host
+    named = host_port((host, target.address.port))
     request = Request(
-        named.removesuffix(f":{default}"), place.path, login=place.login, given=place.options.get("header", ())
+        named.removesuffix(f":{default}"), target.path, login=target.login, given=target.options.get("header", ())
     )
     with trio.move_on_after(ANSWER_WITHIN):
         try:
@@ -239,11 +239,11 @@ async def _beginning(stream: trio.SocketStream) -> bytes:
     return b""
 
 
-async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
+async def _take_in(stream: trio.SocketStream, target: Target) -> Pipe | None:
     """Make a pipe of a caller that asks for one, or tell it what is wrong. Raises OSError if it is gone."""
     peer = host_port(stream.socket.getpeername())
-    hosts.tune(stream, place.options)
-    if place.secure:
+    hosts.tune(stream, target.options)
+    if target.secure:
         beginning = await _beginning(stream)
         if not beginning:
             return None
@@ -255,30 +255,30 @@ async def _take_in(stream: trio.SocketStream, place: Place) -> Pipe | None:
     async with AsyncExitStack() as undo:
         undo.push_async_callback(trio.aclose_forcefully, below.stream)
         wire = _Wire(_prompt(below), below, None)
-        if place.secure:
+        if target.secure:
             try:
-                secured = await secure_accepted(wire.stream, place.options, alpn=ALPN)
+                secured = await secure_accepted(wire.stream, target.options, alpn=ALPN)
             except (HandshakeFailed, trust.Unusable) as exc:
                 logger.info("%s is sent away: %s", peer, exc)
                 return None
             wire = _Wire(secured.stream, below, secured)
         question = Question()
-        messages = await _answer(question, wire, place)
+        messages = await _answer(question, wire, target)
         if messages is None:
             return None
         undo.pop_all()
         if question.forwarded_for:
             below.peer = f"{peer} (for {question.forwarded_for})"
-        return wire.pipe(messages, place.options)
+        return wire.pipe(messages, target.options)
 
 
-async def _answer(question: Question, wire: _Wire, place: Place) -> Messages | None:
+async def _answer(question: Question, wire: _Wire, target: Target) -> Messages | None:
     """Hear a caller out and say yes or no; None for no."""
     with trio.move_on_after(ASK_WITHIN) as patience:
         try:
             while not question.receive(bytes(await wire.stream.receive_some(READ))):
                 pass
-            refusal = question.refusal(place.path, place.options.get("origin", ()))
+            refusal = question.refusal(target.path, target.options.get("origin", ()))
             if refusal is None:
                 await wire.stream.send_all(question.accept())
                 return Messages(ConnectionType.SERVER, question.rest)
