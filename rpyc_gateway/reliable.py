@@ -22,6 +22,8 @@ __all__ = ["Console", "LineStream", "reliable"]
 
 CHUNK = 4096  # bytes of one read of the pipe, and of what is queued at once: more than 40 ms of the fastest UART
 MTU = 1024  # bytes of the longest piece that this side takes
+STUCK = 10.0  # seconds that one write may take before there is a session, and LOOK between two looks at it: the writer minds the time, and cannot then
+LOOK = 1.0
 LINGER = 2.0  # seconds for what was sent to arrive, when the stream is closed
 LAST_WORD = 0.05  # seconds to tell the peer that nobody is here any more
 RESTORE = 0.5  # seconds to set the port back to its first rate, for who comes next
@@ -73,7 +75,7 @@ class LineDriver:
         self.changed = trio.lowlevel.ParkingLot()  # whoever waits there looks again
         self.pipe = Pipe(LineStream(self), pipe.peer, identity=pipe.identity, private=pipe.private)
         self._established = False
-        self._writing = False
+        self._writing_since = inf
         self._wake = trio.Event()  # for the writer
         self._armed = 0.0  # when it comes back by itself
         self._console = Console(pipe.peer)
@@ -87,7 +89,11 @@ class LineDriver:
             if self.lost is not None:
                 kind = DialFailed if self.line.dialler else LinkLost
                 raise kind(f"{self._below.peer}: {self.lost.reason}")
-            await self.changed.park()
+            with trio.move_on_after(LOOK):
+                await self.changed.park()
+            if self.line.dialler and trio.current_time() >= self._writing_since + STUCK:
+                self.line.fail(f"it has taken nothing for {STUCK:g} s: flow control holds it back, or its driver hangs")
+                self._tell()
         if self._changed_rate:
             logger.info("%s: both ends have changed to %.0f bytes per second", self._below.peer, self.line.rate)
         self.pipe.rate = self.line.rate
@@ -97,7 +103,7 @@ class LineDriver:
         """Tell the peer, if it does not know, that nobody is here any more."""
         self.line.reset("the other end has left")
         with trio.CancelScope(deadline=trio.current_time() + LAST_WORD, shield=True), suppress(*BROKEN):
-            while self._writing:
+            while self._writing_since < inf:
                 await self.changed.park()
             word = self.line.last_words()
             if word:
@@ -213,13 +219,13 @@ class LineDriver:
             if self.sender and line.room_at <= now:
                 self.sender.unpark_all()
             if out:
-                self._writing = True
+                self._writing_since = now
                 try:
                     await send_all(out)
                 except BROKEN as exc:
                     line.fail(str(exc) or "the pipe broke")
                 finally:
-                    self._writing = False
+                    self._writing_since = inf
                     if line.down:
                         self.changed.unpark_all()
                 continue

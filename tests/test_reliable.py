@@ -281,6 +281,15 @@ async def test_closing_does_not_wait_for_a_peer_that_is_gone(autojump_clock: tri
         assert trio.current_time() - began == pytest.approx(2.0)
 
 
+async def test_a_pipe_that_takes_nothing_is_given_up_too(autojump_clock: trio.testing.MockClock) -> None:
+    near, _ = memory_stream_pair()
+    near.send_stream.send_all_hook = trio.sleep_forever
+    with pytest.raises(DialFailed, match="the cable: it has taken nothing for 10 s: flow control holds it back"):
+        async with reliable(over(near, 11520), dialler=True):
+            pass
+    assert trio.current_time() == pytest.approx(10.0, abs=0.1)
+
+
 async def test_an_error_of_the_body_comes_out_as_itself() -> None:
     near, far = cable()
     with pytest.raises(KeyError, match="mine"):
