@@ -213,19 +213,23 @@ class Connection(Sender, Receiver):
                 task_status.started()
                 await (self._write() if self.lead is None else self._write_writable())
                 nursery.cancel_scope.cancel()
+            self._keep_threads_out()
             await self._part()
         finally:
             try:
                 with self.turn as mux:
                     mux.fail(self._mute or Failure(Code.SHUTDOWN, "the link was closed on this side", mux.hello.name))
-                    self._send_nowait = self._receive_nowait = (
-                        None  # the descriptor may be another file's by the next moment
-                    )
-                if self.lead is not None:
-                    self.lead.end()
+                self._keep_threads_out()
             finally:
                 with suppress(trio.BrokenResourceError, OSError):
                     await trio.aclose_forcefully(self.pipe.stream)
+
+    def _keep_threads_out(self) -> None:
+        """From now on trio's tasks alone use the stream; and once it is closed the descriptor may be another file's."""
+        with self.turn:
+            self._send_nowait = self._receive_nowait = None
+        if self.lead is not None:
+            self.lead.end()
 
     async def _part(self) -> None:
         """Close so that the peer can read our last words: a close with unread data in the pipe would destroy them."""

@@ -130,6 +130,35 @@ async def test_who_left_in_order_does_not_destroy_its_goodbye(autojump_clock: tr
         await far_pipe.stream.aclose()
 
 
+async def test_no_thread_touches_the_stream_while_it_says_goodbye() -> None:
+    near_pipe, far_pipe = over_sockets()
+    assert isinstance(near_pipe.stream, trio.SocketStream)
+    near_pipe.fileno = near_pipe.stream.socket.fileno()
+    closing, reads = False, 0
+    close = near_pipe.stream.aclose
+
+    def receive_nowait(_: int) -> None:
+        nonlocal reads
+        reads += closing
+
+    async def aclose() -> None:
+        nonlocal closing
+        closing = True
+        near.read()  # as a thread does that was about to
+        await close()
+
+    near_pipe.receive_nowait, near_pipe.stream.aclose = receive_nowait, aclose  # type: ignore[method-assign]
+    near = Connection(near_pipe, hello("near"), Node(), dialler=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(near.run)
+        near.leave(AWAY, 0.0)
+        while await far_pipe.stream.receive_some(65536):
+            continue
+        await far_pipe.stream.aclose()
+    assert closing
+    assert not reads
+
+
 async def test_a_reset_connection_says_so() -> None:
     near_pipe, far_pipe = over_sockets()
     here = Node()
