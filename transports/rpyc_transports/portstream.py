@@ -11,7 +11,7 @@ import trio
 
 from rpyc_transports.portsettings import Settings
 
-__all__ = ["CLOSING", "LAST_WORDS", "PIECE", "PortStream", "Writing", "in_thread"]
+__all__ = ["PIECE", "PortStream", "Writing", "in_thread"]
 
 PIECE = 256  # bytes in one write
 AHEAD = 0.02  # seconds of line time that may be queued in the kernel when the next piece is written; much less, and a late wake-up is a gap
@@ -72,6 +72,23 @@ class PortStream(trio.abc.Stream):
         """Wait until there is something to receive, or the port is gone."""
         raise NotImplementedError
 
+    async def aclose(self) -> None:
+        """What was sent still leaves, for 50 ms if this is cancelled; what a stopped line holds back after that is dropped."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._wait_sent()
+        except trio.Cancelled:
+            with trio.move_on_after(LAST_WORDS, shield=True):
+                await self._wait_sent()
+            raise
+        finally:
+            self._closed = True
+            self._part()
+            with trio.move_on_after(CLOSING, shield=True):
+                await trio.to_thread.run_sync(self._close, abandon_on_cancel=True)
+
     async def _wait_sent(self) -> None:
         """Wait until the last bit is on the line, but no longer than a line should take for it."""
         with trio.move_on_at(max(trio.current_time(), self._writing.free) + SENT):
@@ -84,6 +101,13 @@ class PortStream(trio.abc.Stream):
         raise NotImplementedError
 
     async def _set_baudrate(self, baudrate: int) -> None:
+        raise NotImplementedError
+
+    def _part(self) -> None:
+        """Wake who waits for the port, which will be closed in a moment."""
+
+    def _close(self) -> None:
+        """In a thread: a driver may take its time."""
         raise NotImplementedError
 
     def _queued(self) -> int:

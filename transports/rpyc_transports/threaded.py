@@ -9,7 +9,7 @@ import serial
 import trio
 
 from rpyc_transports.portsettings import Settings
-from rpyc_transports.portstream import CLOSING, LAST_WORDS, PortStream, in_thread
+from rpyc_transports.portstream import PortStream, in_thread
 
 __all__ = ["ThreadedStream", "open_threaded"]
 
@@ -50,27 +50,15 @@ class ThreadedStream(PortStream):
         finally:
             self._receiving = False
 
-    async def aclose(self) -> None:
-        if self._closed:
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            await self._wait_sent()
-        except trio.Cancelled:
-            with trio.move_on_after(LAST_WORDS, shield=True):
-                await self._wait_sent()
-            raise
-        finally:
-            self._closed = True
-            with trio.move_on_after(CLOSING, shield=True):
-                await trio.to_thread.run_sync(_close, self._port, abandon_on_cancel=True)
-
     def _read(self) -> bytes:
         first = self._port.read(1)
         return bytes(first + self._port.read(self._port.in_waiting)) if first else b""
 
     async def _write(self, piece: memoryview) -> None:
         await self._in_thread(lambda: self._port.write(bytes(piece)))
+
+    def _close(self) -> None:
+        _close(self._port)
 
     async def _set_baudrate(self, baudrate: int) -> None:
         await self._in_thread(lambda: setattr(self._port, "baudrate", baudrate))

@@ -14,7 +14,7 @@ import serial
 import trio
 
 from rpyc_transports.portsettings import Settings
-from rpyc_transports.portstream import CLOSING, LAST_WORDS, PortStream, in_thread
+from rpyc_transports.portstream import PortStream, in_thread
 
 __all__ = ["UartStream", "open_uart"]
 
@@ -58,26 +58,6 @@ class UartStream(PortStream):
         if not heard:
             raise self._gone("end of file")
 
-    async def aclose(self) -> None:
-        """What was sent still leaves, for 50 ms if this is cancelled; what a stopped line holds back after that is dropped."""
-        if self._closed:
-            await trio.lowlevel.checkpoint()
-            return
-        try:
-            await self._wait_sent()
-        except trio.Cancelled:
-            with trio.move_on_after(LAST_WORDS, shield=True):
-                await self._wait_sent()
-            raise
-        finally:
-            self._closed = True
-            trio.lowlevel.notify_closing(self._fd)
-            if self._queued():  # closing would wait for it, half a minute perhaps
-                with suppress(OSError, termios.error):
-                    self._port.reset_output_buffer()
-            with trio.move_on_after(CLOSING, shield=True):
-                await trio.to_thread.run_sync(self._port.close, abandon_on_cancel=True)
-
     async def _write(self, piece: memoryview) -> None:
         while piece:
             self._check_open()
@@ -87,6 +67,15 @@ class UartStream(PortStream):
                 await trio.lowlevel.wait_writable(self._fd)
             except OSError as exc:
                 raise self._gone(exc.strerror) from exc
+
+    def _part(self) -> None:
+        trio.lowlevel.notify_closing(self._fd)
+        if self._queued():  # closing would wait for it, half a minute perhaps
+            with suppress(OSError, termios.error):
+                self._port.reset_output_buffer()
+
+    def _close(self) -> None:
+        self._port.close()
 
     async def _set_baudrate(self, baudrate: int) -> None:
         try:
