@@ -80,14 +80,14 @@ def verbosity(command: _Command) -> _Command:
 def _known_urls(_ctx: click.Context, _parameter: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
     """Of several hops only the first is dialled here; what the others need is theirs."""
     from rpyc_gateway.errors import ConfigError
-    from rpyc_gateway.transport import check_url
+    from rpyc_gateway.transport import check_url, without_secrets
 
     try:
         problem = check_url(urls[0])
     except ConfigError as exc:
         raise click.BadParameter(str(exc)) from exc
     if problem is not None:
-        raise click.BadParameter(f"{urls[0]} {problem}")
+        raise click.BadParameter(f"{without_secrets(urls[0])}: {problem}")
     return urls
 
 

@@ -44,6 +44,7 @@ def test_the_version_names_what_is_inside() -> None:
         (["--config", "c.toml", "nodes", "--url", "tcp://[::1]:1"], "`nodes` takes no --config"),
         (["--config", "c.toml", "check"], "rpyc-gw check c.toml"),
         (["eval", "lab", "1"], "Missing option '--url'"),
+        (["nodes", "--url", "ws://u:secret@x/?ca=y"], "'--url': ws://***@x/?ca=y: there is no option 'ca'"),
         (["stdio", "--name", "h q"], "'h q' is not a node name"),
         (["stdio", "--serve", "clasic"], "did you mean `classic`?"),
     ],
