@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -32,9 +33,15 @@ def exit_code(error: BaseException) -> int:
 
 @contextmanager
 def failing_clearly(ctx: click.Context) -> Iterator[None]:
-    """Tell whatever a command raises, with the traceback if its user is interested, and exit; click's own exceptions pass."""
+    """Tell whatever a command raises, with the traceback if its user is interested, and exit; click's other exceptions pass."""
     try:
         yield
+    except click.UsageError as exc:
+        said = io.StringIO()
+        exc.show(said)
+        # In one piece: what inetd has started says it to a caller, who quotes the first that comes.
+        click.echo(said.getvalue(), err=True, nl=False)
+        ctx.exit(exc.exit_code)
     except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
         raise
     except BaseException as exc:

@@ -16,6 +16,7 @@ IDLE = 15.0  # seconds of silence before a PING
 ANSWER = 5.0  # seconds a PING may stay without any frame
 HELD = 1 << 20  # bytes a peer may send before this side has decided about it
 SLACK = 1024  # bytes that may be on their way, each way, before what is waited for
+QUOTED = 300  # bytes of text from a stranger that an error quotes: a usage message
 BACKLOG = 4 << 20  # bytes of control frames that may wait for a peer that reads nothing
 
 _HTTP = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"CONNECT ", b"PATCH ", b"TRACE ", b"PRI ")
@@ -168,7 +169,7 @@ class Link:
 
     def _misread(self) -> None:
         """What came is no frame. Raises ProtocolError, or has answered a peer that speaks something else altogether."""
-        start = self.framer.stranger[:24]
+        start = _start(self.framer.stranger)
         if not start:
             raise ProtocolError(self.framer.error)
         if self.dialler:
@@ -357,6 +358,12 @@ class Link:
 
     def _failure(self, code: Code, text: str) -> Failure:
         return Failure(code, text, self.hello.name)
+
+
+def _start(stranger: bytes) -> bytes:
+    """What to quote of a stranger: enough to know a program by, and all of a message that one left there for people."""
+    text = bytes(stranger[:QUOTED])
+    return text if text.isascii() and text.replace(b"\n", b"").replace(b"\r", b"").decode().isprintable() else text[:24]
 
 
 def _halves(routes: Routes) -> list[Routes]:

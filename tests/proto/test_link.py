@@ -169,6 +169,16 @@ def test_a_dialler_says_what_it_has_met() -> None:
     assert "HTTP/1.1 400" in lost.failure.text
 
 
+def test_a_dialler_quotes_a_message_for_people_and_of_anything_else_just_the_beginning() -> None:
+    message = b"Usage: rpyc-gw stdio [OPTIONS]\n\nError: No such option: --nam\n"
+    for first, quoted in ((message, repr(message)), (message + b"\x1b", repr(message[:24]))):
+        near = dialler()
+        near.receive_data(first, START)
+        (lost,) = near.events()
+        assert isinstance(lost, Lost)
+        assert lost.failure.text.endswith(f"it began with {quoted}")
+
+
 @given(noise=st.lists(st.binary(max_size=300), max_size=5), up=st.booleans(), near=st.booleans())
 def test_noise_loses_the_link_or_means_nothing(*, noise: list[bytes], up: bool, near: bool) -> None:
     both = pair() if up else Pair()
