@@ -59,7 +59,7 @@ class Neighbour:
     def reason(self) -> GatewayError:
         """Why the link is over, as an exception."""
         failure = self.failure or Failure(code=Code.LINK_LOST, text=f"the link to {self.address} is over")
-        error = failure.error()
+        error = failure.error(here=self.connection.mux.hello.name)
         if self.established or failure.code not in _UNPLACED:
             return error
         kind = ProtocolError if isinstance(error, ProtocolError) else DialFailed

@@ -272,6 +272,10 @@ def entry_points() -> EntryPoints:
     return metadata.entry_points(group=GROUP)
 
 
+# What other programs call it.
+_FAMILIAR = {"http": "ws", "https": "wss", "ssh": "stdio:ssh user@host rpyc-gw stdio", "ssl": "tls"}
+
+
 def _unknown(url: str, scheme: str) -> str:
     from difflib import get_close_matches
 
@@ -280,8 +284,9 @@ def _unknown(url: str, scheme: str) -> str:
     what = f"no transport {scheme!r} is installed" if scheme else "a URL starts with the name of a transport"
     _, _, port = url.rpartition(":")
     hint = f"; did you mean tcp://{without_secrets(url)}?" if port.isdecimal() and "/" not in url else ""
-    for name in get_close_matches(scheme.lower(), names, n=1):
-        hint = f"; did you mean {name}:?"
+    near = _FAMILIAR.get(scheme.lower()) or next(iter(get_close_matches(scheme.lower(), names, n=1)), "")
+    if near.partition(":")[0] in names:
+        hint = f"; did you mean {near if ':' in near else f'{near}:'}?"
     return f"{what} (installed: {installed}){hint}"
 
 

@@ -157,7 +157,13 @@ async def test_a_handler_that_is_cancelled_is_not_a_failure(caplog: pytest.LogCa
 
 
 @pytest.mark.parametrize(
-    ("url", "hint"), [("tpc://host:1", "did you mean tcp:?"), ("stido:ssh x", "did you mean stdio:?")]
+    ("url", "hint"),
+    [
+        ("tpc://host:1", "did you mean tcp:?"),
+        ("stido:ssh x", "did you mean stdio:?"),
+        ("https://host/path", "did you mean wss:?"),
+        ("ssh://ops@host", "did you mean stdio:ssh user@host rpyc-gw stdio?"),
+    ],
 )
 def test_a_scheme_that_is_nearly_right_is_guessed(url: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -114,6 +114,8 @@ async def _open(url: str, target: Target) -> PortStream:
         ) from None
     except (OSError, ValueError) as exc:
         hint = "is this a port server that speaks RFC 2217?"
-        if "'control'" in str(exc):
+        if "Could not open port" in str(exc):  # nothing was heard of it
+            hint = "is the port server running, and is this its address?"
+        elif "'control'" in str(exc):
             hint = "a server whose port has no modem lines does not answer to that: add ign_set_control=1"
         raise ConfigError([f"{url}: {exc}; {hint}"]) from exc

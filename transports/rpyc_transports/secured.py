@@ -254,6 +254,7 @@ REASONS = {
     "TLSV1_ALERT_PROTOCOL_VERSION": "there is no version of TLS that both sides take: 1.2 or 1.3 is needed",
     "UNSUPPORTED_PROTOCOL": "there is no version of TLS that both sides take: 1.2 or 1.3 is needed",
     "NO_SHARED_CIPHER": "there is no cipher that both sides take",
+    "TLSV1_ALERT_NO_APPLICATION_PROTOCOL": "it speaks TLS, but no link in it: is it a web server (wss://)?",
     "TLSV1_UNRECOGNIZED_NAME": "the far end has no certificate for this name: say name=NAME if it has another one",
 }
 
@@ -310,7 +311,7 @@ def _instead(heard: bytes) -> str:
         return "does it speak TLS?"
     if heard[0] in (0x15, 0x16):
         return "it speaks TLS, and did not say why"
-    return f"it does not speak TLS (is it a tcp:// listener?): it began with {heard!r}"
+    return f"it does not speak TLS (is it a tcp:// or ws:// listener?): it began with {heard!r}"
 
 
 def _distrust(error: ssl.SSLCertVerificationError) -> str:
