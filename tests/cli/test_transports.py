@@ -49,6 +49,8 @@ def test_those_that_we_ship_say_what_they_are_and_where_they_come_from() -> None
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("tcp:")]
     assert "`tcp://host:port`: TCP over IPv4 and IPv6." in line
     assert "[rpyc-gateway " in line
+    for line in result.stdout.splitlines():  # nothing is cut off in the middle of a sentence
+        assert line.removesuffix("]").rpartition(" [")[0].endswith("."), line
 
 
 @pytest.mark.usefixtures("broken")

@@ -1,5 +1,6 @@
-"""`unix:///path`: stream sockets in the file system, for their owner only unless `mode` says otherwise; `unix:@name`: of this machine, for
-everybody on it. The kernel says who the peer is.
+"""`unix:///path`: sockets in the file system, for their owner unless `mode` says otherwise; `unix:@name`: for everybody on this machine.
+
+The kernel says who the peer is.
 """
 
 from __future__ import annotations
