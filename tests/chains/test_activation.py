@@ -113,7 +113,7 @@ def test_what_is_wrong_with_the_configuration_is_told_to_the_caller(house: House
     run_inetd(house, port, (*RPYC_GW, "stdio", "--serve", "x"))
     with pytest.raises(
         ProtocolError,
-        match="does not speak the protocol of rpyc-gateway; it began with b.Usage: rpyc-gw.*unknown service 'x'",
+        match=r"does not speak the protocol of rpyc-gateway; it began with b.Usage: rpyc-gw.*unknown service 'x'",
     ):
         connect_when_up(f"tcp://127.0.0.1:{port}", "lab").close()
 

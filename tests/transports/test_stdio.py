@@ -143,6 +143,8 @@ async def test_commands_that_cannot_be_dialled(url: str, problem: str) -> None:
 async def test_a_command_cannot_be_listened_on() -> None:
     with pytest.raises(ConfigError, match="stdio:cat: only `stdio:` can be listened on"):
         await stdio.serve("stdio:cat", ignore)
+    assert stdio.check_listener("stdio:cat") == "only `stdio:` can be listened on; a command is for dialling"
+    assert stdio.check_listener("stdio:") is None
 
 
 def test_serving_returns_when_the_parent_has_gone() -> None:

@@ -366,6 +366,16 @@ async def test_urls_that_cannot_be_used_are_refused_before_anything_is_tried(url
         await tcp.serve(url, echo)
 
 
+@pytest.mark.parametrize("option", ["bind=127.0.0.1", "proxy=http://user:secret@proxy"])
+async def test_nobody_listens_with_what_is_for_dialling(option: str) -> None:
+    url, name = f"tcp://127.0.0.1:0?{option}", option.partition("=")[0]
+    assert tcp.check(url) is None
+    assert tcp.check_listener(url) == f"the option {name!r} is for dialling"
+    with pytest.raises(ConfigError, match="is for dialling") as caught:
+        await tcp.serve(url, echo)
+    assert "secret" not in str(caught.value)
+
+
 async def test_ports_have_a_range_and_zero_is_for_listening() -> None:
     assert tcp.check("tcp://relay:70000") == "port 70000 is not in 0..65535"
     with pytest.raises(DialFailed, match="port 0 is for listening"):

@@ -47,8 +47,8 @@ class StdioTransport:
         its children, prints to standard error. Where systemd has passed a connection (Accept=yes) it is that one.
         Raises ConfigError: a command in the URL, a terminal, a listener, or nothing there.
         """
-        if _split(url) != ("", ""):
-            raise ConfigError([f"{url}: only `stdio:` can be listened on; a command is for dialling"])
+        if problem := self.check_listener(url):
+            raise ConfigError([f"{url}: {problem}"])
         with ExitStack() as undo:
             pipe = take_own_pipe(undo)
             task_status.started(["stdio:"])
@@ -71,6 +71,9 @@ class StdioTransport:
         except ValueError as exc:
             problems.append(f"the command cannot be understood: {exc}")
         return "; ".join(problems) or None
+
+    def check_listener(self, url: str) -> str | None:
+        return None if _split(url) == ("", "") else "only `stdio:` can be listened on; a command is for dialling"
 
 
 OPTIONS = {"patience": number, "preamble": number, "terminal": flag, "pipes": flag}
