@@ -13,7 +13,7 @@ from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.testing.partner import Layer, Partner, as_it_is
 from rpyc_gateway.testing.transports import RULES, TransportFault, check_transport
 from rpyc_gateway.testing.wire import BadWire
-from rpyc_gateway.transport import find_transport
+from rpyc_gateway.transport import check_url, find_transport, without_secrets
 
 __all__ = ["main"]
 
@@ -35,6 +35,21 @@ class LayerType(click.ParamType[Layer]):
         return layer
 
 
+class UrlType(click.ParamType[str]):
+    """A URL that its transport has nothing against."""
+
+    name = "url"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            problem = check_url(value)
+        except ConfigError as exc:
+            self.fail(str(exc), param, ctx)
+        if problem is not None:
+            self.fail(f"{without_secrets(value)}: {problem}", param, ctx)
+        return value
+
+
 layer_option = click.option("--layer", type=LayerType(), help="What makes an unreliable pipe a reliable one.")
 
 
@@ -44,7 +59,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("url")
+@click.argument("url", type=UrlType())
 @click.option(
     "--alone", is_flag=True, help="This process may be killed to see what becomes of the pipe: it has no other."
 )
@@ -63,8 +78,8 @@ def serve(url: str, alone: bool, layer: Layer | None) -> None:  # noqa: FBT001  
 
 
 @main.command()
-@click.argument("url", required=False)
-@click.option("--dial", metavar="URL", help="What to dial; without it, what is served.")
+@click.argument("url", type=UrlType(), required=False)
+@click.option("--dial", type=UrlType(), metavar="URL", help="What to dial; without it, what is served.")
 @click.option("--rule", "rules", type=click.Choice(list(RULES)), multiple=True, help="Only this one; may be repeated.")
 @click.option("--many", default=50, show_default=True, help="Connections at once.")
 @layer_option
@@ -89,8 +104,15 @@ def check(url: str | None, dial: str | None, rules: tuple[str, ...], many: int, 
 
 
 @main.command()
-@click.argument("target")
-@click.option("--listen", metavar="URL", default="tcp://127.0.0.1:0", show_default=True, help="Where to be dialled.")
+@click.argument("target", type=UrlType())
+@click.option(
+    "--listen",
+    type=UrlType(),
+    metavar="URL",
+    default="tcp://127.0.0.1:0",
+    show_default=True,
+    help="Where to be dialled.",
+)
 @click.option("--delay", default=0.0, help="Seconds that each byte comes later, each way.")
 @click.option("--jitter", default=0.0, help="And up to so many seconds more.")
 @click.option("--rate", default=math.inf, help="Bytes per second, each way, of each connection.")
@@ -108,7 +130,7 @@ def wire(target: str, listen: str, seed: int, **conditions: float) -> None:
             wire.lose(conditions["lose"])
             wire.corrupt(conditions["corrupt"])
             wire.cut_often(conditions["cut_often"])
-            click.echo(f"dial {wire.url} for {target}", err=True)
+            click.echo(f"dial {wire.url} for {without_secrets(target)}", err=True)
             await trio.Event().wait()
         return True
 

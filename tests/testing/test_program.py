@@ -59,6 +59,8 @@ def test_a_rule_that_is_broken_is_an_exit_code() -> None:
     [
         (["check"], "a URL to serve at is needed, or --dial"),
         (["check", "nothing:"], "no transport 'nothing' is installed"),
+        (["wire", "tcp:x"], "Invalid value for 'TARGET': tcp:x: is not of the form"),
+        (["check", "--dial", "ws://u:secret@h/?x=y"], "'--dial': ws://***@h/?x=y: there is no option 'x'"),
         (["serve", "tcp://192.0.2.1:0"], "this machine has no such address"),
         (["wire", "tcp://127.0.0.1:1", "--delay", "-1"], "a delay of -1.0 s is not possible"),
         (["check", "memory://x", "--layer", "nothing:here"], "No module named 'nothing'"),
