@@ -160,7 +160,12 @@ class References:
         with desk.turn:
             if not desk.is_holding:
                 desk.holds()
-            return blocking_proxy(self._adopt(ref))
+            held = self._adopt(ref)
+            try:
+                return blocking_proxy(held)
+            except BaseException:
+                self._desk.rpc.imports.doubt(held.number)
+                raise
 
     def lend_one(self, value: object) -> ExportDraft | None:
         """The short way of `reference`, for an object of this process that is neither a class nor an exception, and no Writer knows how to copy."""

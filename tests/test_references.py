@@ -11,10 +11,12 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import references
 from rpyc_gateway.held import held_by
 from rpyc_gateway.proto.values import ONE_REF
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.references import References
+from tests.blocking_house import open_blocking_lab
 from tests.house import open_house, open_lab, wait_until
 
 
@@ -150,3 +152,22 @@ async def test_an_object_that_is_taken_the_short_way_is_what_would_be_taken(
         gc.collect()
         await lab.ping()
         assert far.statistics().exports == 0
+
+
+@pytest.mark.parametrize("text", ["Thing()", "(Thing(), 5)"])
+def test_what_cannot_be_shown_goes_back(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_held: object) -> None:
+        raise MemoryError
+
+    with open_blocking_lab() as house, house.connect() as conn:
+        conn.execute("class Thing: pass")
+        make = conn.eval(f"lambda: {text}")
+        make()  # its class is known
+        conn.ping()
+        held = conn._session.statistics().imports
+        with monkeypatch.context() as patch:
+            patch.setattr(references, "blocking_proxy", fail)
+            with pytest.raises(MemoryError):
+                make()
+        conn.ping()
+        assert conn._session.statistics().imports == held
