@@ -335,7 +335,10 @@ class Answering:
         packed = pack_atom(value)
         refs: tuple[ExportDraft, ...] = ()
         if packed is None:
-            lent = self._references.lend_one(value)
+            try:
+                lent = self._references.lend_one(value)
+            except Exception:  # noqa: BLE001  # what the object has of its own may raise: the long way tells of it
+                return False
             if lent is None:
                 return False
             packed, refs = ONE_REF, (lent,)
