@@ -29,7 +29,7 @@ from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
 from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.stays import abandon
-from rpyc_gateway.steps import method_read, plain_step
+from rpyc_gateway.steps import MORE_STEPS, method_read, plain_step
 from rpyc_gateway.worker import workers
 
 __all__ = ["Answering"]
@@ -42,10 +42,7 @@ RUNNING = 2048
 
 
 _EMPTY = Payload(b"\x90")  # an empty program, which answers with its target
-_ONE_STEP, _ONE_CALL = (
-    b"\x91",
-    b"\x91\x94\x03",
-)  # how programs of one step begin, and those that are a CALL, as we write them
+_ONE_CALL = b"\x91\x94\x03"  # how programs that are a CALL begin, as we write them
 
 logger = logging.getLogger("rpyc_gateway.session")
 
@@ -95,7 +92,7 @@ class Answering:
                 self._serve_slowly(called)
                 return
         packed = called.payload.packed
-        if packed[:1] == _ONE_STEP and not packed.startswith(_ONE_CALL):
+        if not packed.startswith(_ONE_CALL) and packed[:1] not in MORE_STEPS:  # perhaps in another writing than ours
             read = self._read_at_once(called)
             if read is None:
                 return

@@ -10,7 +10,7 @@ from rpyc_gateway.proto.atoms import ATOMS, FLAT, UNPACKABLE, all_flat, pack, pa
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import UNREADABLE, Draft, Payload, Writer, read_structure, unpack
 
-__all__ = ["CALL", "STEPS", "Step", "Steps", "draft_steps", "method_read", "plain_step", "write_steps"]
+__all__ = ["CALL", "MORE_STEPS", "STEPS", "Step", "Steps", "draft_steps", "method_read", "plain_step", "write_steps"]
 
 STEPS = 64
 """Steps of one program: an expression somebody wrote, not a loop."""
@@ -138,7 +138,7 @@ READING = 300
 def method_read(payload: Payload) -> str | None:
     """The name, if a program does nothing but read one attribute of its target; else None."""
     packed = payload.packed
-    if payload.bodies or payload.refs or len(packed) > READING or packed[:2] == _ONE_CALL or packed[:1] in _MORE_STEPS:
+    if payload.bodies or payload.refs or len(packed) > READING or packed[:2] == _ONE_CALL or packed[:1] in MORE_STEPS:
         return None
     try:
         match read_structure(packed):
@@ -151,4 +151,4 @@ def method_read(payload: Payload) -> str | None:
 
 # What most programs begin with that are no such reading, as MessagePack writes it. (It may be written in other ways too.)
 _ONE_CALL = b"\x91\x94"  # an array of one step, which has four items
-_MORE_STEPS = frozenset(bytes([0x90 + steps]) for steps in range(2, 16))
+MORE_STEPS = frozenset(bytes([0x90 + steps]) for steps in range(2, 16))

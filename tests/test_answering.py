@@ -9,10 +9,12 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import answering
 from rpyc_gateway.answering import AFFINITIES
 from rpyc_gateway.held import held_by
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
 from rpyc_gateway.steps import write_steps
@@ -190,3 +192,39 @@ async def test_a_caller_whose_thread_was_lost_and_cannot_be_replaced_is_told_so_
         assert double(3) == 6
 
     await told(1, story)
+
+
+async def test_a_value_whose_description_raises_fails_its_call() -> None:
+    async with open_lab() as lab:
+        await lab.execute(
+            "class Key:\n"
+            "  def __hash__(self): return hash('method')\n"
+            "  def __eq__(self, other): raise RuntimeError('no key of yours')\n"
+            "class Thing:\n"
+            "  def method(self): ...\n"
+            "thing = Thing()\n"
+            "thing.__dict__[Key()] = 1\n"
+            "def get(): return thing\n"
+        )
+        with trio.fail_after(10):
+            for text in ("thing", "get()"):
+                with pytest.raises(RuntimeError, match="no key of yours"):
+                    await lab.eval(text)
+            with pytest.raises(RuntimeError, match="no key of yours"):
+                await lab.namespace["get"]()
+            assert await lab.ping("still here") == "still here"
+        assert lab.statistics().asked == 0
+
+
+@pytest.mark.parametrize("begin", [b"\x91", b"\xdc\x00\x01", b"\xdd\x00\x00\x00\x01"])
+async def test_a_plain_method_is_read_at_once_however_its_program_is_written(
+    begin: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_lab() as lab:
+        await lab.execute("class Thing:\n  def method(self): return 7\n")
+        thing = await lab.eval("Thing()")
+        with monkeypatch.context() as patch:
+            patch.setattr(answering, "ServedCall", None)  # that would run in a thread, behind what came after it
+            program = Draft(begin + b"\x93\x00\x00\xa6method")
+            method = await lab.asking.ask_async(held_by(thing).number, program)  # type: ignore[arg-type]
+        assert await method() == 7
