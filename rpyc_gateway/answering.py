@@ -98,6 +98,8 @@ class Answering:
                 return
             called = read
         call = ServedCall(self, called, where)
+        if self.graveyard.shared:
+            call.shared = self.graveyard.take_shared()
         operand = call.operand = plain_step(called.payload)
         task = call.serve if operand is None else call.serve_apart
         self._served[called.question] = call
@@ -141,6 +143,7 @@ class Answering:
 
     def _no_thread(self, call: ServedCall, called: Called, error: RuntimeError) -> None:
         self._running.discard(call)
+        self.graveyard.shared += call.shared
         self._refuse(called, f"no thread can be started for it: {error}")
 
     def _read_at_once(self, called: Called) -> Called | None:
@@ -209,7 +212,7 @@ class Answering:
 
     def sweep(self) -> None:
         """Let what was discarded die now if no call has taken it along."""
-        if not self.graveyard.garbage:
+        if not (self.graveyard.garbage or self.graveyard.shared):
             return
         burial = self.graveyard.bury()[-1]
         if self._runs == "trio":

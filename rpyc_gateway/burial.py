@@ -16,17 +16,25 @@ class Graveyard:
 
     def __init__(self) -> None:
         self.garbage: list[object] = []
+        self.shared: list[object] = []  # what somebody else has, too, or had a moment ago
         self.burials: list[Burial] = []
 
     def take(self, values: list[object]) -> None:
-        """Keep those of them that nobody else has, until they are buried."""
+        """Take all of them out of `values`, and keep them until they are buried."""
         for value in values:
-            if getrefcount(value) <= _LAST:  # else nothing dies here
-                self.garbage.append(value)
+            (self.garbage if getrefcount(value) <= _LAST else self.shared).append(value)
+        values.clear()  # whoever told of them may have that list longer than they live
+
+    def take_shared(self) -> list[object]:
+        """What nobody has to wait for, to be dropped where finalizers may run: its last owner may have gone since."""
+        shared, self.shared = self.shared, []
+        return shared
 
     def bury(self) -> list[Burial]:
         """All that may not have died, to be finished by whoever comes first; what was taken since the last time is the last of them."""
         self.burials = [burial for burial in self.burials if not burial.over]
+        if self.shared:
+            self.garbage += self.take_shared()
         if self.garbage:
             self.burials.append(Burial(self.garbage))
             self.garbage = []

@@ -114,6 +114,9 @@ class ServedCall:
     _program: Program | None = None
     _coroutine: Coroutine[Any, Any, object] | None = None
     _garbage: Sequence[Burial] = ()
+    shared: Sequence[
+        object
+    ] = ()  # what the peer gave back and others had then, to be dropped where this call is served
 
     def __init__(self, host: Host, called: Called, where: Runs = "threads") -> None:
         self.host = host
@@ -189,6 +192,7 @@ class ServedCall:
             return self.serve()
         called, operand = self._called, self.operand
         assert called is not None
+        self.shared = ()
         assert operand is not None
         host, target = self.host, called.target
         self.begun = True
@@ -273,6 +277,7 @@ class ServedCall:
         self.begun = True
         if self._garbage:
             burials, self._garbage = self._garbage, ()
+        self.shared = ()
             for burial in burials if not self.cancelled else ():
                 burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None

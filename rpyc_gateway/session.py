@@ -247,7 +247,8 @@ class Session(SessionDesk, TrioFace):
         try:
             rpc = self.rpc
             event = rpc.hear(data)
-            if rpc.untold and event is not None:  # what came in front of it
+            released = rpc.untold and event is not None
+            if released:  # what came in front of it
                 for told in rpc.events():
                     self.HANDLERS[type(told)](self, told)
             if type(event) is facts.Answered:
@@ -262,7 +263,7 @@ class Session(SessionDesk, TrioFace):
             if rpc.out or rpc.imports.dropped:
                 rpc.flush_releases()
                 self.push()
-            if self._answering.graveyard.garbage:
+            if released:
                 self._answering.sweep()
             if self.asking.queue:
                 self.asking.make_room()

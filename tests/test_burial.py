@@ -84,6 +84,7 @@ def test_what_somebody_else_has_is_not_buried_and_the_rest_dies_with_its_burial(
     kept = Mourned(lambda: deaths.append("kept"))
     graveyard.take([Mourned(lambda: deaths.append("first")), kept])
     assert len(graveyard.garbage) == 1
+    assert graveyard.take_shared() == [kept]
     (burial,) = graveyard.bury()
     assert (graveyard.garbage, deaths) == ([], [])
     burial.finish()
@@ -96,3 +97,18 @@ def test_what_somebody_else_has_is_not_buried_and_the_rest_dies_with_its_burial(
     newer.finish()
     assert deaths == ["first", "third"]
     assert graveyard.bury() == [older]
+
+
+def test_what_has_another_owner_may_lose_it_at_any_moment_and_dies_in_a_burial_all_the_same() -> None:
+    graveyard, deaths = Graveyard(), list[str]()
+    owned = [Mourned(lambda: deaths.append("owned"))]
+    given_back = [owned[0], Mourned(lambda: deaths.append("not owned"))]
+    graveyard.take(given_back)
+    assert given_back == []  # who told of them may keep that list, and must not be the last who has them
+    owned.clear()
+    assert deaths == []
+    (burial,) = graveyard.bury()
+    assert deaths == []
+    burial.finish()
+    assert sorted(deaths) == ["not owned", "owned"]
+    assert graveyard.take_shared() == []
