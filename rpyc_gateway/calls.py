@@ -177,6 +177,7 @@ class ServedCall:
             self._leave_thread(program, outcome)
         elif type(outcome) is RaisedAt and self.where != "trio":
             _pass_on_interrupt(outcome)
+        del outcome  # as in `_go_on`
         return self.host.resting_place
 
     def serve_apart(self) -> object | None:
@@ -188,14 +189,14 @@ class ServedCall:
 
         The same comes of it, with fewer frames: mutual recursion has them once for each level.
         """
+        self.begun = True  # before the look: whoever cancels it sees one or is seen by the other
         if self.cancelled:
             return self.serve()
+        self.shared = ()
         called, operand = self._called, self.operand
         assert called is not None
-        self.shared = ()
         assert operand is not None
         host, target = self.host, called.target
-        self.begun = True
         self._called = awaited = None
         outer = self.outer = serving.get()
         if outer is not None:
@@ -223,10 +224,6 @@ class ServedCall:
             if awaited is None:
                 del called, target, operand  # what was called may be given back with the next message
                 host.answer(self, outcome)
-            else:
-                program = self._make_program(called, ())
-                program.wait_for_call()
-                self._leave_thread(program, awaited)
         finally:
             if outer is not None:
                 outer.inner.remove(self)
@@ -235,10 +232,14 @@ class ServedCall:
                 sys.set_asyncgen_hooks(*hooks)
             else:  # the context is that of the next call too, and so are the hooks: nobody else runs code in this thread
                 serving.set(None)
-                if deadlines.CURRENT.get() is not None:
-                    deadlines.forget()
-        if type(outcome) is RaisedAt and not bound and self.where != "trio":
+                deadlines.forget()
+        if awaited is not None:  # from here on another thread may go on with it
+            program = self._make_program(called, ())
+            program.wait_for_call()
+            self._leave_thread(program, awaited)
+        elif type(outcome) is RaisedAt and not bound and self.where != "trio":
             _pass_on_interrupt(outcome)
+        del outcome  # as in `_go_on`
         return host.resting_place
 
     def _leave_thread(self, program: Program, awaited: Later) -> None:
@@ -256,6 +257,7 @@ class ServedCall:
             deadlines.inherited(self._deadline)
         hooks = sys.get_asyncgen_hooks()
         sys.set_asyncgen_hooks(None, self.host.close_generator)
+        outcome: Outcome | Later | None = None
         try:
             outcome = program.go_on(result, error)
             if type(outcome) is not Later:
@@ -263,21 +265,21 @@ class ServedCall:
                 self.host.answer(self, outcome)
             return outcome
         finally:
+            outcome = None  # the traceback of an error keeps this frame: the two would keep each other, and all that the served code had
             sys.set_asyncgen_hooks(*hooks)
             if outer is not None:
                 outer.inner.remove(self)
                 self.outer = None
             if self.bound:  # the context is that of the next call too
                 serving.set(None)
-                if deadlines.CURRENT.get() is not None:
-                    deadlines.forget()
+                deadlines.forget()
 
     def _begin(self) -> Program | None:
         """The program, unless the call was cancelled while it waited for its thread."""
         self.begun = True
+        self.shared = ()
         if self._garbage:
             burials, self._garbage = self._garbage, ()
-        self.shared = ()
             for burial in burials if not self.cancelled else ():
                 burial.finish(*((0,) if self.where == "trio" else ()))  # which waits for nobody
         called, self._called = self._called, None

@@ -76,7 +76,8 @@ def inherited(deadline: Deadline | None) -> None:
 
 def forget() -> None:
     """Let this context have no deadline: what it does outlives the call that it began in."""
-    CURRENT.set(None)
+    if CURRENT.get() is not None:  # as a rule it has none
+        CURRENT.set(None)
 
 
 @contextmanager

@@ -121,11 +121,16 @@ class Program:
                     return result
                 results.append(result)
         except BaseException as problem:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
-            outcome: Outcome = RaisedAt(problem, len(results) + 1 if steps else 0)
+            raised = RaisedAt(problem, len(results) + 1 if steps else 0)
         else:
-            outcome = Done(results[-1] if results else target)
+            done = Done(results[-1] if results else target)
+            self.close()
+            return done
         self.close()
-        return outcome
+        try:
+            return raised
+        finally:
+            del raised  # its traceback keeps this frame: the two would keep each other
 
     def close(self) -> None:
         """Let go of what it was run on and came to."""

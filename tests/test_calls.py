@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextvars
+import gc
 import sys
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -128,6 +130,7 @@ class Recorder:
         assert coroutine is not None
         assert call._program is not None
         self.seen.append(("awaits", coroutine.__name__, call.bound, call._program.go_on("what it returned")))
+        self.seen.append(("has left whom it ran on", call.outer))  # another thread may go on with it
         coroutine.close()
 
     def in_trio(self, call: Callable[..., object], *args: object) -> None: ...
@@ -311,3 +314,76 @@ def test_a_call_that_cannot_be_read_is_the_long_way_s_to_complain_about(packed: 
         kind, (error, _) = answer[:2] if answer[0] is RaisedAt else served(way, called)[1][:2]
         assert kind is RaisedAt
         assert "ProtocolError" in error
+
+
+class Watched(ServedCall):
+    """Notes whether it had begun when somebody looked whether it is cancelled."""
+
+    looks: list[bool]
+
+    @property
+    def cancelled(self) -> bool:  # type: ignore[override]
+        self.looks.append(self.begun)
+        return False
+
+
+@pytest.mark.parametrize("way", [alone, ServedCall.serve])
+def test_a_call_has_begun_before_it_looks_whether_it_was_cancelled(way: Callable[[ServedCall], object]) -> None:
+    # Else whoever cancels it in between finds that it has not begun, and leaves the next call behind it in a thread that may be stuck.
+    draft = draft_steps([CALL], lambda: Writer(lambda value: value))
+    call = Watched(Recorder(), Called(1, add, Payload(draft.packed), 2, 3, 0))
+    call.looks = []
+    way(call)
+    assert call.looks[0] is True
+
+
+class Thing:
+    """What a call has among its variables."""
+
+
+@pytest.mark.parametrize("bound", [False, True])
+@pytest.mark.parametrize("where", ["threads", "trio"])
+@pytest.mark.parametrize("way", [alone, ServedCall.serve])
+@pytest.mark.parametrize("step", [CALL, (Verb.GET, 0, "attribute")])
+def test_what_a_call_that_raised_had_dies_when_it_is_answered(
+    step: Step,
+    way: Callable[[ServedCall], object],
+    where: Runs,
+    bound: bool,  # noqa: FBT001
+) -> None:
+    things: list[weakref.ref[Thing]] = []
+
+    class Target:
+        def __call__(self, *_: object) -> None:
+            thing = Thing()
+            things.append(weakref.ref(thing))
+            raise LookupError("this one")
+
+        attribute = property(__call__)
+
+    draft = draft_steps([step], lambda: Writer(lambda value: value))
+    called = Called(1, Target(), Payload(draft.packed), 2, 3, 0)
+    gc.disable()  # it would find the error, its traceback and our frame if they kept each other
+    try:
+        contextvars.copy_context().run(served, way, called, bound=bound, where=where)
+        assert [thing() for thing in things] == [None]
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("way", [alone, ServedCall.serve])
+def test_what_the_peer_gave_back_and_others_had_is_dropped_before_the_call_runs(
+    way: Callable[[ServedCall], object],
+    cancelled: bool,  # noqa: FBT001
+) -> None:
+    kept = Thing()
+    gone = weakref.ref(kept)
+    seen: list[object] = []
+    draft = draft_steps([(Verb.CALL, 0, (), {})], lambda: Writer(lambda value: value))
+    call = ServedCall(Recorder(), Called(1, lambda: seen.append(gone()), Payload(draft.packed), 2, 3, 0))
+    call.cancelled = cancelled
+    call.shared = [kept]
+    del kept
+    way(call)
+    assert (seen, gone()) == ([] if cancelled else [None], None)
