@@ -172,9 +172,9 @@ def _find(target: Target, before: ports.Port | None) -> ports.Port:
 
 
 def _why_not(exc: OSError | ValueError, path: str) -> str:
-    # pyserial puts what a port says to its settings into the text only.
-    said = (cause.args[0] for cause in (exc, exc.__context__) if cause and cause.args)
-    code = next((number for number in said if isinstance(number, int)), None)
+    # pyserial puts what a port says to its settings into the text only: "Could not configure port: (25, 'Inappropriate ioctl for device')".
+    said = re.search(r"\((\d+), ", str(exc))
+    code = getattr(exc, "errno", None) or (int(said[1]) if said else None)
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENODEV, errno.ENXIO):
         return f"there is no port {path}; {ports.listing(ports.plugged_in())}"
     if code in (errno.EACCES, errno.EPERM):
