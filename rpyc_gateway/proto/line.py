@@ -423,7 +423,7 @@ class Line:
             return inf
         if self._change is not None:
             return self._change.deadline()
-        return self._session.deadline()
+        return max(self._session.deadline(), self._pace.near)  # what is to be done then is to send something
 
     def handle_timeout(self, now: float) -> None:
         """It is so late: ask again, or give up."""

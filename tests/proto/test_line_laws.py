@@ -6,12 +6,12 @@ import random
 from math import inf
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineevents import Received
-from rpyc_gateway.proto.lineframes import DATA, SHORT_MAP, Encoder, Greeting, session_seed
+from rpyc_gateway.proto.lineframes import ACK, DATA, LONG_MAP, RATE, SHORT_MAP, Encoder, Greeting, session_seed
 
 from .line_pair import Disorder, Pair
 
@@ -166,3 +166,62 @@ def test_a_repeated_ack_from_the_past_holds_nothing_that_did_not_come() -> None:
     pair.near.line.send(b"y" * 20000)
     assert pair.run(lambda: len(pair.far.got) == 24000, seconds=20)
     assert DATA == 0
+
+
+class Rogue:
+    """A peer that knows the session, and sends whole frames that make no sense."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        choice = self.random.choice
+        dialler = choice([True, False])
+        rate = choice([inf, 11520.0, 960.0])
+        self.line = Line(Greeting(nonce=b"ours", baud=choice([0, 921_600])), dialler=dialler, now=0.0, rate=rate)
+        hello = Greeting(
+            nonce=b"rogu",
+            echo=b"ours",
+            wanted=choice([True, False]),
+            mtu=choice([16, 240, 65535]),
+            window=choice([1, 2, 64]),
+            buffer=choice([64, 65536, 2**32 - 1]),
+            delay=choice([0, 255]),
+            baud=choice([0, 115_200, 2**32 - 1]),
+        )
+        self.line.receive_data(Encoder(LONG_MAP, dialler=not dialler).encode(hello.encode()), 0.0)
+        nonces = (b"ours", b"rogu") if dialler else (b"rogu", b"ours")
+        self._encoder = Encoder(SHORT_MAP, dialler=not dialler, seed=session_seed(*nonces))
+
+    def frame(self) -> bytes:
+        choice, noise = self.random.choice, self.random.randbytes
+        first = choice([DATA, DATA | 0x18, ACK, ACK | 0x08, ACK | 0x30, RATE, 0x8F, 0xC0])
+        body = bytes((first,)) + noise(choice([0, 1, 4, 60, 500]))
+        if first == RATE:
+            body = bytes((RATE, choice(range(5)))) + choice([0, 1, 115_200, 921_600]).to_bytes(4, "big")
+        elif first & 0xC0 == DATA:
+            body = bytes((first, choice(range(256)), choice(range(256)), choice(range(4)))) + noise(choice([0, 1000]))
+        return self._encoder.encode(body)
+
+
+@settings(deadline=None)
+@given(seed=st.integers(0, 2**32))
+@example(seed=11)
+def test_a_peer_that_makes_no_sense_takes_no_memory_and_stops_no_clock(seed: int) -> None:
+    rogue = Rogue(seed)
+    line, chance, now = rogue.line, rogue.random, 0.0
+    for _ in range(200):
+        act = chance.choice([line.finish] + 5 * [lambda: line.send(bytes(3000))] + 30 * [None])
+        if act:
+            act()
+        else:
+            line.receive_data(rogue.frame(), now)
+        line.consume(chance.choice([0, line.unread]), now)
+        due = line.deadline()
+        now = due if due is not None and due > now and chance.random() < 0.6 else now + chance.random() / 5
+        steps = 0
+        while (due := line.deadline()) is not None and due <= now:
+            line.handle_timeout(now)
+            line.data_to_send(now)
+            steps += 1
+            assert steps < 50, "time does not go on: who drives it is busy for nothing"
+        line.events()
+        assert line.unread <= 65536 + 64 * line.hello.mtu
