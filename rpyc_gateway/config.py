@@ -31,7 +31,7 @@ from rpyc_gateway.sections import (
     tables,
     text,
 )
-from rpyc_gateway.transport import check_url, find_transport
+from rpyc_gateway.transport import check_url, find_transport, without_secrets
 
 if TYPE_CHECKING:
     import tomllib
@@ -242,7 +242,7 @@ class Config(Section):
                 log.warning(
                     "listen[%d].url: `classic` is allowed to '*' and %s takes any local user: every local user has your shell",
                     number,
-                    listen.url,
+                    without_secrets(listen.url),
                 )
 
 

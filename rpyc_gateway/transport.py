@@ -82,7 +82,7 @@ class Pipe:
     peer: str
     """For people: "127.0.0.1:18860", "`ssh ops@bastion …` (pid 812)"."""
     identity: str = ""
-    """What the transport knows of the peer: "uid:1000", "cert:lab-7", "parent", "child:COMMAND" (docs/protocol.md, section 4)."""
+    """What the transport knows of the peer: "uid:1000", "cert:lab-7", "parent", "child:COMMAND", "tty:/dev/ttyUSB0" (docs/protocol.md, section 4)."""
     private: bool = False
     """Known to have no other machine at its other end."""
     reliable: bool = True
