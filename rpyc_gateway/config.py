@@ -58,7 +58,7 @@ SERVICES = ("classic", "dial", "node")
 
 UNPROTECTED = "other machines can reach this, and anybody there may come: tls:// with `client_ca` knows its clients"
 
-_IDENTITY = re.compile(r"\*|parent|uid:[0-9]+|cert:[^\s\x00-\x1f]+")
+_IDENTITY = re.compile(r"\*|parent|uid:[0-9]+|cert:[^\s\x00-\x1f]+|tty:/[^\s\x00-\x1f]+|tty:COM[0-9]+")
 
 
 def default_name() -> str:
@@ -83,7 +83,9 @@ def _node_name(name: str) -> str:
 
 def _identity(entry: str) -> str:
     if not _IDENTITY.fullmatch(entry):
-        raise ValueError(f"{shown(entry)} is not an identity: write '*' (anyone), 'parent', 'uid:N' or 'cert:NAME'")
+        raise ValueError(
+            f"{shown(entry)} is not an identity: write '*' (anyone), 'parent', 'uid:N', 'cert:NAME' or 'tty:PATH'"
+        )
     return entry
 
 

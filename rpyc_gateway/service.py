@@ -230,7 +230,7 @@ def root_methods(root: object) -> tuple[str, ...]:
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:
     """Whether the origin of an OPEN matches one of the `allow` patterns of a configuration.
 
-    `*` is whoever can reach this node. `parent`, `uid:N` and `cert:NAME` are known of direct neighbours only: the origin must have exactly
+    `*` is whoever can reach this node. `parent`, `uid:N`, `cert:NAME` and `tty:PATH` are known of direct neighbours only: the origin must have exactly
     one stamp, made by this node (`node`, if given).
     """
     if "*" in patterns:

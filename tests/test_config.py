@@ -38,12 +38,12 @@ def test_the_chain_of_the_manual_is_understood() -> None:
         url = "tcp://10.1.0.7:18860"
         [[serve]]
         service = "classic"
-        allow = ["uid:1000", "parent"]
+        allow = ["uid:1000", "parent", "tty:/dev/ttyUSB0"]
     """)
     assert config.node.name == "hq"
     assert [listen.url for listen in config.listen] == ["tcp://127.0.0.1:18860"]
     assert [(dial.via, dial.url) for dial in config.dial][1] == ("bastion", "tcp://10.1.0.7:18860")
-    assert config.serve[0].allow == ("uid:1000", "parent")
+    assert config.serve[0].allow == ("uid:1000", "parent", "tty:/dev/ttyUSB0")
     assert config.relay.allow == ("*",)
 
 
@@ -85,7 +85,7 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
         ("[relay]\nallow = '*'", "2:1: relay.allow: must be an array, not '*'"),
         (
             "[relay]\nallow = ['root']",
-            "2:10: relay.allow[0]: 'root' is not an identity: write '*' (anyone), 'parent', 'uid:N' or 'cert:NAME'",
+            "2:10: relay.allow[0]: 'root' is not an identity: write '*' (anyone), 'parent', 'uid:N', 'cert:NAME' or 'tty:PATH'",
         ),
         ("[[serve]]\nservice = 'shell'", "2:1: serve[0].service: unknown service 'shell' (known: classic, dial, node)"),
         (

@@ -80,6 +80,18 @@ def test_a_program_that_has_closed_its_session_has_said_so_and_may_open_the_port
         house.processes.clear()
 
 
+def test_who_is_at_a_port_is_let_in_as_who_is_there_and_nobody_else(house: House) -> None:
+    with BadLine(FAST, seed=5) as line:
+        text = listen(f"serial://{line.far}?baudrate={FAST}") + listen(house.socket("lab"))
+        house.start("lab", text + serve(to=f"tty:{line.far}"))
+        with gw.connect(f"serial://{line.near}?baudrate={FAST}") as conn:
+            assert conn.eval("6 * 7") == 42
+        with pytest.raises(gw.Denied, match="it is allowed to tty:"):
+            gw.connect(house.socket("lab"))
+        house.end()
+        house.processes.clear()
+
+
 def test_several_clients_share_the_line(cable: Cable) -> None:
     async def run() -> None:
         async with trio.open_nursery() as nursery:
