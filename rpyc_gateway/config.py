@@ -238,12 +238,14 @@ class Config(Section):
                     number,
                     serve.service,
                 )
-        everybody = any(serve.service == "classic" and "*" in serve.allow for serve in self.serve)
-        for number, listen in enumerate(self.listen if everybody else ()):
+        # Whoever may have this node dial may have it run a command: `stdio:COMMAND`.
+        shells = [serve.service for serve in self.serve if serve.service in ("classic", "dial") and "*" in serve.allow]
+        for number, listen in enumerate(self.listen if shells else ()):
             if listen.url.startswith(("tcp:", "tls:", "ws:", "wss:", "unix:@")) and _takes_any_user(listen.url):
                 log.warning(
-                    "listen[%d].url: `classic` is allowed to '*' and %s takes any local user: every local user has your shell",
+                    "listen[%d].url: `%s` is allowed to '*' and %s takes any local user: every local user has your shell",
                     number,
+                    shells[0],
                     without_secrets(listen.url),
                 )
 

@@ -154,10 +154,14 @@ def test_what_a_relay_dials_may_need_a_transport_that_only_the_relay_has(caplog:
 CLASSIC = "[[serve]]\nservice = 'classic'\nallow = ['*']\n[[listen]]\nurl = '{}'"
 
 
-def test_classic_for_everybody_on_loopback_names_its_risk(caplog: pytest.LogCaptureFixture) -> None:
-    Config.parse(CLASSIC.format("tcp://127.0.0.1:18860"))
+@pytest.mark.parametrize("service", ["classic", "dial"])
+def test_what_is_as_good_as_a_shell_for_everybody_on_loopback_names_its_risk(
+    service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    Config.parse(CLASSIC.format("tcp://127.0.0.1:18860").replace("classic", service))
     (record,) = caplog.records
     assert record.levelno == logging.WARNING
+    assert f"`{service}` is allowed to '*'" in record.getMessage()
     assert "every local user has your shell" in record.getMessage()
 
 
