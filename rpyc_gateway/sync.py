@@ -177,8 +177,8 @@ def serve(
     A Service is served under its `service_name`; "classic" is the whole interpreter. `runs` says where its code runs: in "threads", as many
     at once as there are callers; in the "main" thread of this process, one call after the other; or in the "trio" thread, inline, which is for
     code that never blocks and gets proxies to be awaited. With "main", call this in the main thread; SIGTERM ends it in order too. Raises ConfigError for a URL that cannot be listened
-    on, among them any that other machines can reach (until transport security exists; write a configuration with `insecure = true` if
-    you must). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
+    on, among them any that other machines can reach and where anybody there may come (`tls://` with `client_ca` lets in whom it can name;
+    a configuration can say `insecure = true`). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
     """
     label = _label(service)
     served = {"service": service, "allow": ("*",), "pickle": pickle, "runs": runs}
