@@ -102,6 +102,8 @@ class Asking(Questions):
                 finally:
                     call.waiters.remove(waiter)
             value = self._value_at_once(outcome)
+            if value is UNREAD:
+                self._hold(outcome)
         finally:
             try:
                 if outcome is None or outcome.error is not None or not waiter.inbox.empty():
@@ -138,6 +140,12 @@ class Asking(Questions):
             if proxy is not None:
                 return proxy
         return UNREAD
+
+    def _hold(self, outcome: Outcome) -> None:
+        """Take over what an outcome refers to, so that it goes back whatever interrupts this thread before it is shown."""
+        payload = outcome.payload or outcome.raised
+        if payload is not None and payload.refs:
+            outcome.held = self._references.hold(payload.refs)
 
     def _number(self) -> int:
         """The number of this thread, which is told when it has ended."""

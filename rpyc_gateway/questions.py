@@ -110,7 +110,7 @@ class Questions:
 
     def _give_back(self, outcome: Outcome | None) -> None:
         """An answer that crossed an interrupt is nobody's: what it refers to goes back."""
-        if outcome is None:
+        if outcome is None or outcome.held is not None:
             return
         payload = outcome.payload or outcome.raised
         if payload is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
@@ -12,6 +13,7 @@ import trio
 
 import rpyc_gateway as gw
 from rpyc_gateway import references
+from rpyc_gateway.asking import Asking
 from rpyc_gateway.held import held_by
 from rpyc_gateway.proto.values import ONE_REF
 from rpyc_gateway.proxy import blocking_proxy
@@ -171,3 +173,26 @@ def test_what_cannot_be_shown_goes_back(text: str, monkeypatch: pytest.MonkeyPat
                 make()
         conn.ping()
         assert conn._session.statistics().imports == held
+
+
+@pytest.mark.parametrize("text", ["(Thing(), Thing())", "fail()"])
+def test_what_an_interrupt_kept_from_being_read_goes_back(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with open_blocking_lab() as house, house.connect() as conn:
+        conn.execute("class Thing: pass\ndef fail(): raise LookupError(Thing())\n")
+        make = conn.eval(f"lambda: {text}")
+        with suppress(LookupError):
+            make()
+        gc.collect()
+        conn.ping()
+        (far,) = house.sessions()
+        lent = far.statistics().exports
+        with monkeypatch.context() as patch:
+            patch.setattr(Asking, "_value", interrupt)  # it may come at the first line of it
+            with pytest.raises(KeyboardInterrupt):
+                make()
+        gc.collect()
+        conn.ping()
+        assert far.statistics().exports == lent
