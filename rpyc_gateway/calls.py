@@ -166,13 +166,17 @@ class ServedCall:
         In a trio thread no Ctrl-C may come meanwhile: it is for the program's main task, and here it would become an answer.
         Returns where this thread may wait for its next task, if it has no better place.
         """
-        program = self._program or self._begin()
-        if program is None:
-            return None
-        if self.bound:  # the thread is its caller's: what one of its calls sets in the context, the next one finds
-            outcome = self._go_on(program, result, error)
-        else:  # a context of its own: whatever interrupts this thread, it is not left serving
-            outcome = copy_context().run(self._go_on, program, result, error)
+        try:
+            program = self._program or self._begin()
+            if program is None:
+                return None
+            if self.bound:  # the thread is its caller's: what one of its calls sets in the context, the next one finds
+                outcome = self._go_on(program, result, error)
+            else:  # a context of its own: whatever interrupts this thread, it is not left serving
+                outcome = copy_context().run(self._go_on, program, result, error)
+        except BaseException:
+            self.host.left(self)
+            raise
         if type(outcome) is Later:
             self._leave_thread(program, outcome)
         elif type(outcome) is RaisedAt and self.where != "trio":
@@ -182,7 +186,11 @@ class ServedCall:
 
     def serve_apart(self) -> object | None:
         """The short way of `serve` in any other thread than the caller's own: in a context of its own."""
-        return copy_context().run(self.serve_alone)
+        try:
+            return copy_context().run(self.serve_alone)
+        except BaseException:  # Ctrl-C may meet a callback where its code does not run yet, or not any more
+            self.host.left(self)
+            raise
 
     def serve_alone(self) -> object | None:
         """The short way of `serve`, for a program that is `operand` (see `plain_step`), in the context that this thread is in.

@@ -387,3 +387,29 @@ def test_what_the_peer_gave_back_and_others_had_is_dropped_before_the_call_runs(
     del kept
     way(call)
     assert (seen, gone()) == ([] if cancelled else [None], None)
+
+
+class Interrupted(Recorder):
+    """A Host whose thread hears Ctrl-C when it is about to answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gone: list[ServedCall] = []
+
+    def answer(self, call: ServedCall, outcome: Outcome) -> None:
+        raise KeyboardInterrupt
+
+    def left(self, call: ServedCall) -> None:
+        self.gone.append(call)
+
+
+@pytest.mark.parametrize("way", [alone, ServedCall.serve])
+def test_a_call_that_is_interrupted_where_its_code_does_not_run_is_not_counted_for_ever(
+    way: Callable[[ServedCall], object],
+) -> None:
+    draft = draft_steps([CALL], lambda: Writer(lambda value: value))
+    host = Interrupted()
+    call = ServedCall(host, Called(1, add, Payload(draft.packed), 2, 3, 0))
+    with pytest.raises(KeyboardInterrupt):
+        way(call)
+    assert host.gone == [call]
