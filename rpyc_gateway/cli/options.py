@@ -15,9 +15,11 @@ __all__ = [
     "chattiness",
     "config_option",
     "config_path",
+    "dialable",
     "harmless",
     "log_to_stderr",
     "node_argument",
+    "some_url_options",
     "url_options",
     "verbosity",
 ]
@@ -79,26 +81,42 @@ def verbosity(command: _Command) -> _Command:
 
 def _known_urls(_ctx: click.Context, _parameter: click.Parameter, urls: tuple[str, ...]) -> tuple[str, ...]:
     """Of several hops only the first is dialled here; what the others need is theirs."""
+    if urls:
+        dialable(urls[0])
+    return urls
+
+
+def dialable(url: str) -> str:
+    """This URL. Wrong usage if it cannot be dialled."""
     from rpyc_gateway.errors import ConfigError
     from rpyc_gateway.transport import check_url, without_secrets
 
     try:
-        problem = check_url(urls[0])
+        problem = check_url(url)
     except ConfigError as exc:
         raise click.BadParameter(str(exc)) from exc
     if problem is not None:
-        raise click.BadParameter(f"{without_secrets(urls[0])}: {problem}")
-    return urls
+        raise click.BadParameter(f"{without_secrets(url)}: {problem}")
+    return url
 
 
 def url_options(command: _Command) -> _Command:
     """--url and --via: the way to a node."""
+    return _url_options(command, required=True)
+
+
+def some_url_options(command: _Command) -> _Command:
+    """The same for what can do without a node."""
+    return _url_options(command, required=False)
+
+
+def _url_options(command: _Command, *, required: bool) -> _Command:
     command = click.option("--via", metavar="NODE", multiple=True, help="A node to pass on the way; may be repeated.")(
         command
     )
     return click.option(
         "--url",
-        required=True,
+        required=required,
         multiple=True,
         callback=_known_urls,
         help="A node to begin at; repeated, each hop is dialled by the one before.",
