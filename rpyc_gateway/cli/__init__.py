@@ -10,6 +10,7 @@ import click
 
 from rpyc_gateway.cli.check import check
 from rpyc_gateway.cli.demo import demo
+from rpyc_gateway.cli.device import device
 from rpyc_gateway.cli.evaluate import evaluate, execute
 from rpyc_gateway.cli.failure import failing_clearly
 from rpyc_gateway.cli.nodes import nodes
@@ -81,5 +82,5 @@ def _misplaced_config(name: str, file: str) -> str:
     return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
-for _command in (run, check, nodes, ports, transports, evaluate, execute, stdio, demo):
+for _command in (run, check, nodes, ports, transports, evaluate, execute, device, stdio, demo):
     main.add_command(_command)

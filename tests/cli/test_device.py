@@ -1,0 +1,271 @@
+"""`rpyc-gw device`: MicroPython on a port, and the same as a node behind a gateway; what is asked of either is the same."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from click.testing import CliRunner
+
+from rpyc_gateway.cli import main, onboard
+from rpyc_gateway.config import Config, Dial, Listen, NodeSection
+from rpyc_gateway.device.node import serve_board
+from rpyc_gateway.gateway import open_node
+from rpyc_gateway.testing.line import BadLine
+from tests.device.boards import board_on, needs_micropython
+from tests.house import CLASSIC
+from tests.terminal import answer_at_a_terminal
+
+FAST = "?baudrate=1000000"
+BOTH_WAYS = pytest.mark.parametrize("way", ["port", "node"])
+
+
+class Board:
+    """A board, asked from the command line. What it has as files is in a directory of this machine."""
+
+    def __init__(self, target: list[str]) -> None:
+        self.target = target
+
+    def command(self, verb: str, *arguments: object) -> list[str]:
+        return [sys.executable, "-m", "rpyc_gateway", "device", verb, *self.target, *map(str, arguments)]
+
+    async def ask(self, verb: str, *arguments: object, given: bytes = b"") -> tuple[int, str, str]:
+        """Exit code, standard output and standard error of a command."""
+        done: subprocess.CompletedProcess[bytes] = await trio.run_process(
+            self.command(verb, *arguments), stdin=given, capture_stdout=True, capture_stderr=True, check=False
+        )
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@asynccontextmanager
+async def open_board(way: str) -> AsyncIterator[Board]:
+    """A board at a port of this machine, or the node `board` behind a hub."""
+    async with AsyncExitStack() as stack:
+        line = stack.enter_context(BadLine(math.inf))
+        stack.enter_context(board_on(line.far))
+        if way == "port":
+            yield Board([f"serial://{line.near}{FAST}"])
+            return
+        hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="tcp://127.0.0.1:0"), Listen(url="memory://hub")))
+        node = await stack.enter_async_context(open_node(hub))
+        config = Config(node=NodeSection(name="board"), dial=(Dial(url="memory://hub"),), serve=CLASSIC)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        await nursery.start(serve_board, config, f"serial://{line.near}{FAST}")
+        await node.wait_route("board")
+        yield Board(["--url", node.urls[0], "board"])
+        nursery.cancel_scope.cancel()
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_programs_print_here_and_exit_here(way: str, tmp_path: Path) -> None:
+    script = tmp_path / "blink.py"
+    script.write_text("import sys\nprint('süß', 1, sep='-')\nprint('end', end='')\nsys.exit(3)\n")
+    async with open_board(way) as board:
+        code, out, err = await board.ask("run", script)
+        assert (code, out.rstrip("\n"), err) == (3, "süß-1\nend", "")
+        assert await board.ask("run", "-", given=b"print(__name__)") == (0, "__main__\n", "")
+        assert await board.ask("exec", "import sys; print(sys.implementation[0])") == (0, "micropython\n", "")
+        assert await board.ask("exec", "raise SystemExit('bye')") == (1, "", "bye\n")
+        assert await board.ask("eval", "'a' + 'b'") == (0, "ab\n", "")
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_a_program_longer_than_a_message_runs(way: str) -> None:
+    program = "\n".join(f"x{number} = {number}" for number in range(500)) + "\nprint(x499)\n"
+    async with open_board(way) as board:
+        assert await board.ask("run", "-", given=program.encode()) == (0, "499\n", "")
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_an_exception_has_the_traceback_of_the_program_alone(way: str, tmp_path: Path) -> None:
+    script = tmp_path / "wrong.py"
+    script.write_text("def f():\n    raise ValueError('no')\nprint('before')\nf()\n")
+    async with open_board(way) as board:
+        assert await board.ask("run", script) == (
+            1,
+            "before\n",
+            "Traceback (most recent call last):\n"
+            '  File "wrong.py", line 4, in <module>\n'
+            '  File "wrong.py", line 2, in f\n'
+            "ValueError: no\n",
+        )
+        code, _, err = await board.ask("exec", "class Mine(Exception): pass\nraise Mine('own')")
+        assert code == 1
+        assert "Mine: own" in err
+        code, _, err = await board.ask("eval", "1 +")
+        assert (code, err.splitlines()[-1]) == (1, "SyntaxError: invalid syntax")
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_files_go_there_and_back(way: str, tmp_path: Path) -> None:
+    flash = tmp_path / "flash"
+    (flash / "lib").mkdir(parents=True)
+    whole = bytes(range(256)) * 13 + b"\r\n\x03\x04"
+    (tmp_path / "a.bin").write_bytes(whole)
+    (tmp_path / "empty").write_bytes(b"")
+    (flash / "old").write_bytes(b"old")
+    async with open_board(way) as board:
+        assert await board.ask("put", tmp_path / "a.bin", tmp_path / "empty", flash) == (0, "", "")
+        assert await board.ask("put", tmp_path / "a.bin", flash / "old") == (0, "", "")
+        assert (flash / "a.bin").read_bytes() == (flash / "old").read_bytes() == whole
+        assert (flash / "empty").read_bytes() == b""
+        assert await board.ask("ls", flash) == (
+            0,
+            "        3332 a.bin\n           0 empty\n           0 lib/\n        3332 old\n",
+            "",
+        )
+        assert await board.ask("get", flash / "a.bin", tmp_path / "back") == (0, "", "")
+        assert (tmp_path / "back").read_bytes() == whole
+        (tmp_path / "here").mkdir()
+        assert await board.ask("get", flash / "empty", tmp_path / "here") == (0, "", "")
+        assert (tmp_path / "here" / "empty").read_bytes() == b""
+        assert await board.ask("rm", flash / "a.bin", flash / "empty") == (0, "", "")
+    assert sorted(path.name for path in flash.iterdir()) == ["lib", "old"]
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_what_the_board_refuses_is_told_in_its_words_and_leaves_all_as_it_was(way: str, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept")
+    missing = tmp_path / "missing"
+    async with open_board(way) as board:
+        name = board.target[-1]
+        told = f"rpyc-gw: {name}: {missing}: OSError: [Errno 2] ENOENT\n"
+        assert await board.ask("ls", missing) == (1, "", told)
+        assert await board.ask("rm", missing) == (1, "", told)
+        assert await board.ask("get", missing, kept) == (1, "", told)
+        told = f"rpyc-gw: {name}: {missing}/x: OSError: [Errno 2] ENOENT\n"
+        assert await board.ask("put", kept, missing / "x") == (1, "", told)
+        told = f"rpyc-gw: {name}: {kept}: is no directory there\n"
+        assert await board.ask("put", kept, __file__, kept) == (1, "", told)
+    assert kept.read_bytes() == b"kept"
+    assert os.listdir(tmp_path) == ["kept"]
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_who_interrupts_it_interrupts_the_board(way: str) -> None:
+    async with open_board(way) as board, trio.open_nursery() as nursery:
+        command = board.command("exec", "print('up')\nwhile True: pass")
+        process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        assert await process.stdout.receive_some() == b"up\n"
+        process.send_signal(signal.SIGINT)
+        assert await process.wait() == 130
+        assert await board.ask("eval", "1") == (0, "1\n", "")
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_who_stops_reading_stops_the_program(way: str) -> None:
+    async with open_board(way) as board, trio.open_nursery() as nursery:
+        command = board.command("exec", "while True: print('more')")
+        process = await nursery.start(partial(trio.run_process, command, stdout=subprocess.PIPE, check=False))
+        assert (await process.stdout.receive_some()).startswith(b"more\n")
+        await process.stdout.aclose()
+        assert await process.wait() == 1
+        assert await board.ask("eval", "1") == (0, "1\n", "")
+
+
+@needs_micropython
+@BOTH_WAYS
+async def test_a_reset_leaves_the_board_ready(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "machine.py").write_text("import os\ndef reset(): os.system('kill -9 $PPID')\n")
+    monkeypatch.setenv("MICROPYPATH", str(tmp_path))
+    async with open_board(way) as board:
+        assert await board.ask("reset") == (0, "", "")
+        with trio.fail_after(30):
+            while await board.ask("eval", "1") != (0, "1\n", ""):
+                pass
+
+
+@needs_micropython
+async def test_a_board_that_cannot_be_reset_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "machine.py").write_text("def reset(): raise OSError('not now')\n")
+    monkeypatch.setenv("MICROPYPATH", str(tmp_path))
+    async with open_board("port") as board:
+        code, out, err = await board.ask("reset")
+        assert (code, out, err.splitlines()[-1]) == (1, "", "OSError: not now")
+
+
+@needs_micropython
+async def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.bin").write_bytes(bytes(4096))
+    async with open_board("port") as board:
+        command = board.command("put", tmp_path / "a.bin", tmp_path / "b.bin")
+        seen = await trio.to_thread.run_sync(answer_at_a_terminal, command, b"never asked", b"")
+    assert b"\ragent: " in seen
+    assert b"\ra.bin: 50 %" in seen
+    assert seen.endswith(b"\r\x1b[K")
+
+
+@needs_micropython
+async def test_the_path_of_a_port_is_enough() -> None:
+    async with open_board("port") as board:
+        path = board.target[0].removeprefix("serial://").removesuffix(FAST)
+        assert await Board([path]).ask("eval", "6 * 7") == (0, "42\n", "")
+
+
+class Here:
+    """This interpreter as a board, whose flash damages what is written."""
+
+    name = "here"
+    shows = True
+
+    async def evaluate(self, source: str) -> Any:
+        if source == onboard.WRITE:
+            return lambda file, data: file.write(data[:-1] + b"?")
+        return eval(source, {})
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        return function(*args)
+
+
+async def test_a_file_that_arrived_damaged_takes_no_other_ones_place(tmp_path: Path) -> None:
+    (tmp_path / "new").write_bytes(b"new")
+    kept = tmp_path / "kept"
+    kept.write_bytes(b"kept")
+    with pytest.raises(onboard.BoardFailed, match="kept: of 3 bytes it holds 3, or others: what was there stays"):
+        await onboard.put(Here(), tmp_path / "new", str(kept), lambda _done, _whole: None)
+    assert kept.read_bytes() == b"kept"
+    assert sorted(os.listdir(tmp_path)) == ["kept", "new"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["eval", "lab", "1"], 2, "'lab' is no port"),
+        (["ls", "foo://x"], 2, "no transport 'foo' is installed"),
+        (["ls", "--via", "relay", "/dev/ttyACM0"], 2, "--via is for a board that is a node, and needs --url"),
+        (["put", "/dev/ttyACM0", "/nowhere/file", "x"], 2, "'/nowhere/file' does not exist"),
+        (["eval", "/dev/nowhere", "1"], 69, "there is no port /dev/nowhere"),
+        (["reset", "/dev/nowhere"], 69, "there is no port /dev/nowhere"),
+        (["ls", "--url", "tcp://127.0.0.1:1", "lab"], 69, "127.0.0.1:1"),
+    ],
+)
+def test_what_cannot_be_is_told(arguments: list[str], code: int, told: str) -> None:
+    result = CliRunner().invoke(main, ["device", *arguments])
+    assert result.exit_code == code
+    assert told in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("verb", ["run", "exec", "eval", "ls", "put", "get", "rm", "reset"])
+def test_each_command_explains_itself(verb: str) -> None:
+    result = CliRunner().invoke(main, ["device", verb, "-h"])
+    assert result.exit_code == 0
+    assert result.stdout.startswith(f"Usage: main device {verb} [OPTIONS] BOARD")
