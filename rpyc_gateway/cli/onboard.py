@@ -155,31 +155,32 @@ NOTE = "on the board:\n"
 # -- programs
 
 # All of this runs there: for any MicroPython and CircuitPython, and it leaves nothing in the namespace of others.
+# What is not needed is left out: the smallest boards have no room for it.
 RUN = """
-def _gateway_run(parts, name, mode, write):
-    space = {"__name__": "__main__"}
+def _gateway_run(parts, name, write):
     show = print
-    if write:
-        def show(*args, sep=" ", end="\\n", file=None):
-            if file:
-                return print(*args, sep=sep, end=end, file=file)
-            write(sep.join([str(x) for x in args]) + end)
-        space["print"] = show
+    space = {"__name__": "__main__"}
+    #show
     code = "".join(parts)
     parts.clear()
     try:
-        code = compile(code, name, mode)
+        code = compile(code, name, "#mode")
     except NameError:
         pass
     try:
-        if mode == "eval":
-            show(eval(code, space))
-        else:
-            exec(code, space)
+        #run
     except SystemExit as e:
         code = e.args[0] if e.args else 0
         return code if code is None or isinstance(code, int) else str(code)
 """
+SHOW = """
+    def show(*args, sep=" ", end="\\n", file=None):
+        if file:
+            return print(*args, sep=sep, end=end, file=file)
+        write(sep.join([str(x) for x in args]) + end)
+    space["print"] = show
+"""
+MODES = {"eval": "show(eval(code, space))", "exec": "exec(code, space)"}
 RUNNER = "_gateway_run"
 
 
@@ -192,9 +193,12 @@ async def run(board: Interpreter, source: str, filename: str, mode: str, write: 
     add = await board.evaluate("lambda a, b: a.append(b)")
     for at in range(0, len(source), CHUNK):
         await board.call(add, parts, source[at : at + CHUNK])
-    function = await board.evaluate(defined(RUN, RUNNER))
+    program = (
+        RUN.replace("#show", "" if board.shows else SHOW.strip()).replace("#mode", mode).replace("#run", MODES[mode])
+    )
+    function = await board.evaluate(defined(program, RUNNER))
     try:
-        return await board.call(function, parts, filename, mode, None if board.shows else write) or 0
+        return await board.call(function, parts, filename, None if board.shows else write) or 0
     except BoardFailed as exc:
         exc.traceback = own_part(exc.traceback)
         raise
@@ -341,7 +345,9 @@ async def get(board: Interpreter, remote: str, local: Path, progress: Progress) 
 async def get_whole(board: Interpreter, remote: str, local: Path, progress: Progress) -> None:
     file = await board.call(await board.evaluate("open"), remote, "rb")
     read = await board.evaluate(defined(READ))
-    ((_, _, whole),) = await listing(board, remote)
+    mode, whole = await board.call(await board.evaluate(defined(LOOK)), remote)
+    if mode & DIRECTORY:  # some boards open those
+        raise BoardFailed(board.name, "", "is a directory")
     part = local.with_name(local.name + PART)
     try:
         with part.open("wb") as sink:

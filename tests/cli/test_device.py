@@ -149,6 +149,7 @@ async def test_what_the_board_refuses_is_told_in_its_words_and_leaves_all_as_it_
         assert await board.ask("ls", missing) == (1, "", told)
         assert await board.ask("rm", missing) == (1, "", told)
         assert await board.ask("get", missing, kept) == (1, "", told)
+        assert await board.ask("get", tmp_path, kept) == (1, "", f"rpyc-gw: {name}: {tmp_path}: is a directory\n")
         told = f"rpyc-gw: {name}: {missing}/x: OSError: [Errno 2] ENOENT\n"
         assert await board.ask("put", kept, missing / "x") == (1, "", told)
         told = f"rpyc-gw: {name}: {kept}: is no directory there\n"
