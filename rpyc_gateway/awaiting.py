@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from types import AsyncGeneratorType, BuiltinMethodType, CoroutineType, FunctionType, GeneratorType, MethodType
 from typing import Any, ClassVar, NamedTuple, TypeVar, final
 
 from rpyc_gateway.proto.known import members, mro_of
 
-__all__ = ["Later", "Recorded", "awaited", "is_async", "later"]
+__all__ = ["Blocks", "Later", "Recorded", "Unsent", "awaited", "is_async", "later"]
 
 _T = TypeVar("_T")
 
@@ -20,7 +21,42 @@ _T = TypeVar("_T")
 class Later(NamedTuple):
     """A result that is there when this has been awaited, in a task of the session."""
 
-    coroutine: CoroutineType[Any, Any, object]
+    coroutine: CoroutineType[Any, Any, object] | Unsent
+
+
+class Unsent(ABC):
+    """A step that somebody else does, for whom objects stand here, and that was not sent there yet: the rest of its program may join it.
+
+    A service that fronts something and runs in trio returns one, in a Later, whenever an attribute or an item of one of its stand-ins is
+    read, or it is called. All of it is for the trio thread.
+    """
+
+    failed = 0
+    """Which of the joined steps has raised, once one has: 0 for this one."""
+
+    @abstractmethod
+    def placeholder(self, index: int) -> object:
+        """A stand-in for the result of this step, for the steps behind it: it is the one with this index of those that are sent at once."""
+
+    @abstractmethod
+    def join(self, others: Sequence[Unsent]) -> None:
+        """Take along these steps, which are done to its placeholder and to theirs. The result is that of the last one."""
+
+    @abstractmethod
+    def begin(self, done: Callable[[object, BaseException | None], object]) -> bool:
+        """Send it without a task: `done` is called once, later, with the result or the error. False if that must wait: await it in a task."""
+
+    @abstractmethod
+    def cancel(self) -> None:
+        """Nobody waits any more for what was begun; `done` is called with an error if it was not yet."""
+
+    @abstractmethod
+    def wait(self) -> Coroutine[Any, Any, object]:
+        """Send it, and wait for the result."""
+
+
+class Blocks(BaseException):
+    """What a service that runs in trio raises where it would block: nothing has been done, and the same step is done again in a thread."""
 
 
 class Recorded:
@@ -46,6 +82,8 @@ def later(result: object) -> Later | None:
     if kind is CoroutineType:
         return Later(result)  # type: ignore[arg-type]
     if kind in _STEPS or issubclass(kind, Recorded) or _is_coroutine(kind, result):
+        if kind is Later:
+            return result  # type: ignore[return-value]
         return Later(awaited(result))  # type: ignore[arg-type]
     return None
 
@@ -56,7 +94,7 @@ async def _empty() -> AsyncGenerator[None, None]:
 
 
 def _kinds_of_steps() -> frozenset[type]:
-    """The classes of what `asend` and `athrow` of an async generator return; they have no names."""
+    """The classes of what `asend` and `athrow` of an async generator return, which have no names; and what is one already."""
     hooks = sys.get_asyncgen_hooks()
     sys.set_asyncgen_hooks(
         None, None
@@ -66,7 +104,7 @@ def _kinds_of_steps() -> frozenset[type]:
         steps = (generator.asend(None), generator.athrow(GeneratorExit))
         for step in steps:
             step.close()
-        return frozenset(map(type, steps))
+        return frozenset({Later, *map(type, steps)})
     finally:
         sys.set_asyncgen_hooks(*hooks)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from rpyc_gateway import deadlines
-from rpyc_gateway.awaiting import Later, later
+from rpyc_gateway.awaiting import Later, Unsent, later
 from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
@@ -109,7 +109,7 @@ class ServedCall:
     begun = False  # whether it has got its thread; cancelled before, it leaves that at once
     bound = False  # whether it keeps its caller's own thread busy
     operand: list[Any] | str | None = None  # of its program, if that is plain
-    _scope: trio.CancelScope | None = None
+    _scope: trio.CancelScope | Unsent | None = None  # what a cancellation ends
     _deadline: Deadline | None = None
     _program: Program | None = None
     _coroutine: Coroutine[Any, Any, object] | None = None
@@ -220,6 +220,7 @@ class ServedCall:
                 if type(operand) is str:
                     host.policy.check(target, _GET, operand)
                     result = getattr(target, operand)
+                    awaited = result if type(result) is Later else None
                 else:
                     host.policy.check(target, _CALL, "")
                     result = target(*operand)  # type: ignore[operator]  # or a TypeError
@@ -253,8 +254,21 @@ class ServedCall:
     def _leave_thread(self, program: Program, awaited: Later) -> None:
         """Go on in a task, and then in any thread; this one is free again."""
         self.bound = False
-        coroutine = self._coroutine = awaited.coroutine
+        unsent = awaited.coroutine
+        if not isinstance(unsent, Unsent):
+            coroutine: Coroutine[Any, Any, object] = unsent
+        elif self.where == "trio" and self._deadline is None and unsent.begin(self._go_on_soon):
+            self._scope = unsent  # this needs no task
+            if self.cancelled:
+                unsent.cancel()
+            return
+        else:
+            coroutine = unsent.wait()
+        self._coroutine = coroutine
         self.host.spawn(self, lambda: self._finish_async(program, coroutine))
+
+    def _go_on_soon(self, value: object, error: BaseException | None) -> None:
+        self.host.submit(self, lambda: self.serve(value, error))
 
     def _go_on(self, program: Program, result: object, error: BaseException | None) -> Outcome | Later:
         outer = self.outer = serving.get()
@@ -342,7 +356,7 @@ class ServedCall:
     def _patience(self) -> trio.CancelScope:
         """The scope of the task that serves this call: cancelled with it, and over at its deadline."""
         left = self._deadline.left if self._deadline is not None else float("inf")
-        scope = self._scope = trio.CancelScope(deadline=trio.current_time() + left)
+        self._scope = scope = trio.CancelScope(deadline=trio.current_time() + left)
         if self.cancelled:
             scope.cancel()
         return scope

@@ -15,9 +15,10 @@ from types import BuiltinMethodType
 from typing import Any
 
 import msgspec
+import trio
 
 from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
-from rpyc_gateway.awaiting import Later, is_async, later
+from rpyc_gateway.awaiting import Blocks, Later, Unsent, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import NotExposed, ProtocolError
 from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_binary
@@ -63,7 +64,17 @@ class Program:
     reads the operands, and the policy that judges them.
     """
 
-    __slots__ = ("_adopt", "_open_reader", "_payload", "_reader", "_results", "_steps", "_target", "policy")
+    __slots__ = (
+        "_adopt",
+        "_gathered",
+        "_open_reader",
+        "_payload",
+        "_reader",
+        "_results",
+        "_steps",
+        "_target",
+        "policy",
+    )
 
     def __init__(
         self,
@@ -81,6 +92,7 @@ class Program:
         self._reader: Reader | None = None
         self._steps: list[Any] | None = None
         self._results: list[object] = []
+        self._gathered: _Gathered | None = None
 
     def go_on(self, result: object = None, error: BaseException | None = None) -> Outcome | Later:
         """Run up to the end, or to a step whose coroutine must be awaited: it goes on with what that returned, or raised.
@@ -91,10 +103,8 @@ class Program:
         try:
             if steps is None:
                 steps = self._steps = _steps(self._payload.packed)
-            elif error is None:
-                results.append(result)
             else:
-                raise error
+                self._resume(result, error)
             for step in steps[len(results) :] if results else steps:
                 try:
                     verb, source = step[0], step[1]
@@ -117,10 +127,12 @@ class Program:
                         result = subject(*args, **kwargs)
                         del args, kwargs
                     result = later(result) or result if type(result) not in BY_VALUE else result
-                if type(result) is Later:
+                if type(result) is Later and type(result := self._gather(result, steps)) is Later:
                     return result
                 results.append(result)
         except BaseException as problem:  # noqa: BLE001  # SystemExit too: a peer's call must not end this process
+            if type(problem) is Blocks and steps:
+                return self._again_in_thread(steps[len(results)])
             raised = RaisedAt(problem, len(results) + 1 if steps else 0)
         else:
             done = Done(results[-1] if results else target)
@@ -137,6 +149,37 @@ class Program:
         self._target = self._reader = None
         self._results, self._steps = [], []
         self._adopt = _nothing
+
+    def _again_in_thread(self, step: Any) -> Later:
+        """Do a step, in a thread, that would have blocked here. It has been read before."""
+        subject = self._results[step[1] - 1] if step[1] else self._target
+        return Later(_in_thread(_VERBS[step[0]], subject, step[2:], self))  # type: ignore[arg-type]
+
+    def _gather(self, result: Any, steps: list[Any]) -> object:
+        """What to go on with: a placeholder if all that follows joins this step, or the Later that must be awaited first."""
+        unsent, place = result.coroutine, len(self._results)
+        if not isinstance(unsent, Unsent):
+            return result
+        if self._gathered is None:
+            if not _may_join(steps, place + 1):
+                return result
+            self._gathered = _Gathered([], place)
+        self._gathered.unsent.append(unsent)
+        if place + 1 < len(steps):
+            return unsent.placeholder(place - self._gathered.place)
+        first, *others = self._gathered.unsent
+        first.join(others)
+        return Later(first)
+
+    def _resume(self, result: object, error: BaseException | None) -> None:
+        """Take what a Later came to. Raises what it raised."""
+        gathered, self._gathered = self._gathered, None
+        if error is None:
+            self._results.append(result)
+            return
+        if gathered is not None:
+            del self._results[gathered.place + gathered.unsent[0].failed :]
+        raise error
 
     def value(self, structure: object, face: Face = Face.BLOCKING) -> Any:
         """An operand, for code of this face."""
@@ -173,6 +216,31 @@ class Program:
     def wait_for_call(self) -> None:
         """The call that is all of this program has been made (see `steps.plain_step`), and what it returned must be awaited."""
         self._steps = _steps(self._payload.packed)
+
+
+class _Gathered(msgspec.Struct):
+    """Steps of a program that are sent to somebody else at once, and the place of the first one in it."""
+
+    unsent: list[Unsent]
+    place: int
+
+
+def _may_join(steps: list[Any], start: int) -> bool:
+    """Whether all steps from this index on are such as an Unsent comes of, each done to what another of them, or the one before them, came to."""
+    for step in steps[start:]:
+        match step:
+            case [Verb.GET | Verb.CALL, int(source), *_] | [Verb.OP, int(source), "__getitem__", *_]:
+                if not start <= source:
+                    return False
+            case _:
+                return False
+    return start < len(steps)
+
+
+async def _in_thread(perform: Callable[..., object] | None, *args: Any) -> object:
+    if perform is None:
+        raise RuntimeError("a function that is served in trio would block: return what is to be awaited")
+    return await trio.to_thread.run_sync(perform, *args, abandon_on_cancel=True)
 
 
 def _nothing(_face: Face) -> Sequence[object]:

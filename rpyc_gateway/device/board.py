@@ -15,7 +15,7 @@ import trio
 
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.codec import Host, Ref, Result
-from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step
+from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step, encode_step
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import TaskWaiter, Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
@@ -158,6 +158,10 @@ class Board:
             del self._waiting[waiter.name]
             self._given_up.add(waiter.name)
             self._plan_key()
+
+    def check(self, step: Step) -> None:
+        """Raises EncodeError if this step has what cannot be sent."""
+        encode_step(Step(step.target, self._lend(step.args)))
 
     def withdraw(self, function: Callable[..., object]) -> None:
         """The board has no use for this callback any more."""

@@ -62,6 +62,6 @@ async def open_board_node(config: Config, pipe: Pipe) -> AsyncIterator[tuple[Nod
     """
     async with open_board(pipe) as board, open_background() as nursery:
         allow = {serve.service: serve.allow for serve in config.serve}.get("classic", ())
-        offer = Offer(lambda: BoardService(Desk(board, nursery)), allow)
+        offer = Offer(lambda: BoardService(Desk(board, nursery)), allow, runs="trio")
         async with open_node(config, services={"classic": offer}) as node:
             yield node, board

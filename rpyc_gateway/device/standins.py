@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import trio
 
-from rpyc_gateway.awaiting import Recorded, awaited
+from rpyc_gateway.awaiting import Blocks, Later, Recorded, Unsent, awaited
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.device.board import Board, BoardError
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
-from rpyc_gateway.device.waiting import ThreadWaiter
+from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
+from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
 from rpyc_gateway.service import Service, expose
 
 __all__ = ["BoardService", "Desk"]
@@ -39,16 +41,19 @@ class Desk:
         self._board = board
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.get_ident()
         self._helpers: dict[str, Any] = {}
         self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
 
     def ask(self, *steps: Step) -> Any:
-        """The result of a program; what is no value comes as a Standin. For other threads than trio's.
+        """The result of a program; what is no value comes as a Standin. For other threads than trio's, where it raises Blocks.
 
         Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
         """
+        if threading.get_ident() == self._thread:
+            raise Blocks
         waiter = ThreadWaiter()
-        told = self._told(steps)
+        told = self.told(steps)
         self._token.run_sync_soon(self._begin, told, waiter)
         try:
             while not waiter.wait(LOOK):
@@ -59,7 +64,7 @@ class Desk:
         error = waiter.error
         if error is not None:
             raise raised(error) if isinstance(error, BoardError) else error
-        return self._received(waiter.value)
+        return self.received(waiter.value)
 
     def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
         try:
@@ -76,14 +81,12 @@ class Desk:
         waiter.abandoned = True
         self._board.abandon(waiter)
 
-    async def call(self, *steps: Step) -> Any:
-        """The same for trio code: what is called runs in the session's own task."""
-        try:
-            return self._received(await self._board.run(self._told(steps)))
-        except BoardError as exc:
-            raise raised(exc) from None
+    def later(self, target: Any, *args: Any) -> Later:
+        """A step for the board that is all of the program, or is joined by the rest of it."""
+        return Later(Joined(self, self._board, Step(target, args)))
 
-    def _told(self, steps: Sequence[Step]) -> list[Step]:
+    def told(self, steps: Sequence[Step]) -> list[Step]:
+        """These steps in the board's words."""
         return [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
 
     def close(self) -> None:
@@ -115,17 +118,92 @@ class Desk:
             return self._callbacks[id(value)][1]
         return value
 
-    def _received(self, value: Any) -> Any:
+    def received(self, value: Any) -> Any:
+        """What came from the board in the words of this side."""
         if type(value) is tuple:
-            return tuple(map(self._received, value))
+            return tuple(map(self.received, value))
         return Standin(self, value) if isinstance(value, Ref) else value
 
     async def _call_back(self, function: Any, *args: Any, **keywords: Any) -> Any:
         """A function of a session's client: it may take its time."""
-        call = functools.partial(function, *map(self._received, args), **keywords)
+        call = functools.partial(function, *map(self.received, args), **keywords)
         if isinstance(function, Recorded):
             return self._sent(await awaited(call()))
         return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
+
+
+class Joined(Unsent):
+    """Steps of one program, sent to the board in one message."""
+
+    def __init__(self, desk: Desk, board: Board, step: Step) -> None:
+        self._desk = desk
+        self._board = board
+        self.steps = [step]
+        self._waiter: Told | None = None
+
+    def placeholder(self, index: int) -> Standin:
+        return Standin(self._desk, Result(index))
+
+    def join(self, others: Sequence[Unsent]) -> None:
+        for other in others:
+            assert isinstance(other, Joined)
+            self.steps += other.steps
+
+    def begin(self, done: Callable[[object, BaseException | None], object]) -> bool:
+        self._waiter = Told(lambda value, error: done(*self._outcome(value, error)))
+        try:
+            return self._board.begin(self._desk.told(self.steps), self._waiter)
+        except Exception:  # noqa: BLE001  # whoever waits for it in a task is told again
+            return False
+
+    def cancel(self) -> None:
+        if self._waiter is not None and not self._waiter.done:
+            self._board.abandon(self._waiter)
+            self._waiter.finish(None, Cancelled("the call was cancelled before it was done"))
+
+    async def wait(self) -> object:
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = await self._board.run(self._desk.told(self.steps))
+        except Exception as exc:  # noqa: BLE001  # it is raised below
+            error = exc
+        value, error = self._outcome(value, error)
+        if error is not None:
+            raise error
+        return value
+
+    def _outcome(self, value: Any, error: BaseException | None) -> tuple[Any, BaseException | None]:
+        if error is None:
+            return self._desk.received(value), None
+        if isinstance(error, BoardError):
+            self.failed = min(error.failure.step, len(self.steps) - 1)
+            return None, raised(error)
+        if isinstance(error, EncodeError):
+            self.failed = self._unsendable()
+        return None, error
+
+    def _unsendable(self) -> int:
+        """Which of the steps has what cannot be sent."""
+        for index, step in enumerate(self._desk.told(self.steps)):
+            try:
+                self._board.check(step)
+            except GatewayError:
+                return index
+        return 0
+
+
+class Told(Waiter):
+    """Calls `done` when an answer is there."""
+
+    __slots__ = ("_done",)
+
+    def __init__(self, done: Callable[[Any, BaseException | None], object]) -> None:
+        super().__init__()
+        self._done = done
+
+    def wake(self) -> None:
+        self._done(self.value, self.error)
 
 
 def raised(error: BoardError) -> BaseException:
@@ -140,18 +218,21 @@ def raised(error: BoardError) -> BaseException:
 
 
 class Standin:
-    """An object of a board. Attributes, calls, items, iteration, `len`, `in`, `==`, `str` and `repr` are asked for there."""
+    """An object of a board, or the result of an earlier step that is to be sent in the same message.
+
+    Attributes, calls, items, iteration, `len`, `in`, `==`, `str` and `repr` are asked for there. The first three come Later.
+    """
 
     __slots__ = ("_desk", "_ref")
 
-    def __init__(self, desk: Desk, ref: Ref) -> None:
+    def __init__(self, desk: Desk, ref: Ref | Result) -> None:
         object.__setattr__(self, "_desk", desk)
         object.__setattr__(self, "_ref", ref)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)  # Python asks for these by itself
-        return self._desk.ask(Step(Primitive.GETATTR, (self, name)))
+        return self._desk.later(Primitive.GETATTR, self, name)
 
     def __setattr__(self, name: str, value: object) -> None:
         self._desk.ask(Step(Primitive.SETATTR, (self, name, value)))
@@ -159,13 +240,13 @@ class Standin:
     def __delattr__(self, name: str) -> None:
         self._desk.help("delattr", self, name)
 
-    async def __call__(self, *args: Any, **keywords: Any) -> Any:
+    def __call__(self, *args: Any, **keywords: Any) -> Any:
         if keywords:
-            return await self._desk.call(Step(Primitive.APPLY, (self, args, keywords)))
-        return await self._desk.call(Step(self._ref, args))
+            return self._desk.later(Primitive.APPLY, self, args, keywords)
+        return self._desk.later(self._ref, *args)
 
     def __getitem__(self, key: object) -> Any:
-        return self._desk.ask(Step(Primitive.GETITEM, (self, key)))
+        return self._desk.later(Primitive.GETITEM, self, key)
 
     def __setitem__(self, key: object, value: object) -> None:
         self._desk.help("setitem", self, key, value)
@@ -183,10 +264,8 @@ class Standin:
     def __bool__(self) -> bool:
         return bool(self._desk.ask(Step(Primitive.EVAL, ("bool",)), Step(Result(0), (self,))))
 
-    def __iter__(self) -> Iterator[Any]:
-        iterator = self._desk.ask(Step(Primitive.EVAL, ("iter",)), Step(Result(0), (self,)))
-        while found := self._desk.help("advance", iterator):
-            yield found[0]
+    def __iter__(self) -> StandinIterator:
+        return StandinIterator(self._desk, self._desk.ask(Step(Primitive.EVAL, ("iter",)), Step(Result(0), (self,))))
 
     def __eq__(self, other: object) -> bool:
         return bool(self._desk.help("equal", self, other))
@@ -198,6 +277,25 @@ class Standin:
 
     def __repr__(self) -> str:
         return str(self._desk.ask(Step(Primitive.REPR, (self,))))
+
+
+class StandinIterator:
+    """An iterator of a board. Raises what `next` raises there."""
+
+    __slots__ = ("_desk", "_iterator")
+
+    def __init__(self, desk: Desk, iterator: Standin) -> None:
+        self._desk = desk
+        self._iterator = iterator
+
+    def __iter__(self) -> StandinIterator:
+        return self
+
+    def __next__(self) -> Any:
+        found = self._desk.help("advance", self._iterator)
+        if not found:
+            raise StopIteration
+        return found[0]
 
 
 class BoardModules:
@@ -214,7 +312,7 @@ class BoardModules:
         return self[name]
 
     def __getitem__(self, name: str) -> Any:
-        return self._desk.ask(Step(Primitive.IMPORT, (name,)))
+        return self._desk.later(Primitive.IMPORT, name)
 
 
 class BoardService(Service):
@@ -243,19 +341,19 @@ class BoardService(Service):
     @expose
     def namespace(self) -> Any:
         """The dict in which `eval` and `execute` run."""
-        return self._desk.ask(Step(Primitive.EVAL, ("globals()",)))
+        return self._desk.later(Primitive.EVAL, "globals()")
 
     @expose
-    async def getmodule(self, name: str) -> Any:
+    def getmodule(self, name: str) -> Any:
         """Import a module by its dotted name."""
-        return await self._desk.call(Step(Primitive.IMPORT, (name,)))
+        return self._desk.later(Primitive.IMPORT, name)
 
     @expose
-    async def eval(self, text: str) -> Any:
+    def eval(self, text: str) -> Any:
         """Evaluate an expression in the board's namespace."""
-        return await self._desk.call(Step(Primitive.EVAL, (text,)))
+        return self._desk.later(Primitive.EVAL, text)
 
     @expose
-    async def execute(self, text: str) -> None:
+    def execute(self, text: str) -> Any:
         """Execute statements in the board's namespace."""
-        await self._desk.call(Step(Primitive.EXEC, (text,)))
+        return self._desk.later(Primitive.EXEC, text)

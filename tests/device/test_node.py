@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -12,11 +12,14 @@ import trio
 
 import rpyc_gateway
 from rpyc_gateway import ops
+from rpyc_gateway.answering import Answering
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.device.board import Board, BoardError
+from rpyc_gateway.device.conversation import Conversation, Step
 from rpyc_gateway.device.node import open_board_node, serve_board
-from rpyc_gateway.errors import GatewayError, NotExposed, PeerRestarted
+from rpyc_gateway.errors import EncodeError, GatewayError, NotExposed, PeerRestarted, TimedOut
 from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.testing.line import BadLine
 from tests.house import CLASSIC, wait_nodes
 
@@ -47,6 +50,12 @@ async def open_lab() -> AsyncIterator[tuple[Any, FakeBoard]]:
         yield await stack.enter_async_context(node.session("board")), fake
 
 
+@pytest.fixture(params=["with a deadline", "without"])
+def patience(request: pytest.FixtureRequest) -> trio.CancelScope:
+    """A caller without a deadline is served without a task."""
+    return trio.CancelScope(shield=request.param == "without")
+
+
 async def test_its_modules_objects_and_exceptions_are_there() -> None:
     async with open_lab() as (board, _):
         assert await board.modules.sys.implementation.name == "micropython"
@@ -71,19 +80,136 @@ async def test_its_modules_objects_and_exceptions_are_there() -> None:
             await pin.nothing
 
 
+@pytest.fixture
+def programs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of steps of each message that asks a board for something."""
+    found: list[int] = []
+    call = Conversation.call
+
+    def counted(self: Conversation, steps: Sequence[Step], *, copy: bool = False) -> int:
+        found.append(len(steps))
+        return call(self, steps, copy=copy)
+
+    monkeypatch.setattr(Conversation, "call", counted)
+    return found
+
+
+MACHINE = """
+import sys
+class Pin:
+ names = ["A", "B"]
+ def __init__(s, n, mode=0):
+  s.n = n
+  if n < 0: raise ValueError("no such pin")
+ def value(s): return s.n
+class machine: pass
+machine.Pin = Pin
+sys.modules["machine"] = machine
+"""
+
+
+async def test_an_expression_is_one_message_on_the_line(programs: list[int]) -> None:
+    async with open_lab() as (board, _):
+        await board.execute(MACHINE)
+        programs.clear()
+        assert await board.modules.machine.Pin(2).value() == 2
+        assert await board.modules["machine"].Pin(3, mode=1).n == 3
+        assert await board.eval("Pin").names[1].lower() == "b"
+        pin = await board.modules.machine.Pin(4)
+        assert await pin.value() == 4
+        assert programs == [5, 4, 5, 3, 2]
+
+
+async def test_what_cannot_be_one_message_is_done_step_by_step(programs: list[int]) -> None:
+    async with open_lab() as (board, _):
+        await board.execute(MACHINE)
+        pin = await board.modules.machine.Pin(4)
+        programs.clear()
+        assert await board.builtins.max(board.eval("1"), board.eval("2")) == 2
+        assert await ops.len(board.modules.machine.Pin.names) == 2
+        await ops.setattr(pin, "n", 5)
+        assert await pin.value() == 5
+        assert len(programs) == 11
+
+
+async def test_an_error_names_its_step_in_one_message_too(
+    programs: list[int], patience: trio.CancelScope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int | None] = []
+    send = Answering._send
+
+    def noting(self: Answering, question: int, draft: Draft, step: int | None) -> bool:
+        steps.append(step)
+        return send(self, question, draft, step)
+
+    monkeypatch.setattr(Answering, "_send", noting)
+    async with open_lab() as (board, _):
+        await board.execute(MACHINE)
+        programs.clear()
+        steps.clear()
+        with patience:
+            with pytest.raises(ValueError, match="no such pin"):
+                await board.modules.machine.Pin(-1).value()
+            with pytest.raises(AttributeError):
+                await board.modules.machine.Pin(1).nothing.more
+            with pytest.raises(ImportError):
+                await board.modules.nowhere.Pin(1)
+            assert len(programs) == 3
+            with pytest.raises(EncodeError):
+                await board.modules.machine.Pin(1j).value()
+        assert steps == [4, 5, 2, 4]
+
+
+async def test_what_a_policy_refuses_of_an_expression_is_not_sent(programs: list[int]) -> None:
+    async with open_lab() as (board, _):
+        await board.execute(MACHINE)
+        programs.clear()
+        with pytest.raises(NotExposed, match="_desk"):
+            await ops.getattr(board.modules.machine.Pin(1), "_desk")  # its call is never made
+        assert programs == []
+
+
+async def test_a_session_that_ends_in_the_middle_leaves_the_board_to_others(
+    patience: trio.CancelScope, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with AsyncExitStack() as stack:
+        pipe, _ = await stack.enter_async_context(fake_board())
+        config = Config(node=NodeSection(name="board"), listen=(Listen(url="memory://board"),), serve=CLASSIC)
+        _, board = await stack.enter_async_context(open_board_node(config, pipe))
+        async with trio.open_nursery() as nursery:
+            with patience:
+                async with rpyc_gateway.open_session("memory://board", node="board") as session:
+                    nursery.start_soon(hang, session, patience)
+                    await trio.sleep(0.3)
+        with trio.fail_after(5):
+            assert await board.evaluate("'alive'") == "alive"
+    assert caplog.text == ""
+
+
+async def hang(session: Any, patience: trio.CancelScope) -> None:
+    with trio.CancelScope(shield=patience.shield), pytest.raises(GatewayError):
+        await session.execute("while True: pass")
+
+
 async def test_a_function_of_the_laptop_is_called_by_the_board() -> None:
     async with open_lab() as (board, _):
         await board.execute("def twice(f): return f(1) + f(2)")
         assert await board.eval("twice")(lambda n: n * 10) == 30
 
 
-async def test_who_cancels_interrupts_the_board() -> None:
-    async with open_lab() as (board, _):
-        with trio.move_on_after(0.5) as scope:
+async def test_who_cancels_interrupts_the_board(patience: trio.CancelScope) -> None:
+    async with open_lab() as (board, _), trio.open_nursery() as nursery:
+        nursery.start_soon(cancel_soon, patience)
+        with patience:
             await board.execute("while True: pass")
-        assert scope.cancelled_caught
+        assert patience.cancelled_caught
         with trio.fail_after(5):
             assert await board.eval("'alive'") == "alive"
+
+
+async def cancel_soon(scope: trio.CancelScope) -> None:
+    await trio.sleep(0.5)
+    scope.cancel()
 
 
 async def test_a_reset_is_said_to_who_uses_it() -> None:
@@ -166,6 +292,20 @@ async def test_blocking_code_uses_it_as_any_other_node() -> None:
         await trio.to_thread.run_sync(use, node.urls[0])
 
 
+async def test_blocking_code_has_a_message_for_each_step_on_the_board(programs: list[int]) -> None:
+    config = Config(node=NodeSection(name="board"), listen=(Listen(url="tcp://127.0.0.1:0"),), serve=CLASSIC)
+    async with fake_board() as (pipe, _), open_board_node(config, pipe) as (node, board):
+        await board.execute(MACHINE)
+        programs.clear()
+        await trio.to_thread.run_sync(read_pin, node.urls[0])
+        assert sum(programs) == 5
+
+
+def read_pin(url: str) -> None:
+    with rpyc_gateway.connect(url, node="board") as conn:
+        assert conn.modules.machine.Pin(2).value() == 2
+
+
 def use(url: str) -> None:
     with rpyc_gateway.connect(url, node="board") as conn:
         conn.execute("class Pin:\n def irq(self, f): return f(self)\n def value(self): return 1\npin = Pin()")
@@ -179,3 +319,6 @@ def use(url: str) -> None:
             conn.namespace["y"]
         with pytest.raises(AttributeError):
             pin.nothing  # noqa: B018
+        with pytest.raises(TimedOut), rpyc_gateway.timeout(0.3):
+            conn.execute("while True: pass")
+        assert conn.eval("'alive'") == "alive"
