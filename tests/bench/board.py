@@ -9,18 +9,24 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from operator import truediv
+from statistics import median
 from typing import Any
 
 import trio
 
+import rpyc_gateway
+from rpyc_gateway.config import Config, Listen, NodeSection, Serve
 from rpyc_gateway.device.board import Board, Event
 from rpyc_gateway.device.conversation import Primitive
 from rpyc_gateway.device.driver import open_board
+from rpyc_gateway.device.node import open_board_node
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Pipe
 from tests.device.boards import FakeBoard, board_on, fake_board, pipe_to
 
 SECONDS = 2.0  # for each figure
+TURNS = 3  # of the driver and a session
 PAYLOAD = bytes(range(256)) * 8
 PROGRAM = """
 import gc
@@ -86,6 +92,34 @@ async def measure(board: Board) -> AsyncIterator[str]:
     yield f"{await board.evaluate('(gc.collect(), gc.mem_free())[1]')} bytes of heap free, of {board.platform.free}"
 
 
+async def through_session() -> AsyncIterator[str]:
+    """What a session over TCP with the board's node in this process reaches of the driver's rate, without a line; driver and session take turns."""
+    listen = Listen(url="tcp://127.0.0.1:0")
+    config = Config(node=NodeSection(name="board"), listen=(listen,), serve=(Serve(service="classic", allow=("*",)),))
+    async with (
+        fake_board() as (pipe, _),
+        open_board_node(config, pipe) as (node, board),
+        rpyc_gateway.open_session(node.urls[0], node="board") as session,
+    ):
+        await board.execute(PROGRAM)
+        f, name = await board.evaluate("f"), await session.eval("f")
+
+        async def call() -> None:
+            await name(5)
+
+        async def expression() -> None:
+            await session.namespace["a"].m()
+
+        driver, calls, expressions = [], [], []
+        for _ in range(TURNS):
+            driver.append(await rate(lambda: board.call(f, 5)))
+            calls.append(await rate(call))
+            expressions.append(await rate(expression))
+        rates = [median(found) for found in (driver, calls, expressions)]
+        yield "{:.0f} calls/s at the driver, {:.0f} through a session, {:.0f} expressions of 4 steps".format(*rates)
+        yield f"a session reaches {median(map(truediv, calls, driver)):.2f} of the driver's rate"
+
+
 async def event_latency(board: Board) -> float:
     """Between a call that causes an event, whose answer is not waited for, and the event."""
     heard = trio.Event()
@@ -106,6 +140,9 @@ async def event_latency(board: Board) -> float:
 
 
 async def main() -> None:
+    print("a session")
+    async for line in through_session():
+        print(f"  {line}")
     for baudrate in (None, 921_600, 115_200):
         print(f"{baudrate} baud" if baudrate else "no line")
         async with open_line(baudrate) as (pipe, fake):
