@@ -257,7 +257,11 @@ class ServedCall:
         unsent = awaited.coroutine
         if not isinstance(unsent, Unsent):
             coroutine: Coroutine[Any, Any, object] = unsent
-        elif self.where == "trio" and self._deadline is None and unsent.begin(self._go_on_soon):
+        elif (
+            self.where == "trio"
+            and self._deadline is None
+            and unsent.begin(lambda value, error: self._go_on_soon(program, value, error))
+        ):
             self._scope = unsent  # this needs no task
             if self.cancelled:
                 unsent.cancel()
@@ -267,8 +271,12 @@ class ServedCall:
         self._coroutine = coroutine
         self.host.spawn(self, lambda: self._finish_async(program, coroutine))
 
-    def _go_on_soon(self, value: object, error: BaseException | None) -> None:
-        self.host.submit(self, lambda: self.serve(value, error))
+    def _go_on_soon(self, program: Program, value: object, error: BaseException | None) -> None:
+        """In the trio thread. What is left of most programs is their answer, which is given at once: no code of anybody runs for it."""
+        if program.at_last:
+            copy_context().run(self._go_on, program, value, error)
+        else:
+            self.host.submit(self, lambda: self.serve(value, error))
 
     def _go_on(self, program: Program, result: object, error: BaseException | None) -> Outcome | Later:
         outer = self.outer = serving.get()

@@ -171,6 +171,11 @@ class Program:
         first.join(others)
         return Later(first)
 
+    @property
+    def at_last(self) -> bool:
+        """Whether what is awaited is the result."""
+        return self._gathered is not None or len(self._results) + 1 == len(self._steps or ())
+
     def _resume(self, result: object, error: BaseException | None) -> None:
         """Take what a Later came to. Raises what it raised."""
         gathered, self._gathered = self._gathered, None

@@ -204,8 +204,8 @@ class Board:
         self.lost = error
         self.line.reset("the front has given up")
         self._established.set()
-        for name, waiter in list(self._waiting.items()):
-            del self._waiting[name]
+        waiting, self._waiting = self._waiting, {}
+        for waiter in waiting.values():
             waiter.finish(None, again(error))
         for scope in self._callbacks.values():
             scope.cancel()
