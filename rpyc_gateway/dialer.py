@@ -56,15 +56,19 @@ class Dialer:
     """Runs `attempt` again and again: it dials, calls `up` of the dialer once the link is up, and ends with the link.
 
     `state`, `reason` (why the link is not up; "" while it is, or when nothing is known yet) and `retry_at` (by trio's clock)
-    are for people to look at. Each change is logged by one line; a failure that only repeats itself is not.
+    are for people to look at. Each change is logged by one line; a failure that only repeats itself is not. `longest` is the
+    most seconds between two attempts, where nobody has said no.
     """
 
-    def __init__(self, what: str, attempt: Attempt, *, random: Callable[[], float] = chance.random) -> None:
+    def __init__(
+        self, what: str, attempt: Attempt, *, longest: float = Backoff.CAP, random: Callable[[], float] = chance.random
+    ) -> None:
         self.what = what
         self.state: Literal["dialling", "up", "waiting"] = "dialling"
         self.reason = ""
         self.retry_at: float | None = None
         self._attempt = attempt
+        self._longest = longest
         self._random = random
         self._backoff = Backoff()
         self._up_since = math.inf
@@ -96,7 +100,7 @@ class Dialer:
         if trio.current_time() - self._up_since >= Backoff.STEADY:
             self._backoff = Backoff()
         self._up_since = math.inf
-        delay = self._backoff.delay(self._random())
+        delay = min(self._backoff.delay(self._random()), self._longest)
         self._backoff = self._backoff.failed()
         # Somebody said no, and will say it again until a person changes something.
         refused = any(isinstance(failure, (Denied, DuplicateNode)) for failure in failures)

@@ -53,6 +53,15 @@ def test_the_wait_doubles_up_to_a_cap_and_jitter_takes_all_of_it() -> None:
     assert Backoff(10**6).delay(1.0) == 30
 
 
+async def test_who_cannot_wait_so_long_says_how_long(autojump_clock: trio.testing.MockClock) -> None:
+    link = Link(*5 * [REFUSED])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialer("board", link.attempt, longest=1.5, random=lambda: 1.0).run)
+        await trio.sleep(100)
+        nursery.cancel_scope.cancel()
+    assert link.dialled == [0, 0.5, 1.5, 3, 4.5, 6]
+
+
 async def test_it_dials_until_it_is_up(autojump_clock: trio.testing.MockClock) -> None:
     link = Link(REFUSED, REFUSED, REFUSED)
     async with dialling(link) as dialer:
