@@ -10,6 +10,7 @@ from rpyc_gateway.version import __version__
 if TYPE_CHECKING:
     from rpyc_gateway import codecs, ops
     from rpyc_gateway.affinity import thread
+    from rpyc_gateway.boards import open_node
     from rpyc_gateway.calls import checkpoint
     from rpyc_gateway.client import open_session
     from rpyc_gateway.codecs import register_codec
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
         TimedOut,
         Unreachable,
     )
-    from rpyc_gateway.gateway import Node, open_node
+    from rpyc_gateway.gateway import Node
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
     from rpyc_gateway.service import Service, expose
@@ -90,6 +91,7 @@ __all__ = [
 # of it at its start. (A test compares this with what type checkers are told above.)
 _HOMES = {
     "affinity": "thread",
+    "boards": "open_node",
     "calls": "checkpoint",
     "client": "open_session",
     "codecs": "register_codec",
@@ -98,7 +100,7 @@ _HOMES = {
     "delivery": "deliver obtain",
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
-    "gateway": "Node open_node",
+    "gateway": "Node",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",
     "service": "Service expose",

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SERVICES",
     "Config",
+    "Device",
     "Dial",
     "Listen",
     "NodeSection",
@@ -116,6 +117,13 @@ def _local_url(url: str) -> str:
         raise ValueError(str(exc)) from exc
 
 
+def _port_url(url: str) -> str:
+    try:
+        return _url(_whereto(url))
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from exc
+
+
 _ALLOW = array(text(_identity))
 
 
@@ -152,6 +160,14 @@ class Dial(Section):
             yield ("url",), str(exc)
 
 
+class Device(Section):
+    """`[[device]]`: a board, which becomes a node of its own behind this one."""
+
+    name: str = key(text(_node_name))
+    url: str = key(text(_port_url))
+    allow: tuple[str, ...] = key(_ALLOW, default=())
+
+
 class Serve(Section):
     """`[[serve]]`: a service, and to whom."""
 
@@ -173,6 +189,7 @@ class Config(Section):
     node: NodeSection = key(table(NodeSection), default_factory=NodeSection)
     listen: tuple[Listen, ...] = key(array(table(Listen)), default=())
     dial: tuple[Dial, ...] = key(array(table(Dial)), default=())
+    device: tuple[Device, ...] = key(array(table(Device)), default=())
     serve: tuple[Serve, ...] = key(array(table(Serve)), default=())
     relay: Relay = key(table(Relay), default_factory=Relay)
 
@@ -238,6 +255,13 @@ class Config(Section):
                     number,
                     serve.service,
                 )
+        for number, device in enumerate(self.device):
+            if "allow" not in device.given:
+                log.warning(
+                    "device[%d].allow: is missing: `%s` lets in nobody; say whom, or `allow = []` if you mean it",
+                    number,
+                    device.name,
+                )
         # Whoever may have this node dial may have it run a command: `stdio:COMMAND`.
         shells = [serve.service for serve in self.serve if serve.service in ("classic", "dial") and "*" in serve.allow]
         for number, listen in enumerate(self.listen if shells else ()):
@@ -261,6 +285,8 @@ def unknown_service(name: str, known: Collection[str] = SERVICES) -> str:
 def _conflicts(document: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _repeated(document, "listen", ("url",))
     yield from _repeated(document, "dial", ("url", "via"))
+    yield from _repeated(document, "device", ("name",))
+    yield from _repeated(document, "device", ("url",))
     yield from _repeated(document, "serve", ("service",))
     for number, listen in tables(document, "listen"):
         url = listen.get("url")
@@ -272,6 +298,12 @@ def _conflicts(document: Mapping[str, Any]) -> Iterator[Problem]:
     for number, dial in tables(document, "dial"):
         if dial.get("via") == own:
             yield ("dial", number, "via"), f"{shown(own)} is this node itself; leave `via` out to dial from here"
+    for number, device in tables(document, "device"):
+        if device.get("name") == own:
+            yield (
+                ("device", number, "name"),
+                f"{shown(own)} is this node itself; a board is a node with a name of its own",
+            )
 
 
 def _name_in(node: object) -> object:

@@ -14,9 +14,9 @@ import trio
 
 from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitted, stamped, wanted
 from rpyc_gateway.built_in import built_in
-from rpyc_gateway.config import Config, Dial
+from rpyc_gateway.config import Config, Device, Dial
 from rpyc_gateway.connection import Connection
-from rpyc_gateway.dialer import Dialer
+from rpyc_gateway.dialer import Attempt, Backoff, Dialer
 from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, LinkLost, Unreachable
 from rpyc_gateway.node_service import NodeInfo, surroundings
 from rpyc_gateway.nursery import open_background
@@ -37,6 +37,7 @@ __all__ = ["Node", "NodeInfo", "Offer", "open_node"]
 
 LINKS = 4096  # links of one node, of which each may cost a file descriptor
 GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
+LONGEST_ABSENCE = 8.0  # seconds between two looks for a board: who plugs one in waits for it
 HUSH = 0.2  # seconds before a lost link is news: a signal to all processes of a chain may reach this one last
 OPEN_WITHIN = 30.0  # seconds from OPEN to the far end's answer, at any number of hops
 
@@ -47,7 +48,7 @@ logger = logging.getLogger(__name__)
 async def open_node(
     config: Config | str | os.PathLike[str], *, services: Mapping[str, Offer] | None = None
 ) -> AsyncIterator[Node]:
-    """Run a node as long as the body runs. `services` are served beside those that the configuration names.
+    """Run a node, without its boards, as long as the body runs. `services` are served beside those that the configuration names.
 
     When the body starts every listener is bound and the dialers are at work. Raises ConfigError if the configuration
     cannot be used or a listener cannot be bound. Left in order, the neighbours are told (GOAWAY) and circuits have a
@@ -91,7 +92,8 @@ class Node:
         self._table = RouteTable(self.name, self.epoch, announce=announce)
         self._changed = trio.Event()
         self._serving = Serving(self.name, self.vat, nursery, {})
-        self._dialers: list[tuple[Dial, Dialer]] = []
+        self._guests = {device.name: device.allow for device in config.device}
+        self._dialers: list[tuple[NodeInfo, Dialer]] = []
         self._departure: Failure | None = None
         self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
 
@@ -114,10 +116,21 @@ class Node:
         for dial in self._config.dial:
             url = without_secrets(dial.url)
             what = f"{url} via {dial.via}" if dial.via else url
-            dialer = Dialer(what, partial(self._dial, dial))
-            self._dialers.append((dial, dialer))
-            self._nursery.start_soon(dialer.run)
+            path = (self.name, dial.via) if dial.via else (self.name,)
+            self._keep(NodeInfo("", path, 0, url, ""), what, partial(self._dial, dial))
         self._nursery.start_soon(self._tell_routes)
+
+    def keep(self, device: Device, attempt: Attempt) -> None:
+        """Have a board of this node: `attempt` is made again and again, links it, and raises a GatewayError when it is gone."""
+        url = without_secrets(device.url)
+        absent = NodeInfo("", (self.name,), 0, url, "")
+        self._keep(absent, f"{device.name} at {url}", attempt, longest=LONGEST_ABSENCE)
+
+    def _keep(self, absent: NodeInfo, what: str, attempt: Attempt, *, longest: float = Backoff.CAP) -> None:
+        """`absent` is told in `nodes` while the attempt is not up, with the dialer's state."""
+        dialer = Dialer(what, partial(self._try, attempt), longest=longest)
+        self._dialers.append((absent, dialer))
+        self._nursery.start_soon(dialer.run)
 
     async def leave(self) -> None:
         """Take nothing new, withdraw what was announced, and give the circuits a moment to end.
@@ -235,11 +248,10 @@ class Node:
             neighbour = self._next(name)
             address = neighbour.address if neighbour else ""
             known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up"))
-        for dial, dialer in self._dialers:
+        for absent, dialer in self._dialers:
             if dialer.state != "up":
                 reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state
-                path = (self.name, dial.via) if dial.via else (self.name,)
-                known.append(NodeInfo("", path, 0, without_secrets(dial.url), reason))
+                known.append(absent._replace(state=reason))
         return known
 
     def holder(self, name: str) -> Neighbour | None:
@@ -319,7 +331,10 @@ class Node:
         return self._serving.admit(neighbour, label, request)
 
     def _forward(self, neighbour: Neighbour, label: int, request: Open, kind: CircuitClass, node: str) -> StreamHandler:
-        if not permitted(self._config.relay.allow, request.origin):
+        if node in self._guests:  # a board knows only its gateway: the rule for it is kept here
+            if not permitted(self._guests[node], request.origin):
+                raise Denied(f"{node} of {self.name} does not let in {asker(request.origin)}", hop=self.name)
+        elif not permitted(self._config.relay.allow, request.origin):
             raise Denied(f"{self.name} does not relay for {asker(request.origin)}", hop=self.name)
         request = forwarded(request, self.name)
         far = self._toward(node, request).connection
@@ -388,15 +403,19 @@ class Node:
             neighbour.parted.set()
 
     async def _dial(self, dial: Dial, dialer: Dialer) -> None:
-        """One attempt of a dialer: raises when the link is over or did not come to be. A node that leaves makes no more of them."""
+        """One attempt of a dialer: raises when the link is over or did not come to be."""
+        if dial.via is not None:
+            await dial_through(self, dial.via, dial.url, dialer)
+            return
+        async with self.link_neighbour(dial.url) as neighbour:
+            dialer.up()
+            await neighbour.over.wait()
+        raise neighbour.reason()
+
+    async def _try(self, attempt: Attempt, dialer: Dialer) -> None:
+        """One attempt, whose end is no news where the node leaves: it makes no more of them then."""
         try:
-            if dial.via is not None:
-                await dial_through(self, dial.via, dial.url, dialer)
-            else:
-                async with self.link_neighbour(dial.url) as neighbour:
-                    dialer.up()
-                    await neighbour.over.wait()
-                raise neighbour.reason()
+            await attempt(dialer)
         except GatewayError:
             if dialer.state == "up":
                 await trio.sleep(HUSH)

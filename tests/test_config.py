@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyc_gateway.config import Config, Dial, Listen, NodeSection, Relay, Serve, default_name
+from rpyc_gateway.config import Config, Device, Dial, Listen, NodeSection, Relay, Serve, default_name
 from rpyc_gateway.errors import ConfigError
 from rpyc_gateway.proto.frames import valid_name
 
@@ -116,6 +116,33 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
             "[[serve]]\nservice = 'node'\n[[serve]]\nservice = 'node'",
             "4:1: serve[1].service: 'node' is already in serve[0]",
         ),
+        ("[[device]]\nname = 'b'", "1:3: device[0].url: is required"),
+        ("[[device]]\nurl = 'serial:///dev/x'", "1:3: device[0].name: is required"),
+        (
+            "[[device]]\nname = 'b'\nurl = 'serial:///dev/x'\nbaud = 9600",
+            "4:1: device[0].baud: unknown key",
+        ),
+        ("[[device]]\nname = 'b'\nurl = 'serial:'", "3:1: device[0].url: 'serial:' does not say where to"),
+        (
+            "[[device]]\nname = 'b'\nurl = 'serial:///dev/x?baudrate=fast'",
+            "3:1: device[0].url: ",
+        ),
+        (
+            "[[device]]\nname = 'b'\nurl = 'seriel:///dev/x'",
+            "3:1: device[0].url: seriel:///dev/x: no transport 'seriel' is installed",
+        ),
+        (
+            "[node]\nname = 'hub'\n[[device]]\nname = 'hub'\nurl = 'serial:///dev/x'",
+            "4:1: device[0].name: 'hub' is this node itself; a board is a node with a name of its own",
+        ),
+        (
+            "[[device]]\nname = 'b'\nurl = 'serial:///dev/x'\n[[device]]\nname = 'b'\nurl = 'serial:///dev/y'",
+            "5:1: device[1].name: 'b' is already in device[0]",
+        ),
+        (
+            "[[device]]\nname = 'b'\nurl = 'serial:///dev/x'\n[[device]]\nname = 'c'\nurl = 'serial:///dev/x'",
+            "6:1: device[1].url: 'serial:///dev/x' is already in device[0]",
+        ),
         ("a = [", "1:6: TOML: Invalid value"),
         ('[node]\nname = "x', "2:10: TOML: Unterminated string"),
         ("[node]\nname = 'a'\nname = 'b'", "3:11: TOML: Cannot overwrite a value"),
@@ -184,6 +211,14 @@ def test_a_service_that_nobody_may_use_is_warned_of_unless_that_is_said(caplog: 
     assert record.getMessage().startswith("serve[1].allow: is missing: `classic` is served to nobody")
 
 
+def test_a_board_that_lets_in_nobody_is_warned_of_unless_that_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    Config.parse(
+        "[[device]]\nname = 'a'\nurl = 'serial:///dev/a'\nallow = []\n[[device]]\nname = 'b'\nurl = 'serial:///dev/b'"
+    )
+    (record,) = caplog.records
+    assert record.getMessage().startswith("device[1].allow: is missing: `b` lets in nobody")
+
+
 def test_a_node_without_links_is_warned_of_where_nothing_else_links_it(caplog: pytest.LogCaptureFixture) -> None:
     Config.parse("[[dial]]\nurl = 'unix:///tmp/x'").warn_if_idle()
     Config.parse("[[listen]]\nurl = 'unix:///tmp/x'").warn_if_idle()
@@ -194,7 +229,7 @@ def test_a_node_without_links_is_warned_of_where_nothing_else_links_it(caplog: p
     assert record.getMessage().startswith("listen, dial: there is neither: hq ")
 
 
-SECTIONS = {"node": NodeSection, "listen": Listen, "dial": Dial, "serve": Serve, "relay": Relay}
+SECTIONS = {"node": NodeSection, "listen": Listen, "dial": Dial, "device": Device, "serve": Serve, "relay": Relay}
 
 
 def test_the_manual_names_every_key_in_its_section() -> None:

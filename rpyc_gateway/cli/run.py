@@ -50,7 +50,7 @@ def run_node(config: Config, wait_end: Callable[[Node], Awaitable[None]]) -> Non
     """Run a node until `wait_end` returns or a signal asks for its end. Raises what opening the node raises."""
     import trio
 
-    from rpyc_gateway.gateway import open_node
+    from rpyc_gateway.boards import open_node
     from rpyc_gateway.places import main_thread
 
     async def run_until(told: trio.Event) -> None:

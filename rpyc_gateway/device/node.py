@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import trio
 
-from rpyc_gateway.config import Config
+from rpyc_gateway.config import Config, Device, Listen, NodeSection, Serve
 from rpyc_gateway.device.board import Board
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
-from rpyc_gateway.errors import DialFailed
+from rpyc_gateway.dialer import Dialer
+from rpyc_gateway.errors import DialFailed, GatewayError
 from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.nursery import open_background
+from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.transport import Pipe, find_transport
 
-__all__ = ["open_board_node", "serve_board"]
+__all__ = ["attend", "open_board_node", "serve_board"]
 
 PAUSE = 0.25  # seconds before a board that could not be had is tried again; then each time twice as long
 LONGEST_PAUSE = 8.0  # seconds
@@ -49,6 +52,40 @@ async def serve_board(
             logger.warning("%s: %s; again in %g s", config.node.name, exc, pause)
             await trio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE)
+
+
+async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:
+    """One life of a board as a node behind `gateway`, in the same process. Whom it lets in the gateway decides, which is its only link.
+
+    Raises a GatewayError when the board is gone or could not be had, ConfigError among them. Cancelled: it is brought back to its prompt.
+    """
+    config = Config(
+        node=NodeSection(name=device.name),
+        listen=(Listen(url=f"memory://{device.name}-{secrets.token_hex(8)}"),),  # nobody else's name in this process
+        serve=(Serve(service="classic", allow=("*",)), Serve(service="dial", allow=())),
+    )
+    async with (
+        find_transport(device.url).connect(device.url) as pipe,
+        open_board_node(config, pipe) as (node, board),
+        gateway.link_neighbour(node.urls[0]) as neighbour,
+    ):
+        dialer.up()
+        reason = await why_over(board, neighbour)
+    raise reason
+
+
+async def why_over(board: Board, neighbour: Neighbour) -> GatewayError:
+    """Wait until the board or its link is gone; why."""
+    async with trio.open_nursery() as nursery:
+
+        async def watch_link() -> None:
+            await neighbour.over.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(watch_link)
+        await board.wait_lost()
+        nursery.cancel_scope.cancel()
+    return board.lost or neighbour.reason()
 
 
 @asynccontextmanager

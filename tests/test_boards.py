@@ -1,0 +1,114 @@
+"""A node with boards in its configuration: they are waited for, kept, guarded, and left at their prompts."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+import rpyc_gateway as gw
+from rpyc_gateway.config import Config, Device, Listen, NodeSection, Relay
+from rpyc_gateway.testing import BadLine
+from tests.device.boards import board_on, needs_micropython, pipe_to
+from tests.house import wait_nodes
+
+SHIPPED = Path(__file__).parents[1] / "configs/board.toml"
+
+
+def hub(port: str, *, listen: str = "memory://hub", allow: tuple[str, ...] = ("*",)) -> Config:
+    return Config(
+        node=NodeSection(name="hub"),
+        listen=(Listen(url=listen),),
+        device=(Device(name="board", url=f"serial://{port}", allow=allow),),
+        relay=Relay(allow=()),
+    )
+
+
+async def test_the_configuration_we_ship_starts_without_a_board_and_tells_that_it_waits(tmp_path: Path) -> None:
+    text = SHIPPED.read_text()
+    for there, here in (("/tmp/rpyc-gw-hub.sock", f"{tmp_path}/s"), ("/dev/ttyACM0", f"{tmp_path}/tty")):
+        assert there in text
+        text = text.replace(there, here)
+    config = tmp_path / "board.toml"
+    config.write_text(text)
+    async with gw.open_node(config) as node:
+        await wait_state(node, "waiting: ")
+        assert [(info.name, info.link) for info in node.nodes()] == [("hub", ""), ("", f"serial://{tmp_path}/tty")]
+        async with gw.open_session(node.urls[0], service="node") as session:
+            assert len(await session.root.nodes()) == 2
+
+
+async def wait_state(node: gw.Node, beginning: str) -> None:
+    while not node.nodes()[-1].state.startswith(beginning):  # noqa: ASYNC110  # a dialer sets no event
+        await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("allow", "error"),
+    [
+        ((), gw.Denied),
+        (("parent", f"uid:{os.getuid() + 1}"), gw.Denied),
+        ((f"uid:{os.getuid()}",), gw.Unreachable),  # it is let in, and the board is not there
+    ],
+)
+async def test_who_may_use_a_board_is_decided_by_its_gateway_which_knows_who_asks(
+    allow: tuple[str, ...], error: type[gw.GatewayError], tmp_path: Path
+) -> None:
+    async with gw.open_node(hub(f"{tmp_path}/tty", listen=f"unix://{tmp_path}/s", allow=allow)) as node:
+        with pytest.raises(error, match="board"):
+            async with gw.open_session(node.urls[0], node="board"):
+                pass
+
+
+@asynccontextmanager
+async def plugged_in() -> AsyncIterator[BadLine]:
+    with BadLine(math.inf) as line, board_on(line.far):
+        yield line
+
+
+@needs_micropython
+async def test_a_board_is_a_node_of_its_own_behind_its_gateway() -> None:
+    async with plugged_in() as line, gw.open_node(hub(line.near)) as node:
+        await node.wait_route("board")
+        assert ("board", ("hub", "board"), "up") in [(info.name, info.path, info.state) for info in node.nodes()]
+        async with gw.open_session("memory://hub", node="board") as session:
+            assert await session.modules.sys.implementation.name == "micropython"
+        with pytest.raises(gw.Denied):
+            async with gw.open_session("memory://hub"):
+                pass
+
+
+@needs_micropython
+async def test_a_board_that_is_unplugged_is_another_life_when_it_is_back(caplog: pytest.LogCaptureFixture) -> None:
+    with BadLine(math.inf) as line:
+        async with gw.open_node(hub(line.near)) as node:
+            with board_on(line.far):
+                await node.wait_route("board")
+                async with node.session("board") as session:
+                    await session.execute("x = 1")
+                line.unplug()
+                await wait_nodes(node, lambda names: "board" not in names)
+            line.plug()
+            with board_on(line.far):
+                await node.wait_route("board")
+                async with node.session("board") as session:
+                    assert await session.eval("'x' in globals()") is False
+    assert f"board at serial://{line.near}: " in caplog.text
+
+
+@needs_micropython
+async def test_the_end_of_its_gateway_brings_a_board_back_to_its_prompt() -> None:
+    async with plugged_in() as line:
+        async with gw.open_node(hub(line.near)) as node:
+            await node.wait_route("board")
+        async with pipe_to(line.near) as pipe:
+            await pipe.stream.send_all(b"6 * 7\r")
+            said = b""
+            with trio.fail_after(5):
+                while b"42\n>>> " not in said:
+                    said += await pipe.stream.receive_some(1000)
