@@ -92,7 +92,7 @@ class Node:
         self._table = RouteTable(self.name, self.epoch, announce=announce)
         self._changed = trio.Event()
         self._serving = Serving(self.name, self.vat, nursery, {})
-        self._guests = {device.name: device.allow for device in config.device}
+        self._guests = {device.name: device for device in config.device}
         self._dialers: list[tuple[NodeInfo, Dialer]] = []
         self._departure: Failure | None = None
         self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
@@ -247,6 +247,8 @@ class Node:
         for name, route in sorted(self._table.best().items()):
             neighbour = self._next(name)
             address = neighbour.address if neighbour else ""
+            if name in self._guests:  # its link is within this process
+                address = without_secrets(self._guests[name].url)
             known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up"))
         for absent, dialer in self._dialers:
             if dialer.state != "up":
@@ -332,7 +334,7 @@ class Node:
 
     def _forward(self, neighbour: Neighbour, label: int, request: Open, kind: CircuitClass, node: str) -> StreamHandler:
         if node in self._guests:  # a board knows only its gateway: the rule for it is kept here
-            if not permitted(self._guests[node], request.origin):
+            if not permitted(self._guests[node].allow, request.origin):
                 raise Denied(f"{node} of {self.name} does not let in {asker(request.origin)}", hop=self.name)
         elif not permitted(self._config.relay.allow, request.origin):
             raise Denied(f"{self.name} does not relay for {asker(request.origin)}", hop=self.name)
