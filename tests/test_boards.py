@@ -74,7 +74,7 @@ async def plugged_in() -> AsyncIterator[BadLine]:
 @needs_micropython
 async def test_a_board_is_a_node_of_its_own_behind_its_gateway() -> None:
     async with plugged_in() as line, gw.open_node(hub(line.near)) as node:
-        await node.wait_route("board")
+        await wait_nodes(node, lambda names: "board" in names)
         assert ("board", ("hub", "board"), 1, f"serial://{line.near}", "up") in node.nodes()
         async with gw.open_session("memory://hub", node="board") as session:
             assert await session.modules.sys.implementation.name == "micropython"

@@ -24,6 +24,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/desk.py": "tests/test_session.py, tests/test_stack.py, tests/test_sync.py",
     "rpyc_gateway/trio_face.py": "tests/test_session.py, tests/test_client.py",
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
+    "rpyc_gateway/cli/embedded.py": "tests/chains/test_boards.py: on a board",
     "rpyc_gateway/cli/onboard.py": "tests/cli/test_device.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",

@@ -5,14 +5,20 @@ from __future__ import annotations
 import io
 import sys
 from importlib.resources import files
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
 from rpyc_gateway.cli.options import SourceFile, log_to_stderr, node_argument, url_options, verbosity
 from rpyc_gateway.cli.run import put_own_scripts_first
 
+if TYPE_CHECKING:
+    from rpyc_gateway.sync import BlockingSession
+
 __all__ = ["evaluate", "execute"]
+
+EMBEDDED = ("micropython", "circuitpython")
+ON_BOARD = "on the board:"  # how the note begins that has a board's traceback
 
 
 @click.command("eval")
@@ -40,7 +46,7 @@ def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node
     """Run a Python FILE of this machine on NODE; '-' reads standard input.
 
     What it prints appears here, output and errors apart. An exception there is shown with its traceback on standard error; the
-    exit code is 1, or that of its sys.exit(). What other threads print there stays there.
+    exit code is 1, or that of its sys.exit(). What other threads print there stays there, on a board also what its modules print.
 
     Ctrl-C cancels it: it stops at its next remote operation (printing is one) or rpyc_gateway.checkpoint(), and an `async def`
     function that it had called on another node at its next await; other code runs on.
@@ -54,15 +60,33 @@ def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: by
     from rpyc_gateway.sync import connect
 
     terminal = _Terminal()
-    program = files("rpyc_gateway.cli").joinpath("remote.py").read_text(encoding="utf-8")
     put_own_scripts_first()
     with connect(list(url), node=node, via=via) as conn:
-        conn.execute(program)
         try:
+            if conn.eval("__import__('sys').implementation.name") in EMBEDDED:
+                return _run_on_board(conn, source, mode, terminal)
+            conn.execute(_program("remote.py"))
             return int(conn.namespace["run"](source, filename, mode, terminal.print_output, terminal.print_errors))
         finally:
             if terminal.ended is not None:
                 raise terminal.ended
+
+
+def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: _Terminal) -> int:
+    conn.execute(_program("embedded.py"))
+    try:
+        conn.eval("_gateway_run")(source.decode(), mode, terminal.print_output)
+    except Exception as exc:
+        told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
+        if not told:
+            raise
+        terminal.print_errors(f"{told[0].removeprefix(ON_BOARD).strip()}\n")
+        return 1
+    return 0
+
+
+def _program(name: str) -> str:
+    return files("rpyc_gateway.cli").joinpath(name).read_text(encoding="utf-8")
 
 
 class _Terminal:

@@ -169,8 +169,10 @@ class House:
 
 
 def is_defect(line: str) -> bool:
-    """Whether a node has logged a mistake of its own, rather than the world's."""
-    return any(sign in line for sign in (" ERROR ", "Traceback (most recent call last)", "Exception ignored in"))
+    """Whether a node has logged a mistake of its own, rather than the world's: a traceback in a message may be a board's."""
+    return not re.match(r"[0-9:]+ (DEBUG|INFO|WARNING) ", line) and any(
+        sign in line for sign in (" ERROR ", "Traceback (most recent call last)", "Exception ignored in")
+    )
 
 
 @contextlib.contextmanager

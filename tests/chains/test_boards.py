@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,7 +11,7 @@ import pytest
 
 import rpyc_gateway as gw
 from rpyc_gateway.testing import BadLine
-from tests.chains.processes import LOOPBACK, House, Process, connect_when_up, dial, listen
+from tests.chains.processes import LOOPBACK, RPYC_GW, House, Process, connect_when_up, dial, listen
 from tests.device.boards import FakeBoard, board_on, needs_micropython
 
 pytestmark = needs_micropython
@@ -81,3 +82,23 @@ def test_the_laptop_uses_the_board_which_is_reset_and_whose_relay_is_killed(lab:
     lab.start_relay()
     with lab.connect() as conn:
         assert conn.eval("6 * 7") == 42
+
+
+def test_the_command_line_runs_code_on_the_board(lab: Lab) -> None:
+    lab.connect().close()
+    assert run(lab, "eval", "board", "6 * 7") == (0, "42\n", "")
+    status, output, errors = run(
+        lab, "exec", "board", "-", said="print('a', 1, sep='')\nfor n in range(2): print(n)\n1 / 0\n"
+    )
+    assert (status, output) == (1, "a1\n0\n1\n")
+    assert errors.startswith("Traceback")
+    assert "ZeroDivisionError" in errors
+    status, output, _ = run(lab, "nodes")
+    assert (status, "hq > relay > board" in output) == (0, True)
+
+
+def run(lab: Lab, command: str, *arguments: str, said: str = "") -> tuple[int, str, str]:
+    done = subprocess.run(
+        [*RPYC_GW, command, "--url", lab.hq.url, *arguments], input=said, capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout, done.stderr
