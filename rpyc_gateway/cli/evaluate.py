@@ -75,7 +75,7 @@ def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: by
 def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: _Terminal) -> int:
     conn.execute(_program("embedded.py"))
     try:
-        conn.eval("_gateway_run")(source.decode(), mode, terminal.print_output)
+        conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, terminal.print_output)
     except Exception as exc:
         told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
         if not told:
