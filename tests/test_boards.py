@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -99,6 +100,25 @@ async def test_a_board_that_is_unplugged_is_another_life_when_it_is_back(caplog:
                 async with node.session("board") as session:
                     assert await session.eval("'x' in globals()") is False
     assert f"board at serial://{line.near}: " in caplog.text
+
+
+@needs_micropython
+async def test_a_session_that_was_idle_when_its_board_was_reset_is_told_why_it_is_over() -> None:
+    with BadLine(math.inf) as line, board_on(line.far) as board:
+        async with gw.open_node(hub(line.near)) as node:
+            await wait_nodes(node, lambda names: "board" in names)
+            async with node.session("board") as session:
+                await session.eval("1")
+                await trio.to_thread.run_sync(board.kill)
+                await wait_nodes(node, lambda names: "board" not in names)
+                with pytest.raises(gw.LinkLost, match="started anew"):
+                    await use_up(session)
+
+
+async def use_up(session: Any) -> None:
+    """Until it is over."""
+    while True:
+        await session.eval("1")
 
 
 @needs_micropython

@@ -9,13 +9,14 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from rpyc_gateway.admission import failure_of
 from rpyc_gateway.config import Config, Device, Listen, NodeSection, Serve
 from rpyc_gateway.device.board import Board
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, GatewayError
-from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.gateway import GRACE, Node, open_node
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.serving import Offer
@@ -71,6 +72,7 @@ async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:
     ):
         dialer.up()
         reason = await why_over(board, neighbour)
+        neighbour.connection.leave(failure_of(reason, device.name), GRACE)
     raise reason
 
 
