@@ -16,7 +16,7 @@ from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, GatewayError
-from rpyc_gateway.gateway import GRACE, Node, open_node
+from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.serving import Offer
@@ -26,6 +26,7 @@ __all__ = ["attend", "open_board_node", "serve_board"]
 
 PAUSE = 0.25  # seconds before a board that could not be had is tried again; then each time twice as long
 LONGEST_PAUSE = 8.0  # seconds
+FAREWELL = 0.5  # seconds for the sessions of a lost board to tell so: less than its gateway waits for the end of a link
 LAST_WORDS = 0.1  # seconds for its sessions to tell why they failed, before they end with their node
 
 logger = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:
     ):
         dialer.up()
         reason = await why_over(board, neighbour)
-        neighbour.connection.leave(failure_of(reason, device.name), GRACE)
+        neighbour.connection.leave(failure_of(reason, device.name), FAREWELL)
     raise reason
 
 
