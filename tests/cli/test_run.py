@@ -19,7 +19,7 @@ import rpyc_gateway as gw
 from rpyc_gateway.cli import main
 from rpyc_gateway.cli.run import put_own_scripts_first
 
-STUBBORN = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(2, b'started\\n'); os.read(0, 1); signal.pause()"
+STUBBORN = "import os, signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); os.write(2, b'started\\n'); os.read(0, 1); signal.alarm(30); signal.pause()"
 
 
 @contextmanager
