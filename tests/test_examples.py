@@ -39,14 +39,14 @@ def readme_blocks(language: str) -> list[str]:
 
 
 def test_the_blocking_lines_of_the_readme_run(url: str) -> None:
-    blocking, _ = readme_blocks("python")
+    blocking, *_ = readme_blocks("python")
     assert SHIPPED in blocking
     said = python("-c", blocking.replace(SHIPPED, url)).splitlines()
     assert said[1:] == ["[Errno 2] No such file or directory: '/no/such/file'", "42"]
 
 
 def test_the_trio_lines_of_the_readme_run(url: str) -> None:
-    _, program = readme_blocks("python")
+    _, program, *_ = readme_blocks("python")
     assert python("-c", program.replace(SHIPPED, url)) == "a/b\n"
 
 
