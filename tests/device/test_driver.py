@@ -357,10 +357,25 @@ async def test_every_answer_is_right_on_a_noisy_line(corrupt: float) -> None:
                 way._damage.traffic = way._traffic
 
 
-@pytest.mark.parametrize("interpreter", [sys.executable, "python3.8", "python3.13"], ids=["this", "3.8", "3.13"])
+def runs(interpreter: str) -> bool:
+    """Whether there is such an interpreter; a shim of a version manager may be none."""
+    return (
+        shutil.which(interpreter) is not None
+        and not subprocess.run([interpreter, "-c", ""], capture_output=True).returncode
+    )
+
+
+def if_installed(interpreter: str) -> Any:
+    """A parameter for tests."""
+    return pytest.param(
+        interpreter, marks=pytest.mark.skipif(not runs(interpreter), reason=f"{interpreter} is not installed")
+    )
+
+
+@pytest.mark.parametrize(
+    "interpreter", [sys.executable, *map(if_installed, ("python3.8", "python3.13"))], ids=["this", "3.8", "3.13"]
+)
 async def test_the_same_agent_runs_under_cpython_over_pipes(interpreter: str) -> None:
-    if not runs(interpreter):
-        pytest.skip(f"{interpreter} is not installed")
     nonce = b"life"
     rest = Greeting(nonce=nonce, window=8, buffer=4096, delay=50).encode()[3 + 2 * NONCE :]
     source = agent("descriptors", "others", "core", "callbacks") + f"main({nonce!r}, {rest!r}, 240)\n"
@@ -381,11 +396,3 @@ async def test_the_same_agent_runs_under_cpython_over_pipes(interpreter: str) ->
             data = bytes(100_000)
             assert await board.call(Primitive.SAME, data) == data
         await process.stdin.aclose()
-
-
-def runs(interpreter: str) -> bool:
-    """Whether there is such an interpreter; a shim of a version manager may be none."""
-    return (
-        shutil.which(interpreter) is not None
-        and not subprocess.run([interpreter, "-c", ""], capture_output=True).returncode
-    )
