@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from math import inf
 from operator import index
 
@@ -16,7 +16,7 @@ from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto import lineevents as events
 from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineframes import NONCE, Greeting
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Alone, Pipe
 
 __all__ = ["Console", "LineStream", "reliable"]
 
@@ -241,14 +241,15 @@ class LineStream(trio.abc.HalfCloseableStream):
 
     def __init__(self, driver: LineDriver) -> None:
         self._driver = driver
-        self._busy: set[str] = set()
+        self._sending = Alone("send")
+        self._receiving = Alone("receive")
         self._closed = False
         self._ended = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Returns when the line could take more. Cancelled midway: what was queued is sent all the same, and nobody knows how much that is."""
         driver = self._driver
-        with self._alone("send"), memoryview(data).cast("B") as view:
+        with self._sending, memoryview(data).cast("B") as view:
             self._check_writable()
             await trio.lowlevel.checkpoint()
             for at in range(0, len(view), CHUNK):
@@ -258,7 +259,7 @@ class LineStream(trio.abc.HalfCloseableStream):
                 await self._wait_room()
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._alone("send"):
+        with self._sending:
             self._check_writable()
             await trio.lowlevel.checkpoint()
             await self._wait_room()
@@ -268,7 +269,7 @@ class LineStream(trio.abc.HalfCloseableStream):
         if limit < 1:
             raise ValueError(f"max_bytes must be at least 1, not {limit}")
         driver = self._driver
-        with self._alone("receive"):
+        with self._receiving:
             await trio.lowlevel.checkpoint()
             while True:
                 if self._closed:
@@ -282,7 +283,7 @@ class LineStream(trio.abc.HalfCloseableStream):
                 await driver.changed.park()
 
     async def send_eof(self) -> None:
-        with self._alone("send"):
+        with self._sending:
             if self._closed:
                 raise trio.ClosedResourceError("this stream was closed")
             await trio.lowlevel.checkpoint()
@@ -324,16 +325,6 @@ class LineStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed for sending")
         if self._driver.lost is not None:
             raise trio.BrokenResourceError(self._driver.lost.reason)
-
-    @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
-        if what in self._busy:
-            raise trio.BusyResourceError(f"another task is using this stream to {what}")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.remove(what)
 
 
 class Console:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GREETING",
+    "Alone",
     "Buffer",
     "Crowded",
     "Doorway",
@@ -315,6 +316,24 @@ def missing_from(transport: object) -> list[str]:
 def _describe(entry: EntryPoint) -> str:
     package = f" of {entry.dist.name} {entry.dist.version}" if entry.dist else ""
     return f"{entry.value}{package}"
+
+
+class Alone:
+    """For streams: one task at a time may be in it, as trio's contract for `send_all` and `receive_some` says. Entering raises BusyResourceError if one is."""
+
+    __slots__ = ("_doing", "taken")
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing  # "send"
+        self.taken = False
+
+    def __enter__(self) -> None:
+        if self.taken:
+            raise trio.BusyResourceError(f"another task is using this stream to {self._doing}")
+        self.taken = True
+
+    def __exit__(self, *_: object) -> None:
+        self.taken = False
 
 
 async def handle(pipe: Pipe, handler: Handler) -> None:

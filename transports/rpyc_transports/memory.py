@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from operator import index
 
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, handle, without_secrets
+from rpyc_gateway.transport import Alone, Handler, Pipe, handle, without_secrets
 
 __all__ = ["MemoryStream", "MemoryTransport", "memory_streams"]
 
@@ -114,11 +114,12 @@ class MemoryStream(trio.abc.HalfCloseableStream):
     def __init__(self, incoming: Flow, outgoing: Flow) -> None:
         self._incoming = incoming
         self._outgoing = outgoing
-        self._busy: set[str] = set()
+        self._sending = Alone("send")
+        self._receiving = Alone("receive")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Cancelled midway: a part of the data has been sent, and nobody knows how much."""
-        with self._alone("send"), memoryview(data) as view:
+        with self._sending, memoryview(data) as view:
             self._check_writable()
             await trio.lowlevel.checkpoint()
             sent = 0
@@ -130,7 +131,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 await self._outgoing.changed.park()
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._alone("send"):
+        with self._sending:
             if self._outgoing.ended:
                 raise trio.ClosedResourceError("this stream was closed for sending")
             await trio.lowlevel.checkpoint()
@@ -142,7 +143,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         limit = CAPACITY if max_bytes is None else index(max_bytes)
         if limit < 1:
             raise ValueError(f"max_bytes must be at least 1, not {limit}")
-        with self._alone("receive"):
+        with self._receiving:
             await trio.lowlevel.checkpoint()
             while True:
                 if self._incoming.unread:
@@ -152,7 +153,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
                 await self._incoming.changed.park()
 
     async def send_eof(self) -> None:
-        with self._alone("send"):
+        with self._sending:
             if self._incoming.unread:
                 raise trio.ClosedResourceError("this stream was closed")
             await trio.lowlevel.checkpoint()
@@ -168,16 +169,6 @@ class MemoryStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError("this stream was closed for sending")
         if self._outgoing.unread:
             raise trio.BrokenResourceError("the other end was closed")
-
-    @contextmanager
-    def _alone(self, what: str) -> Iterator[None]:
-        if what in self._busy:
-            raise trio.BusyResourceError(f"another task is using this stream to {what}")
-        self._busy.add(what)
-        try:
-            yield
-        finally:
-            self._busy.remove(what)
 
 
 def memory_streams() -> tuple[MemoryStream, MemoryStream]:

@@ -12,7 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto import WSConnection
 
-from rpyc_gateway.transport import Buffer, Pipe
+from rpyc_gateway.transport import Alone, Buffer, Pipe
 from rpyc_transports.websocket_messages import Messages
 from rpyc_transports.websocket_nowait import WithoutWaiting
 
@@ -40,8 +40,8 @@ class WebSocketStream(trio.abc.Stream):
         self._below = below
         self._messages = messages
         self._left = b""  # of a message that was longer than what the reader wanted
-        self._sending = _Alone("another task is sending")
-        self._receiving = _Alone("another task is receiving")
+        self._sending = Alone("send")
+        self._receiving = Alone("receive")
         self._closed = False
         self._side: WithoutWaiting | None = None
         self._waiting = trio.CancelScope()  # of a reader
@@ -204,22 +204,6 @@ class PromptStream(trio.abc.HalfCloseableStream):
 
 SMALL = 1000  # bytes; to acknowledge costs as much as to send
 QUICK_ACK = getattr(socket, "TCP_QUICKACK", None)  # Linux's, and forgotten by it with every answer
-
-
-class _Alone:
-    """One task at a time."""
-
-    def __init__(self, otherwise: str) -> None:
-        self._otherwise = otherwise
-        self.taken = False
-
-    def __enter__(self) -> None:
-        if self.taken:
-            raise trio.BusyResourceError(self._otherwise)
-        self.taken = True
-
-    def __exit__(self, *_: object) -> None:
-        self.taken = False
 
 
 @asynccontextmanager
