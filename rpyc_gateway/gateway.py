@@ -308,7 +308,8 @@ class Node:
         neighbour.settled.set()
         neighbour.over.set()
         self._lose(neighbour)
-        what = "lost the link with" if neighbour.established else "no link with"
+        orderly = "the end of the link with" if failure.code == Code.DONE else "lost the link with"
+        what = orderly if neighbour.established else "no link with"
         name = neighbour.peer.name if neighbour.peer else "a stranger"
         logger.log(
             self._level, "%s: %s %s at %s: %s", self.name, what, name, neighbour.address, failure.text or failure.code

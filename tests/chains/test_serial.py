@@ -75,7 +75,7 @@ def test_a_program_that_has_closed_its_session_has_said_so_and_may_open_the_port
         for _ in range(3):
             with gw.connect(f"serial://{line.near}?baudrate={FAST}") as conn:
                 assert conn.modules.os.getpid() == lab.pid
-            lab.wait_line(r"lost the link with .* needs this link no longer")
+            lab.wait_line(r"the end of the link with .* needs this link no longer")
         house.end()
         house.processes.clear()
 

@@ -84,7 +84,7 @@ async def test_a_client_that_leaves_says_goodbye(
     relay, _ = chain
     async with gw.open_session(as_client(relay.url, laptop, authority), name="polite") as session:
         assert await session.ping(1) == 1
-    said = partial(relay.wait_line, "lost the link with polite at .*: (.*)")
+    said = partial(relay.wait_line, "the end of the link with polite at .*: (.*)")
     assert (await trio.to_thread.run_sync(said))[1] == "polite needs this link no longer"
 
 
