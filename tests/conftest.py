@@ -18,11 +18,6 @@ settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, d
 settings.register_profile("soak", settings.get_profile("dev"), max_examples=20_000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "dev"))
 
-# Processes that tests start are not traced: many of them are interrupted, and a KeyboardInterrupt inside coverage's own tracer leaves
-# its lock taken, so that the program under test hangs.
-for _name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
-    del os.environ[_name]
-
 # A shell starts what it puts into the background with SIGINT ignored, and the programs under test would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -32,6 +27,15 @@ REAL_SECONDS = 60
 VIRTUAL_SECONDS = 10**4
 
 P = ParamSpec("P")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("numprocesses", None) and not hasattr(config, "workerinput"):
+        return  # the workers are to be traced
+    # Processes that tests start are not: many of them are interrupted, and a KeyboardInterrupt inside coverage's own tracer leaves
+    # its lock taken, so that the program under test hangs.
+    for name in [name for name in os.environ if name.startswith("COVERAGE_PROCESS")]:
+        del os.environ[name]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from rpyc_gateway.classes import METHODS, SPECIAL, describe, local_class, walks_quietly
 from rpyc_gateway.proto.messages import ClassInfo, ClassMessage, encode
+from tests.naming import named
 
 
 class Adc:
@@ -144,13 +145,13 @@ class Answering:
         (Adc, ClassInfo.IDENTITY | ClassInfo.IS_CLASS),
         (ValueError, ClassInfo.IDENTITY | ClassInfo.IS_CLASS | ClassInfo.EXCEPTION),
     ],
-    ids=str,
+    ids=named,
 )
 def test_flags_say_how_it_compares_and_what_it_is(value: object, flags: int) -> None:
     assert describe(value).flags & ~(ClassInfo.OWN_GETATTR | ClassInfo.QUIET) == flags
 
 
-@pytest.mark.parametrize(("value", "own"), [(Adc(), False), (Answering(), True), (Adc, True)], ids=str)
+@pytest.mark.parametrize(("value", "own"), [(Adc(), False), (Answering(), True), (Adc, True)], ids=named)
 def test_a_class_that_answers_for_itself_is_marked(value: object, own: bool) -> None:  # noqa: FBT001
     assert bool(describe(value).flags & ClassInfo.OWN_GETATTR) is own
 

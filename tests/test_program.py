@@ -24,6 +24,7 @@ from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import Payload, Result, Writer
 from rpyc_gateway.service import ClassicService, Policy, Service, policy_for
 from rpyc_gateway.steps import STEPS, Step, method_read, write_steps
+from tests.naming import named
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/messages.json").read_text())["programs"]
 
@@ -198,7 +199,7 @@ class Deep:
         (list, Face.BLOCKING),
         (lambda _thing: None, Face.BLOCKING),
     ],
-    ids=str,
+    ids=named,
 )
 def test_proxies_suit_the_code_that_gets_them(function: Callable[..., object], face: Face) -> None:
     desk = Desk(function)
@@ -325,7 +326,7 @@ def test_a_program_is_an_expression_and_not_a_loop() -> None:
         [6, 0, {"a": 1}],
         [6, 0, msgspec.msgpack.Ext(9, b"\1")],
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_step_of_the_wrong_shape_is_a_protocol_error_of_its_call(step: object) -> None:
     outcome = lab().run_raw([step])
@@ -393,7 +394,7 @@ def test_a_program_that_is_over_holds_nothing() -> None:
         ([], None),
         (7, None),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_reading_of_one_attribute_is_known_before_it_is_run(structure: object, name: str | None) -> None:
     assert method_read(Payload(msgspec.msgpack.encode(structure))) == name

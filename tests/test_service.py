@@ -22,6 +22,7 @@ from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import blocking_proxy
 from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, policy_for
+from tests.naming import named
 
 PUBLIC = policy_for(None)
 
@@ -181,7 +182,7 @@ def insides() -> list[tuple[object, str]]:
     return [*found, (function, "secret"), (Plain, "method"), ([].__len__, "anything")]
 
 
-@pytest.mark.parametrize(("target", "name"), insides(), ids=lambda part: str(part)[:30])
+@pytest.mark.parametrize(("target", "name"), insides(), ids=named)
 def test_insides_are_not_granted(target: object, name: str) -> None:
     for verb in (Verb.GET, Verb.SET, Verb.DEL):
         assert not passes(target, verb, name)
@@ -403,7 +404,7 @@ class Elsewhere:
         ([], "append", True),
         ([], "_private", False),
     ],
-    ids=str,
+    ids=named,
 )
 def test_an_object_held_from_another_node_is_judged_by_what_it_stands_for(
     value: object, name: str, *, passed: bool

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from rpyc_gateway.errors import EncodeError, NoCodec, ProtocolError
 from rpyc_gateway.proto.atoms import MANY
 from rpyc_gateway.proto.values import BODIES, DEPTH, LARGE, Draft, Ext, Payload, Reader, Result, Writer, by_value
+from tests.naming import named
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors/values.json").read_text())["values"]
 
@@ -243,7 +244,7 @@ def test_many_items_are_packed_like_few(many: tuple[object, ...]) -> None:
 # -- bounds -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("core", [7, 2**100, "\ud800", Thing(0), ()], ids=repr)
+@pytest.mark.parametrize("core", [7, 2**100, "\ud800", Thing(0), ()], ids=named)
 def test_whatever_can_be_written_can_be_read(core: object) -> None:
     deepest = nested(DEPTH - 1, core) if core == () else nested(DEPTH, core)
     assert there(deepest) == deepest
