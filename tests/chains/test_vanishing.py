@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -162,7 +163,8 @@ def cut_off(process: subprocess.Popen[bytes], house: House) -> None:
     def cut() -> None:
         for link, neighbour in list(house.nodes[0]._neighbours.items()):
             if neighbour.peer is not None and neighbour.peer.name.startswith(("victim", "laptop")):
-                house.nodes[0]._nursery.start_soon(trio.aclose_forcefully, link.pipe.stream)
+                stream: Any = link.pipe.stream
+                stream.socket.shutdown(socket.SHUT_RDWR)  # whoever reads it notices, as a reset
 
     house.ask(cut)
 
