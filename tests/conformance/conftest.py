@@ -1,4 +1,4 @@
-"""One far side for the whole suite, and the check that every test leaves it empty."""
+"""One far side for each file, and the check that every test leaves it empty."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from tests.conformance.far import Far, open_far
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def far() -> Iterator[Far]:
     gc.collect()
     gc.freeze()  # so that looking for what a test left behind does not look at all that pytest knows
