@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
 from inspect import iscoroutinefunction
 from typing import ParamSpec
@@ -43,6 +44,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and iscoroutinefunction(item.obj):
             virtual = "autojump_clock" in item.fixturenames
             item.obj = _bounded(item.obj, VIRTUAL_SECONDS if virtual else REAL_SECONDS)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_again() -> Iterator[None]:
+    """What a test of the command line has set up of logging is no other test's."""
+    yield
+    logging.getLogger().setLevel(logging.WARNING)
 
 
 def _bounded(test: Callable[P, Awaitable[None]], seconds: float) -> Callable[P, Awaitable[None]]:
