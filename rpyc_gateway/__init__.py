@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         TimedOut,
         Unreachable,
     )
+    from rpyc_gateway.files import download, upload, upload_package
     from rpyc_gateway.gateway import Node
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
@@ -74,6 +75,7 @@ __all__ = [
     "codecs",
     "connect",
     "deliver",
+    "download",
     "expose",
     "obtain",
     "open_node",
@@ -85,6 +87,8 @@ __all__ = [
     "serve",
     "thread",
     "timeout",
+    "upload",
+    "upload_package",
 ]
 
 # Where each name is at home. It is loaded when somebody wants it: a program that connects late, or the command line, does not wait for all
@@ -100,6 +104,7 @@ _HOMES = {
     "delivery": "deliver obtain",
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
+    "files": "download upload upload_package",
     "gateway": "Node",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",

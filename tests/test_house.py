@@ -68,6 +68,7 @@ PUBLIC = """
     thread
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
+    download upload upload_package
 """
 
 

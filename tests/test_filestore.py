@@ -1,0 +1,165 @@
+"""The files of one side of a transfer, without the other side."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpyc_gateway import filestore
+from rpyc_gateway.filestore import CHUNK, Store, inside
+
+FACTS = (0o640, 10**18)
+DATA = os.urandom(CHUNK * 2 + 5)
+
+
+def write(place: Path, data: bytes, *, at: int = 0) -> Any:
+    incoming, have, _ = Store().incoming(str(place), (), len(data))
+    assert have == at
+    incoming.take(at, [data[at:]])
+    return incoming
+
+
+def test_what_was_there_is_there_until_all_has_come(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_bytes(b"old")
+    incoming = write(place, DATA)
+    assert place.read_bytes() == b"old"
+    incoming.finish(incoming.digest(), FACTS)
+    assert place.read_bytes() == DATA
+    assert (place.stat().st_mode & 0o777, place.stat().st_mtime_ns) == FACTS
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_is_not_what_was_sent_never_gets_the_name(tmp_path: Path) -> None:
+    place = tmp_path / "file"
+    place.write_bytes(b"old")
+    incoming = write(place, DATA)
+    with pytest.raises(OSError, match="not what was sent") as caught:
+        incoming.finish(b"another digest", FACTS)
+    assert caught.value.filename == str(place)
+    assert place.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_what_came_before_a_break_is_told_with_its_digest(tmp_path: Path) -> None:
+    write(tmp_path / "file", DATA[:-5]).close()
+    source = tmp_path / "source"
+    source.write_bytes(DATA)
+    with closing(Store().outgoing(str(source), ())[0]) as outgoing:
+        incoming, have, digest = Store().incoming(str(tmp_path / "file"), (), len(DATA))
+        assert (have, digest) == (len(DATA) - 5, outgoing.digest(have))
+        incoming.take(have, outgoing.chunks())
+        incoming.finish(outgoing.end(), FACTS)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_more_than_there_is_to_come_is_of_another_file(tmp_path: Path) -> None:
+    write(tmp_path / "file", DATA).close()
+    incoming, have, _ = Store().incoming(str(tmp_path / "file"), (), 10)
+    assert have == 0
+    incoming.take(0, [b"0123456789"])
+    incoming.finish(incoming.digest(), FACTS)
+    assert (tmp_path / "file").read_bytes() == b"0123456789"
+
+
+def test_of_two_transfers_into_one_file_the_second_is_refused(tmp_path: Path) -> None:
+    first = write(tmp_path / "file", DATA)
+    with pytest.raises(BlockingIOError, match="another transfer") as caught:
+        Store().incoming(str(tmp_path / "file"), (), 1)
+    assert caught.value.filename == str(tmp_path / "file")
+    first.close()
+    write(tmp_path / "file", DATA, at=len(DATA)).close()
+
+
+def test_a_file_that_has_just_got_its_name_is_not_taken_for_the_part_of_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = write(tmp_path / "file", DATA)
+    lock = filestore.fcntl.flock
+
+    def finish_first(file: Any, how: int) -> None:
+        monkeypatch.undo()
+        first.finish(first.digest(), FACTS)
+        lock(file, how)
+
+    monkeypatch.setattr(filestore.fcntl, "flock", finish_first)
+    incoming, have, _ = Store().incoming(str(tmp_path / "file"), (), 10)
+    assert have == 0
+    incoming.close()
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_a_file_that_grows_is_read_up_to_where_it_ended(tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    place.write_bytes(b"abc")
+    with closing(Store().outgoing(str(place), ())[0]) as outgoing:
+        with place.open("ab") as log:
+            log.write(b"more")
+        assert b"".join(outgoing.chunks()) == b"abc"
+
+
+def test_a_file_that_shrinks_is_an_error(tmp_path: Path) -> None:
+    place = tmp_path / "log"
+    place.write_bytes(b"abc")
+    with closing(Store().outgoing(str(place), ())[0]) as outgoing:
+        place.write_bytes(b"")
+        with pytest.raises(OSError, match="shorter"):
+            list(outgoing.chunks())
+
+
+def test_without_room_what_has_come_is_given_up(tmp_path: Path) -> None:
+    """Under a limit for the size of files, which is like a full disk. In a process of its own, since it is for good."""
+    script = f"""
+import resource, sys
+from rpyc_gateway.filestore import Store
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+incoming, _, _ = Store().incoming({str(tmp_path / "file")!r}, (), 5000)
+try: incoming.take(0, [bytes(900), bytes(4100)])
+except OSError as error: print(error.errno)
+"""
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == f"{errno.EFBIG}\n"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc", "a\0b"])
+def test_a_name_that_would_lead_out_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="refused") as caught:
+        Store().write_small(str(tmp_path / "into"), [(("sub", name), b"", FACTS)])
+    assert caught.value.errno == errno.EINVAL
+    assert os.listdir(tmp_path) == []
+
+
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path) -> None:
+    (tmp_path / "into").mkdir()
+    (tmp_path / "into" / "link").symlink_to("..")
+    with pytest.raises(OSError, match="through it") as caught:
+        inside(str(tmp_path / "into"), ("link", "file"))
+    assert caught.value.errno == errno.ELOOP
+
+
+def test_a_link_in_the_place_of_a_file_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_bytes(b"mine")
+    (tmp_path / "link").symlink_to("precious")
+    Store().write_small(str(tmp_path), [(("link",), b"new", FACTS)])
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+    assert (tmp_path / "link").read_bytes() == b"new"
+
+
+def test_of_a_tree_links_and_special_files_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "file").write_bytes(b"four")
+    (tmp_path / "also").symlink_to("sub/file")
+    (tmp_path / "round").symlink_to(".")
+    os.mkfifo(tmp_path / "pipe")
+    entries, links, others = Store().tree(str(tmp_path))
+    assert entries == ((("also",), False, 4), (("sub",), True, 0), (("sub", "file"), False, 4))
+    assert links == (str(tmp_path / "round"),)
+    assert others == (str(tmp_path / "pipe"),)
