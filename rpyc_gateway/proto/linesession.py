@@ -12,8 +12,9 @@ from rpyc_gateway.proto.linesending import Outgoing
 __all__ = ["SILENCE", "LineSession"]
 
 SILENCE = 10.0  # seconds without any frame, while something is under way, and the line is lost
-NUDGE = 0.1  # seconds without a frame after the last that was sent to a board, and then each time twice as long
+NUDGE = 0.1  # seconds after the last frame that was sent to a board, and then each time twice as long
 LONGEST_NUDGE = 60.0  # seconds: then it is left alone
+LONGEST_IF_HEARD = 1.0  # seconds, where a frame came: it may have been on its way before what was sent last
 
 
 class LineSession:
@@ -32,6 +33,7 @@ class LineSession:
             inf  # when a board is to be given the end of a line, in case that it waits for one that was damaged
         )
         self._nudge_pause = NUDGE
+        self._longest_nudge = LONGEST_NUDGE
         self._busy_since = now  # as long as an answer is waited for
 
     def begin(self, peer: Greeting, longest: int, now: float) -> None:
@@ -49,7 +51,7 @@ class LineSession:
     def hear(self, now: float) -> None:
         """A frame has come, of any type."""
         self.heard = now
-        self._nudge_at = inf
+        self._longest_nudge = LONGEST_IF_HEARD
         self.sending.hear()
 
     def take(self, frame: Frame, now: float) -> bytes:
@@ -117,6 +119,7 @@ class LineSession:
     def _plan_nudge(self, pace: Pace) -> None:
         if self._patience == inf:
             self._nudge_pause = NUDGE
+            self._longest_nudge = LONGEST_NUDGE
             self._nudge_at = pace.free + NUDGE
 
     def _nudge(self, pace: Pace, now: float) -> bytes:
@@ -124,7 +127,7 @@ class LineSession:
         if now < self._nudge_at:
             return b""
         self._nudge_pause *= 2
-        self._nudge_at = now + self._nudge_pause if self._nudge_pause <= LONGEST_NUDGE else inf
+        self._nudge_at = now + self._nudge_pause if self._nudge_pause <= self._longest_nudge else inf
         pace.carry(1, now)
         return b"\n"
 

@@ -68,3 +68,26 @@ def test_a_node_is_lost_when_it_is_silent() -> None:
     front.data_to_send(0.0)
     assert all(data != b"\n" for _, data in sent(front, 30.0))
     assert any(isinstance(event, Lost) for event in front.events())
+
+
+def test_the_end_of_the_last_line_is_sent_again_though_a_frame_came_that_was_on_its_way_before() -> None:
+    """Or a board whose line has lost its end, an ACK perhaps, would read on for ever, and its front would wait for what it cannot say."""
+    front = Line(Greeting(nonce=b"host"), dialler=True, now=0.0, patience=inf)
+    board = Line(HELLO, dialler=False, now=0.0)
+    for _ in range(3):
+        board.receive_data(front.data_to_send(0.0), 0.0)
+        front.receive_data(board.data_to_send(0.0), 0.0)
+    front.send(b"a call")
+    board.receive_data(front.data_to_send(0.0), 0.0)
+    front.receive_data(board.data_to_send(0.1), 0.1)  # nothing is under way
+    board.send(b"an answer")
+    front.receive_data(board.data_to_send(0.1), 0.1)
+    front.consume(9, 0.1)
+    board.send_datagram(b"on its way")
+    assert front.data_to_send(0.2)  # an ACK
+    front.receive_data(board.data_to_send(0.2), 0.2)
+    ends = [at for at, data in sent(front, 60.0) if data == b"\n"]
+    assert 0.2 < ends[0] <= 0.4
+    assert 2 <= len(ends) <= 5
+    assert ends[-1] < 3.0
+    assert front.deadline() is None  # and then nothing more
