@@ -201,6 +201,7 @@ def step(ms):
             unacked[0][1] = 16
             transmit(unacked[0])
         return
+    strikes = 0
     start = line.rfind(b"#")
     body = unescape(line[start + 1 : -1])
     end = body[-4:]
@@ -211,7 +212,6 @@ def step(ms):
             damaged = min(damaged + 1, 255)
             acknowledge(bytes((damaged,)))
         return
-    strikes = 0
     patience = 60
     if kind == 128:
         greet(body)
