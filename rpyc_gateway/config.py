@@ -166,6 +166,7 @@ class Device(Section):
     name: str = key(text(_node_name))
     url: str = key(text(_port_url))
     allow: tuple[str, ...] = key(_ALLOW, default=())
+    agent: bool = key(flag, default=True)
 
 
 class Serve(Section):

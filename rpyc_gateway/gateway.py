@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from itertools import count
@@ -93,6 +93,7 @@ class Node:
         self._changed = trio.Event()
         self._serving = Serving(self.name, self.vat, nursery, {})
         self._guests = {device.name: device for device in config.device}
+        self._descriptions: dict[str, Callable[[], str]] = {}  # of those devices that were here
         self._dialers: list[tuple[NodeInfo, Dialer]] = []
         self._departure: Failure | None = None
         self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
@@ -125,6 +126,10 @@ class Node:
         url = without_secrets(device.url)
         absent = NodeInfo("", (self.name,), 0, url, "")
         self._keep(absent, f"{device.name} at {url}", attempt, longest=LONGEST_ABSENCE)
+
+    def describe(self, device: str, tell: Callable[[], str]) -> None:
+        """What `nodes` says of a board of this node, beside that it is up; "" for nothing."""
+        self._descriptions[device] = tell
 
     def _keep(self, absent: NodeInfo, what: str, attempt: Attempt, *, longest: float = Backoff.CAP) -> None:
         """`absent` is told in `nodes` while the attempt is not up, with the dialer's state."""
@@ -247,9 +252,11 @@ class Node:
         for name, route in sorted(self._table.best().items()):
             neighbour = self._next(name)
             address = neighbour.address if neighbour else ""
+            about = ""
             if name in self._guests:  # its link is within this process
                 address = without_secrets(self._guests[name].url)
-            known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up"))
+                about = self._descriptions[name]() if name in self._descriptions else ""
+            known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up", about))
         for absent, dialer in self._dialers:
             if dialer.state != "up":
                 reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state

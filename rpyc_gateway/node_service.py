@@ -19,6 +19,7 @@ class NodeInfo(NamedTuple):
     cost: int
     link: str  # the address of the first link, or the URL that is dialled
     state: str  # "self", "up", or what the dialer does and why
+    about: str = ""  # of a board of the node that tells: what is to be known of it
 
 
 class InformedNode(Protocol):
@@ -34,9 +35,11 @@ class NodeService(Service):
         self._node = node
 
     @expose
-    async def nodes(self) -> tuple[tuple[str, tuple[str, ...], int, str, str], ...]:
-        """One `(name, path, cost, link, state)` for each node known: the fields of NodeInfo."""
-        return tuple((info.name, info.path, info.cost, info.link, info.state) for info in self._node.nodes())
+    async def nodes(self) -> tuple[tuple[str, tuple[str, ...], int, str, str, str], ...]:
+        """One `(name, path, cost, link, state, about)` for each node known: the fields of NodeInfo."""
+        return tuple(
+            (info.name, info.path, info.cost, info.link, info.state, info.about) for info in self._node.nodes()
+        )
 
 
 def surroundings(nodes: Iterable[NodeInfo]) -> str:

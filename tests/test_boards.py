@@ -15,17 +15,17 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.config import Config, Device, Listen, NodeSection, Relay
 from rpyc_gateway.testing import BadLine
-from tests.device.boards import board_on, needs_micropython, pipe_to
+from tests.device.boards import board_on, microbit, needs_microbit, needs_micropython, pipe_to
 from tests.house import wait_nodes
 
 SHIPPED = Path(__file__).parents[1] / "configs/board.toml"
 
 
-def hub(port: str, *, listen: str = "memory://hub", allow: tuple[str, ...] = ("*",)) -> Config:
+def hub(port: str, *, listen: str = "memory://hub", allow: tuple[str, ...] = ("*",), agent: bool = True) -> Config:
     return Config(
         node=NodeSection(name="hub"),
         listen=(Listen(url=listen),),
-        device=(Device(name="board", url=f"serial://{port}", allow=allow),),
+        device=(Device(name="board", url=f"serial://{port}", allow=allow, agent=agent),),
         relay=Relay(allow=()),
     )
 
@@ -76,7 +76,7 @@ async def plugged_in() -> AsyncIterator[BadLine]:
 async def test_a_board_is_a_node_of_its_own_behind_its_gateway() -> None:
     async with plugged_in() as line, gw.open_node(hub(line.near)) as node:
         await wait_nodes(node, lambda names: "board" in names)
-        assert ("board", ("hub", "board"), 1, f"serial://{line.near}", "up") in node.nodes()
+        assert ("board", ("hub", "board"), 1, f"serial://{line.near}", "up", "") in node.nodes()
         async with gw.open_session("memory://hub", node="board") as session:
             assert await session.modules.sys.implementation.name == "micropython"
         with pytest.raises(gw.Denied):
@@ -132,3 +132,54 @@ async def test_the_end_of_its_gateway_brings_a_board_back_to_its_prompt() -> Non
             with trio.fail_after(5):
                 while b"42\n>>> " not in said:
                     said += await pipe.stream.receive_some(1000)
+
+
+@needs_microbit
+async def test_a_micro_bit_which_has_no_room_for_the_agent_is_a_node_all_the_same(tmp_path: Path) -> None:
+    with microbit() as port:
+        async with gw.open_node(hub(port, listen=f"unix://{tmp_path}/s")) as node:
+            await wait_nodes(node, lambda names: "board" in names)
+            told = next(info for info in node.nodes() if info.name == "board")
+            assert told.about == "without the agent, by its REPL: no callbacks, no events"
+            async with gw.open_session(node.urls[0], node="board") as session:
+                assert await session.modules.microbit.running_time() > 0
+                assert await session.eval("1 + 1") == 2
+                await session.execute("class Led:\n def __init__(self): self.level = 0")
+                led = await session.namespace["Led"]()
+                await gw.ops.setattr(led, "level", 5)
+                assert await led.level == 5
+                items = await session.eval("[3, 4]")
+                assert await gw.ops.len(items) == 2
+                assert [item async for item in items] == [3, 4]
+                with pytest.raises(ZeroDivisionError) as caught:
+                    await session.eval("1 / 0")
+                assert any("Traceback" in note for note in caught.value.__notes__)
+                with pytest.raises(TypeError, match="too small for the agent, and cannot call back"):
+                    await session.builtins.print(lambda: None)
+                with trio.move_on_after(0.3):
+                    await session.execute("while True: pass")
+                assert await session.eval("'still here'") == "still here"
+                await blocking_story(node)
+
+
+async def blocking_story(node: gw.Node) -> None:
+    """The same by blocking code, in a thread."""
+
+    def run() -> None:
+        with gw.connect(node.urls[0], node="board") as conn:
+            assert conn.modules.gc.mem_free() > 1000
+            conn.namespace["x"] = (1, "two")
+            assert conn.eval("x") == (1, "two")
+            with pytest.raises(NameError):
+                conn.eval("nothing_like_it")
+
+    await trio.to_thread.run_sync(run)
+
+
+@needs_micropython
+async def test_a_board_may_be_driven_without_the_agent_because_its_configuration_says_so() -> None:
+    async with plugged_in() as line, gw.open_node(hub(line.near, agent=False)) as node:
+        await wait_nodes(node, lambda names: "board" in names)
+        assert node.nodes()[-1].about.startswith("without the agent")
+        async with gw.open_session("memory://hub", node="board") as session:
+            assert await session.modules.sys.platform == "linux"

@@ -29,6 +29,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
+    "rpyc_gateway/device/anyboard.py": "tests/device/test_driver.py, tests/device/test_small.py",
     "rpyc_gateway/device/board.py": "tests/device/test_driver.py",
     "rpyc_gateway/device/standins.py": "tests/device/test_node.py",
     "rpyc_gateway/device/waiting.py": "tests/device/test_driver.py, tests/device/test_node.py",

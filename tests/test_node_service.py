@@ -13,4 +13,4 @@ async def test_the_service_node_tells_what_a_node_knows(autojump_clock: MockCloc
         async with hq.session("relay", service="node") as session:
             told = await session.root.nodes()
         assert told == tuple(map(tuple, relay.nodes()))
-        assert ("lab", ("relay", "lab"), 1, "memory://lab", "up") in told
+        assert ("lab", ("relay", "lab"), 1, "memory://lab", "up", "") in told

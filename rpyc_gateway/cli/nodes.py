@@ -23,6 +23,7 @@ class Row(NamedTuple):
     cost: int
     link: str
     state: str
+    about: str = ""  # which earlier versions do not tell
 
 
 @click.command()
@@ -47,5 +48,7 @@ def nodes(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], as_jso
 
 def _table(rows: Iterable[Row]) -> str:
     cells = [("NODE", "HOPS", "PATH", "LINK", "STATE")]
-    cells += [(row.name or "?", str(row.cost), " > ".join(row.path), row.link or "-", row.state) for row in rows]
+    for row in rows:
+        state = f"{row.state}; {row.about}" if row.about else row.state
+        cells.append((row.name or "?", str(row.cost), " > ".join(row.path), row.link or "-", state))
     return table(cells)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import trio
 
 from rpyc_gateway.client import open_session
-from rpyc_gateway.device.board import Board, BoardError
+from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.repl import Repl, ReplFailed
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, RemoteError
@@ -74,7 +74,7 @@ class AtPort:
 
     shows = True
 
-    def __init__(self, name: str, board: Board) -> None:
+    def __init__(self, name: str, board: AnyBoard) -> None:
         self.name = name
         self._board = board
 

@@ -14,11 +14,12 @@ from typing import Any
 import trio
 
 from rpyc_gateway.device import conversation as facts
+from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
 from rpyc_gateway.device.codec import Host, Ref, Result
-from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step, encode_step
+from rpyc_gateway.device.conversation import Conversation, Step, encode_step
 from rpyc_gateway.device.repl import Platform
-from rpyc_gateway.device.waiting import TaskWaiter, Waiter
-from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
+from rpyc_gateway.device.waiting import Waiter
+from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
 from rpyc_gateway.proto import lineevents as events
 from rpyc_gateway.proto.line import Line
 from rpyc_gateway.proto.lineframes import NONCE, Greeting
@@ -48,15 +49,6 @@ PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
 logger = logging.getLogger(__name__)
 
 
-class BoardError(GatewayError):
-    """An exception of the board. `failure` has it in the board's words."""
-
-    def __init__(self, failure: Failure, peer: str) -> None:
-        kind = failure.kind or "it had no memory to say why it failed, or was interrupted"
-        super().__init__(f"{peer}: {kind}{': ' if failure.text else ''}{failure.text}")
-        self.failure = failure
-
-
 class Event:
     """A function that the board may call without waiting for it, from an interrupt for example: `Event(function)` as an argument."""
 
@@ -66,20 +58,14 @@ class Event:
         self.function = function
 
 
-class Board:
-    """A board that runs the agent. All methods are for the trio thread; any number of tasks may call."""
+class Board(AnyBoard):
+    """A board that runs the agent."""
 
     def __init__(self, pipe: Pipe, platform: Platform, nonce: bytes, show: Callable[[bytes], object] | None) -> None:
-        self.platform = platform
-        self.lost: GatewayError | None = None
-        """Why nothing can be asked any more."""
-        self.dropped = 0
-        """Events that came too fast, for the board or for this side."""
+        super().__init__(pipe.peer, platform)
         self._pipe = pipe
         self._nonce = nonce
         self._show = show or Console(pipe.peer).log
-        self.broken = False
-        """Whether it is the pipe."""
         self._token = trio.lowlevel.current_trio_token()
         hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU)
         self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf)
@@ -89,7 +75,6 @@ class Board:
         self._given_up: set[int] = set()  # calls that nobody waits for any more
         self._key_at = inf  # when the key is to be pressed
         self._pause = AGAIN  # until it is pressed again
-        self._room = trio.lowlevel.ParkingLot()  # who waits to call
         self._callbacks: dict[int, trio.CancelScope] = {}
         self._notices = trio.open_memory_channel[tuple[Any, tuple[Any, ...]]](NOTICES)
         self._wake = trio.Event()  # for the writer
@@ -99,45 +84,7 @@ class Board:
 
     # -- what one does with it
 
-    async def evaluate(self, source: str, *, copy: bool = False) -> Any:
-        """The value of an expression in the board's namespace: None, bool, int, float, str, bytes and tuples of them, a Ref to all else.
-
-        With `copy` lists and dicts come as values too. Raises what `run` raises.
-        """
-        return await self.run([Step(Primitive.EVAL, (source,))], copy=copy)
-
-    async def execute(self, source: str) -> None:
-        """Run statements in the namespace of `evaluate`. Raises what `run` raises."""
-        await self.run([Step(Primitive.EXEC, (source,))])
-
-    async def call(self, target: Primitive | Ref, *args: Any, copy: bool = False, **keywords: Any) -> Any:
-        """Call an object of the board. Functions among the arguments become callbacks, as Event(function) such that it does not wait for. Raises what `run` raises."""
-        if keywords:
-            if not isinstance(target, Ref):
-                raise TypeError("a primitive takes no keyword arguments")
-            return await self.run([Step(Primitive.APPLY, (target, args, keywords))], copy=copy)
-        return await self.run([Step(target, args)], copy=copy)
-
-    async def run(self, steps: Sequence[Step], *, copy: bool = False) -> Any:
-        """Run a program in one message; the result of its last step. A step may use the Result of an earlier one.
-
-        Raises BoardError; PeerRestarted or LinkLost if the board is gone, before or meanwhile: whether the call was done is unknown; EncodeError for
-        a value that cannot be sent. Cancelled: the board is interrupted as soon as it is at this call, and others wait until it has ended there.
-        """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = TaskWaiter()
-        while not self.begin(steps, waiter, copy=copy):
-            await self._room.park()
-        await waiter.wait(self.abandon)
-        if waiter.error is not None:
-            raise waiter.error
-        return waiter.value
-
     def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
-        """Send a program as `run` does, without waiting: `waiter` is told its outcome, once. False if it must wait for others: `wait_room`.
-
-        Raises what `run` raises of this side.
-        """
         if self.lost is not None:
             raise again(self.lost)
         if self._given_up or not self._conversation.room:
@@ -148,30 +95,17 @@ class Board:
         self._step()
         return True
 
-    async def wait_room(self) -> None:
-        """Wait until there may be room for another call, or never any more."""
-        await self._room.park()
-
     def abandon(self, waiter: Waiter) -> None:
-        """Nobody waits any more: the board is interrupted if it is at this call, or comes to it."""
         if self._waiting.get(waiter.name) is waiter:
             del self._waiting[waiter.name]
             self._given_up.add(waiter.name)
             self._plan_key()
 
     def check(self, step: Step) -> None:
-        """Raises EncodeError if this step has what cannot be sent."""
         encode_step(Step(step.target, self._lend(step.args)))
 
     def withdraw(self, function: Callable[..., object]) -> None:
-        """The board has no use for this callback any more."""
         self._conversation.withdraw(function)
-
-    async def wait_lost(self) -> GatewayError:
-        """Wait until nothing can be asked any more; why."""
-        while self.lost is None:
-            await self._room.park()
-        return self.lost
 
     def _lend(self, value: Any) -> Any:
         """`value` with what stands for functions in it."""
@@ -188,7 +122,6 @@ class Board:
     # -- its life
 
     async def serve(self, nursery: trio.Nursery) -> None:
-        """Start its tasks; returns when it has answered. Raises DialFailed."""
         self._nursery = nursery
         nursery.start_soon(self._read)
         nursery.start_soon(self._write)
@@ -210,7 +143,7 @@ class Board:
         for scope in self._callbacks.values():
             scope.cancel()
         self._given_up.clear()
-        self._room.unpark_all()
+        self.room.unpark_all()
         self._wake.set()
 
     def _break(self, why: str) -> None:
@@ -218,11 +151,7 @@ class Board:
         self._lose(LinkLost(f"{self._pipe.peer}: {why}"))
 
     def _restarted(self, why: str) -> None:
-        self._lose(
-            PeerRestarted(
-                f"{self._pipe.peer}: {why}; its objects are gone, and whether a call that was under way has been done is unknown"
-            )
-        )
+        self._lose(self.restarted(why))
 
     # -- stepping
 
@@ -288,8 +217,8 @@ class Board:
         if waiter is not None:
             waiter.finish(value, error)
         self._plan_key()
-        if not self._given_up and self._room:
-            self._room.unpark_all()
+        if not self._given_up and self.room:
+            self.room.unpark_all()
 
     def _take_printed(self, text: bytes) -> None:
         if BANNER.search(text) and self._verdict_at == inf:
@@ -409,8 +338,3 @@ class Board:
             self._armed = min(inf if deadline is None else deadline, self._key_at, self._verdict_at)
             with trio.move_on_at(self._armed):
                 await self._wake.wait()
-
-
-def again(error: GatewayError) -> GatewayError:
-    """The same error, for another who waits: each has a traceback of its own."""
-    return type(error)(str(error))

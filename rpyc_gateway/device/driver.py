@@ -10,8 +10,10 @@ from math import inf
 
 import trio
 
+from rpyc_gateway.device.anyboard import AnyBoard
 from rpyc_gateway.device.board import BROKEN, Board
-from rpyc_gateway.device.repl import Platform, Repl
+from rpyc_gateway.device.repl import Platform, Repl, ReplFailed
+from rpyc_gateway.device.small import SmallBoard
 from rpyc_gateway.device.source import PART, agent, parts
 from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.nursery import open_background
@@ -44,21 +46,21 @@ async def open_board(
     *,
     progress: Callable[[int, int], object] | None = None,
     show: Callable[[bytes], object] | None = None,
-) -> AsyncIterator[Board]:
+    small: bool = False,
+) -> AsyncIterator[AnyBoard]:
     """The board at the other end of `pipe`, with the agent in its RAM; nothing is written to its flash. Its stream stays its owner's to close.
 
-    Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
+    A board that is too small for the agent, or cannot talk to it, is driven by its REPL, and so is any other with `small`: a SmallBoard, which can do less. Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
     there, instead of the log `rpyc_gateway.console`. At the end the board is at its prompt again.
 
     Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no five seconds.
     """
     repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
     await repl.find()
-    board = None
+    board: AnyBoard | None = None
     try:
-        board = await start(repl, pipe, progress, show)
+        board = await start(repl, pipe, progress, show, small=small)
         async with open_background() as nursery:
-            board.feed(repl.rest)
             await board.serve(nursery)
             yield board
     finally:
@@ -70,25 +72,43 @@ async def open_board(
 
 
 async def start(
-    repl: Repl, pipe: Pipe, progress: Callable[[int, int], object] | None, show: Callable[[bytes], object] | None
-) -> Board:
-    """Upload the agent and start it. Raises DialFailed."""
+    repl: Repl,
+    pipe: Pipe,
+    progress: Callable[[int, int], object] | None,
+    show: Callable[[bytes], object] | None,
+    *,
+    small: bool = False,
+) -> AnyBoard:
+    """Upload the agent and start it, if it can be. Raises DialFailed."""
     platform = await repl.probe()
-    sections = choose(platform, pipe.peer)
+    sections = () if small else choose(platform, pipe.peer)
+    if not sections:
+        return SmallBoard(pipe, platform, repl, show)
     most = SMALL_PART if platform.free < SMALL else PART if platform.free < ROOMY else LARGE_PART
-    await repl.upload(parts(agent(*sections), most), progress)
+    try:
+        await repl.upload(parts(agent(*sections), most), progress)
+    except ReplFailed as exc:
+        if "MemoryError" not in str(exc):
+            raise
+        raise DialFailed(f"{exc}; with `agent = false` in its [[device]] it is driven without the agent") from None
     nonce = secrets.token_bytes(NONCE)
     piece = SHORT if platform.free < SMALL else PIECE
     if pipe.rate < inf:
         piece = max(16, min(piece, int(pipe.rate * SECONDS)))
     hello = Greeting(nonce=nonce, mtu=piece, window=8, buffer=BUFFER, delay=DELAY, escapes=ESCAPES).encode()
     await repl.start(f"main({nonce!r},{hello[3 + 2 * NONCE :]!r},{piece})")
-    return Board(pipe, platform, nonce, show)
+    board = Board(pipe, platform, nonce, show)
+    board.feed(repl.rest)
+    return board
 
 
-async def leave(board: Board, repl: Repl, pipe: Pipe) -> None:
+async def leave(board: AnyBoard, repl: Repl, pipe: Pipe) -> None:
     """End the agent, and bring the board back to its prompt."""
     if board.broken:
+        return
+    if not isinstance(board, Board):
+        repl.read_again()
+        await restore(repl, pipe.peer)
         return
     board.line.reset("the front lets go")
     with suppress(*BROKEN), trio.move_on_after(LINGER):
@@ -110,15 +130,15 @@ async def restore(repl: Repl, peer: str) -> None:
 
 
 def choose(platform: Platform, peer: str) -> tuple[str, ...]:
-    """The sections of the agent for this board. Raises DialFailed if it is too small, or has no binary input."""
+    """The sections of the agent for this board; none if it is too small, or has no binary input, which is logged."""
+    lack = ""
     if platform.free < LEAST:
-        raise DialFailed(
-            f"{peer}: {platform.implementation} {platform.version} on {platform.platform} has {platform.free} bytes free; the agent needs {LEAST}"
-        )
-    if platform.binary:
-        port = "console"
-    elif platform.usb:
-        port = "usb"
-    else:
-        raise DialFailed(f"{peer}: {platform.implementation} on {platform.platform} has no binary input")
+        lack = f"has {platform.free} bytes free, and the agent needs {LEAST}"
+    elif not (platform.binary or platform.usb):
+        lack = "has no binary input for the agent"
+    if lack:
+        told = f"{platform.implementation} {platform.version} on {platform.platform}"
+        logger.warning("%s: %s %s: it is driven by its REPL, which can do less (docs/devices.md)", peer, told, lack)
+        return ()
+    port = "console" if platform.binary else "usb"
     return port, "micropython" if platform.printer else "others", "core", "callbacks"

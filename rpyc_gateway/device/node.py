@@ -11,7 +11,7 @@ import trio
 
 from rpyc_gateway.admission import failure_of
 from rpyc_gateway.config import Config, Device, Listen, NodeSection, Serve
-from rpyc_gateway.device.board import Board
+from rpyc_gateway.device.anyboard import AnyBoard
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
 from rpyc_gateway.dialer import Dialer
@@ -68,16 +68,17 @@ async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:
     )
     async with (
         find_transport(device.url).connect(device.url) as pipe,
-        open_board_node(config, pipe) as (node, board),
-        gateway.link_neighbour(node.urls[0]) as neighbour,
+        open_board_node(config, pipe, agent=device.agent) as (node, board),
     ):
-        dialer.up()
-        reason = await why_over(board, neighbour)
-        neighbour.connection.leave(failure_of(reason, device.name), FAREWELL)
+        gateway.describe(device.name, board.tell)
+        async with gateway.link_neighbour(node.urls[0]) as neighbour:
+            dialer.up()
+            reason = await why_over(board, neighbour)
+            neighbour.connection.leave(failure_of(reason, device.name), FAREWELL)
     raise reason
 
 
-async def why_over(board: Board, neighbour: Neighbour) -> GatewayError:
+async def why_over(board: AnyBoard, neighbour: Neighbour) -> GatewayError:
     """Wait until the board or its link is gone; why."""
     async with trio.open_nursery() as nursery:
 
@@ -92,15 +93,15 @@ async def why_over(board: Board, neighbour: Neighbour) -> GatewayError:
 
 
 @asynccontextmanager
-async def open_board_node(config: Config, pipe: Pipe) -> AsyncIterator[tuple[Node, Board]]:
+async def open_board_node(config: Config, pipe: Pipe, *, agent: bool = True) -> AsyncIterator[tuple[Node, AnyBoard]]:
     """Run a node whose `classic` is the interpreter of the board at the other end of `pipe`, as long as the body runs.
 
-    Whom it lets in is said by the `[[serve]]` of `classic` in its configuration.
+    Without the `agent` it is driven by its REPL, as one that is too small for the agent always is. Whom it lets in is said by the `[[serve]]` of `classic` in its configuration.
 
     Raises DialFailed for the board, ConfigError for the node. When the board is lost sessions get PeerRestarted or LinkLost for what they do: wait
     for `board.wait_lost()`, leave, and open it again.
     """
-    async with open_board(pipe) as board, open_background() as nursery:
+    async with open_board(pipe, small=not agent) as board, open_background() as nursery:
         allow = {serve.service: serve.allow for serve in config.serve}.get("classic", ())
         offer = Offer(lambda: BoardService(Desk(board, nursery)), allow, runs="trio")
         async with open_node(config, services={"classic": offer}) as node:

@@ -38,6 +38,9 @@ try:import usb_cdc as u
 except ImportError:u=0
 i=sys.implementation
 print((i[0],i[1][:3],sys.platform,gc.mem_free(),hasattr(sys.stdin,"buffer"),hasattr(sys,"print_exception"),u!=0))"""
+WITHOUT_STDIN = PROBE.replace(
+    'hasattr(sys.stdin,"buffer")', "False"
+)  # a micro:bit; asked at once of all it would cost them heap
 
 
 class ReplFailed(DialFailed):
@@ -69,6 +72,8 @@ class Repl:
         self._peer = peer
         self._rate = SLOW_RATE if rate == inf else rate
         self._paste: bool | None = None  # whether it knows raw paste
+        self._heard: trio.Event | None = None  # set when another one reads, and something came
+        self._failed = ""
 
     async def find(self, *, patience: float = PATIENCE) -> None:
         """Come to the prompt of the raw REPL, from a running program, the friendly REPL, half a command, paste mode or an agent.
@@ -86,8 +91,10 @@ class Repl:
                 await self._send(RAW)
                 with trio.move_on_after(pause):
                     await self._until(RAW_BANNER)
-                    self.rest = b""
                     self._paste = None
+                    if pause > BANNER:  # a slow one answers each time, in the end
+                        await self._wait_quiet()
+                    self.rest = b""
                     return
                 heard = self.rest or heard
         if not heard:
@@ -100,7 +107,12 @@ class Repl:
 
     async def probe(self) -> Platform:
         """What board this is. Raises DialFailed."""
-        said = await self.run(PROBE)
+        try:
+            said = await self.run(PROBE)
+        except ReplFailed as exc:
+            if "AttributeError" not in str(exc):
+                raise
+            said = await self.run(WITHOUT_STDIN)
         try:
             name, version, *others = ast.literal_eval(said.decode().strip())
             return Platform(name, ".".join(map(str, version)), *others)
@@ -131,6 +143,22 @@ class Repl:
             raise ReplFailed(f"{self._peer}: {raised[:-1].decode(errors='replace').strip()}")
         return printed[:-1]
 
+    async def answer(self, source: str, hear: Callable[[bytes], object]) -> bytes:
+        """Run source for as long as it takes; `hear` is given what it prints, as that comes. The traceback of what it raised, or b"".
+
+        It is not pasted: on MicroPython's unix port that could not be interrupted. Raises DialFailed if the board does not answer.
+        """
+        await self._give(source.encode(), paste=False)
+        while END not in self.rest:
+            printed, self.rest = self.rest, b""
+            hear(printed)
+            await self._receive()
+        hear((await self._until(END))[:-1])
+        with self._limit(STEP, "a program had ended"):
+            raised = await self._until(END)
+            await self._until(b">")
+        return raised[:-1]
+
     async def start(self, source: str) -> None:
         """Run source, and leave everything that comes from now on to others: `rest` is the beginning. Raises DialFailed."""
         # By plain raw mode: MicroPython's unix port does not hear Ctrl-C in what was pasted.
@@ -145,6 +173,30 @@ class Repl:
         await self._send(FRIENDLY)
         with self._limit(STEP, "it was told to go back to its prompt"):
             await self._until(b">>> ")
+
+    # -- another one reads
+
+    def be_told(self) -> None:
+        """From now on another one reads the stream, and tells what comes, by `hear`."""
+        self._heard = trio.Event()
+
+    def hear(self, data: bytes) -> None:
+        """This has come."""
+        self.rest += data
+        if self._heard is not None:
+            self._heard.set()
+
+    def fail(self, why: str) -> None:
+        """Nothing more will come: whoever waits for it gets DialFailed."""
+        self._failed = why
+        if self._heard is not None:
+            self._heard.set()
+
+    def read_again(self) -> None:
+        """Nobody else reads any more."""
+        self._heard = None
+        self._failed = ""
+        self.rest = b""
 
     # -- giving source
 
@@ -186,11 +238,11 @@ class Repl:
 
     async def _give_plain(self, source: bytes) -> None:
         """Send no faster than the line is: nobody says when the board's buffer is full."""
-        for at in range(0, len(source), PLAIN_CHUNK):
-            part = source[at : at + PLAIN_CHUNK]
-            await self._send(part)
-            await trio.sleep(len(part) / self._rate)
-        await self._send(END)
+        whole = source + END
+        for at in range(0, len(whole), PLAIN_CHUNK):
+            if at:
+                await trio.sleep(PLAIN_CHUNK / self._rate)
+            await self._send(whole[at : at + PLAIN_CHUNK])
         with self._limit(STEP, "source was sent"):
             answer = await self._exactly(2)
         if answer != b"OK":
@@ -214,6 +266,12 @@ class Repl:
             raise DialFailed(f"{self._peer}: {str(exc) or 'the pipe broke'}") from exc
 
     async def _receive(self) -> None:
+        if self._heard is not None:
+            await self._heard.wait()
+            self._heard = trio.Event()
+            if self._failed:
+                raise DialFailed(f"{self._peer}: {self._failed}")
+            return
         try:
             data = await self._stream.receive_some(CHUNK)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:

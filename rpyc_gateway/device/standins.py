@@ -12,7 +12,7 @@ import trio
 
 from rpyc_gateway.awaiting import Blocks, Later, Recorded, Unsent, awaited
 from rpyc_gateway.calls import checkpoint
-from rpyc_gateway.device.board import Board, BoardError
+from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
@@ -37,7 +37,7 @@ HELPERS = {
 class Desk:
     """Asks a board for the threads of one session that ends at its front. `nursery` lives as long as the board."""
 
-    def __init__(self, board: Board, nursery: trio.Nursery) -> None:
+    def __init__(self, board: AnyBoard, nursery: trio.Nursery) -> None:
         self._board = board
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
@@ -135,7 +135,7 @@ class Desk:
 class Joined(Unsent):
     """Steps of one program, sent to the board in one message."""
 
-    def __init__(self, desk: Desk, board: Board, step: Step) -> None:
+    def __init__(self, desk: Desk, board: AnyBoard, step: Step) -> None:
         self._desk = desk
         self._board = board
         self.steps = [step]

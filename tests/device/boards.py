@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import pty
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -53,6 +55,32 @@ def board_on(port: str, heap: str = "") -> Iterator[FakeBoard]:
             assert process.stdin is not None
             process.stdin.close()
             process.wait(10)
+
+
+MICROBIT = Path("/usr/share/firmware-microbit-micropython/firmware.hex")
+
+needs_microbit = pytest.mark.skipif(
+    not (MICROBIT.exists() and shutil.which("qemu-system-arm")),
+    reason="needs a micro:bit: qemu-system-arm and firmware-microbit-micropython",
+)
+
+
+@contextmanager
+def microbit() -> Iterator[str]:
+    """A micro:bit with the firmware of its makers, in an emulator; the path of its port."""
+    command = ["qemu-system-arm", "-M", "microbit", "-device", f"loader,file={MICROBIT}"]
+    command += ["-serial", "pty", "-display", "none", "-monitor", "none"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = ""
+            while (found := re.search(r"(/dev/\S+) \(label serial0\)", said)) is None:
+                line = process.stdout.readline()
+                assert line, said
+                said += line
+            yield found[1]
+        finally:
+            process.kill()
 
 
 @asynccontextmanager

@@ -20,8 +20,9 @@ from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.driver import open_board, start
 from rpyc_gateway.device.repl import Platform, Repl
+from rpyc_gateway.device.small import SmallBoard
 from rpyc_gateway.device.source import agent
-from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
+from rpyc_gateway.errors import EncodeError, LinkLost, PeerRestarted
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.testing.line import BadLine
@@ -254,11 +255,14 @@ async def test_a_small_heap_is_enough(heap: str) -> None:
         assert [await board.call(f, n) for n in range(100)] == list(range(1, 101))
 
 
-async def test_a_heap_that_is_too_small_is_said_and_the_board_is_at_its_prompt() -> None:
+async def test_a_heap_that_is_too_small_for_the_agent_is_driven_without_and_that_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with fake_board("12k") as (pipe, _):
-        with pytest.raises(DialFailed, match="bytes free; the agent needs"):
-            async with open_board(pipe):
-                pass
+        async with open_board(pipe) as board:
+            assert type(board) is SmallBoard
+            assert await board.evaluate("1 + 1") == 2
+        assert "bytes free, and the agent needs" in caplog.text
         assert b"\n4\n>>> " in await says(pipe, b"2 + 2")
 
 

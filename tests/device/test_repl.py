@@ -97,7 +97,7 @@ async def test_plain_raw_mode_is_the_fallback_and_goes_no_faster_than_the_line(
         await repl.find()
         start = trio.current_time()
         assert await repl.run("x" * 500) == b"42\r\n"
-        assert trio.current_time() - start >= 0.5
+        assert trio.current_time() - start >= 0.48  # nobody has to wait behind the last 32 bytes
         asked = board.told.count(b"\x05A\x01")
         await repl.run("y")
         assert board.told.count(b"\x05A\x01") == asked == 1
