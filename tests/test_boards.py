@@ -180,6 +180,7 @@ async def blocking_story(node: gw.Node) -> None:
 async def test_a_board_may_be_driven_without_the_agent_because_its_configuration_says_so() -> None:
     async with plugged_in() as line, gw.open_node(hub(line.near, agent=False)) as node:
         await wait_nodes(node, lambda names: "board" in names)
-        assert node.nodes()[-1].about.startswith("without the agent")
+        told = next(info for info in node.nodes() if info.name == "board")
+        assert told.about.startswith("without the agent")
         async with gw.open_session("memory://hub", node="board") as session:
             assert await session.modules.sys.platform == "linux"
