@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import functools
+import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -17,7 +20,8 @@ from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
-from rpyc_gateway.service import Service, expose
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.service import Policy, PublicOnly, Service, expose
 
 __all__ = ["BoardService", "Desk"]
 
@@ -212,7 +216,16 @@ def raised(error: BoardError) -> BaseException:
     kind = getattr(builtins, failure.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return error
-    found = kind(failure.errno, failure.text) if kind is OSError and failure.errno is not None else kind(failure.text)
+    args: tuple[Any, ...] = (failure.text,)
+    if issubclass(kind, OSError) and failure.errno is not None:
+        args = (failure.errno, re.sub(r"^\[Errno \d+\] ", "", failure.text))  # which it puts there again
+    elif kind is KeyError:
+        with suppress(ValueError, SyntaxError):
+            args = (ast.literal_eval(failure.text),)
+    try:
+        found: Exception = kind(*args)
+    except TypeError:  # some want more than a text
+        return error
     found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
     return found
 
@@ -315,8 +328,18 @@ class BoardModules:
         return self._desk.later(Primitive.IMPORT, name)
 
 
+class BoardPolicy(PublicOnly):
+    """What is the board's is for whoever may use the board, whatever its name; what stands for it here is not."""
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        if type(target) is not Standin or name in Standin.__slots__ or not re.fullmatch(r"_[^_].*", name):
+            super().check(target, verb, name)
+
+
 class BoardService(Service):
     """The whole interpreter of a board, as `classic` is that of a node: `modules`, `builtins`, `namespace`, `eval`, `execute`."""
+
+    __gw_policy__: Policy | None = BoardPolicy()
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
