@@ -15,7 +15,7 @@ import trio
 
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.codec import Host, Ref, Result
-from rpyc_gateway.device.conversation import Conversation, Failure, Primitive, Step, encode_step
+from rpyc_gateway.device.conversation import LARGEST, Conversation, Failure, Primitive, Step, encode_step
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import TaskWaiter, Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
@@ -69,7 +69,17 @@ class Event:
 class Board:
     """A board that runs the agent. All methods are for the trio thread; any number of tasks may call."""
 
-    def __init__(self, pipe: Pipe, platform: Platform, nonce: bytes, show: Callable[[bytes], object] | None) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        platform: Platform,
+        nonce: bytes,
+        show: Callable[[bytes], object] | None,
+        *,
+        mtu: int = MTU,
+        largest: int = LARGEST,
+    ) -> None:
+        """`mtu` is how many bytes of a piece this side takes, `largest` of a message."""
         self.platform = platform
         self.lost: GatewayError | None = None
         """Why nothing can be asked any more."""
@@ -81,9 +91,9 @@ class Board:
         self.broken = False
         """Whether it is the pipe."""
         self._token = trio.lowlevel.current_trio_token()
-        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU)
+        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=mtu)
         self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf)
-        self._conversation = Conversation(released=self._wake_up)
+        self._conversation = Conversation(largest=largest, released=self._wake_up)
         self._established = trio.Event()
         self._waiting: dict[int, Waiter] = {}
         self._given_up: set[int] = set()  # calls that nobody waits for any more

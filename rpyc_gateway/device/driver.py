@@ -6,10 +6,12 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from math import inf
 
 import trio
 
+from rpyc_gateway.device.bare import arrive, open_agent
 from rpyc_gateway.device.board import BROKEN, Board
 from rpyc_gateway.device.repl import Platform, Repl
 from rpyc_gateway.device.source import PART, agent, parts
@@ -46,12 +48,19 @@ async def open_board(
     show: Callable[[bytes], object] | None = None,
 ) -> AsyncIterator[Board]:
     """The board at the other end of `pipe`, with the agent in its RAM; nothing is written to its flash. Its stream stays its owner's to close.
+    A bare Python is one, too.
 
     Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
     there, instead of the log `rpyc_gateway.console`. At the end the board is at its prompt again.
 
     Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no five seconds.
     """
+    if pipe.interpreter is not None:
+        nonce = secrets.token_bytes(NONCE)
+        arrival = await arrive(pipe, replace(pipe.interpreter, whole=False), nonce)
+        async with open_agent(pipe, arrival, nonce, show=show) as hosted:
+            yield hosted
+        return
     repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
     await repl.find()
     board = None

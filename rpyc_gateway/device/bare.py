@@ -1,0 +1,143 @@
+"""A bare Python at the other end of a pipe: what it is sent, so that it becomes an agent or a whole node, and what it answers."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import trio
+from msgspec import Struct
+
+from rpyc_gateway.device.board import BROKEN, Board
+from rpyc_gateway.device.repl import Platform
+from rpyc_gateway.device.source import agent
+from rpyc_gateway.errors import DialFailed
+from rpyc_gateway.nursery import open_background
+from rpyc_gateway.proto.lineframes import LARGEST_WINDOW, NONCE, Greeting
+from rpyc_gateway.transport import Interpreter, Pipe
+from rpyc_gateway.version import __version__
+
+__all__ = ["Arrival", "arrive", "open_agent"]
+
+PIECE = 16384  # bytes: nothing is lost, so that only the memory at both ends bounds it
+BUFFER = 1 << 22  # bytes under way to it
+RATE = 1e9  # bytes per second: a line of unknown rate would be given short pieces
+LARGEST = 1 << 26  # bytes of a message: what the agent sends at most, and a quarter of what it says is free there
+DELAY = 50  # ms, as with a board
+HEAD = 8  # bytes
+MAGIC = b"RPPY"
+ESCAPES = b"\x03"
+
+# Any Python understands this, Python 2 too. Each is one line: `python3 -i` runs them one after another.
+CHECK = """\
+import os,sys;sys.ps1=sys.ps2='';\
+_=(sys.version_info<(3,8) and 'Python 3.8 or later is needed there, and this is '+sys.version.split()[0]) \
+or (os.name!='posix' and 'a bare Python has to be one of a POSIX system') \
+or (os.isatty(0) and 'this is a terminal, and the agent needs a pipe') \
+or (os.path.samestat(os.fstat(1),os.fstat(2)) and 'standard error goes where standard output goes: keep them apart (no 2>&1)');\
+_=_ and (os.write(2,('rpyc-gateway: '+_+'\\n').encode()),os._exit(1))
+"""
+
+
+class Arrival(Struct, frozen=True):
+    """What has become of a bare Python: a node that waits for our HELLO (`whole`), or an agent. The rest is said of itself by what was there."""
+
+    whole: bool
+    implementation: str
+    version: str
+    platform: str
+    host: str
+    pid: int
+
+    @property
+    def name(self) -> str:
+        """A name for it as a node, which no other process of its host has."""
+        number = f"-{self.pid}"
+        host = re.sub(r"[^A-Za-z0-9._-]+", "-", self.host).lstrip("._-") or "python"
+        return host[: 64 - len(number)] + number
+
+
+async def arrive(pipe: Pipe, interpreter: Interpreter, nonce: bytes) -> Arrival:
+    """Send the program, and hear what becomes of it. Raises DialFailed, with what was said there instead."""
+    hello = Greeting(nonce=nonce, mtu=PIECE, window=LARGEST_WINDOW, buffer=BUFFER, delay=DELAY, escapes=ESCAPES)
+    version = __version__.split(".")[:2] if interpreter.whole else None
+    source = (
+        f"{agent('hosted', 'core', 'callbacks', 'roomy')}begin({version!r},{interpreter.name!r})\n"
+        f"main({nonce!r},{hello.encode()[3 + 2 * NONCE :]!r},{PIECE})\n"
+    )
+    run = f"exec(compile({source!r},'<the agent of rpyc-gateway>','exec'),{{'__name__':'rpyc_gateway_agent'}})\n"
+    try:
+        with trio.move_on_after(pipe.patience):
+            await pipe.stream.send_all((CHECK + run).encode())
+            return await hear(pipe)
+    except BROKEN as exc:
+        raise DialFailed(str(exc) or f"{pipe.peer}: the pipe broke") from exc
+    raise DialFailed(f"{pipe.peer}: no Python answered within {pipe.patience:g} s")
+
+
+async def hear(pipe: Pipe) -> Arrival:
+    """The greeting, and not a byte of what follows: that may be read by others."""
+    head = await exactly(pipe, HEAD)
+    if head[4:] != MAGIC:
+        raise DialFailed(
+            f"{pipe.peer}: this is a node already, and no bare Python: `stdio:?python=0 COMMAND` leaves the command as it is"
+        )
+    facts = await exactly(pipe, int.from_bytes(head[2:4], "big"))
+    try:
+        what, *others = ast.literal_eval(facts.decode())
+        return Arrival(what == "node", *others)
+    except (ValueError, SyntaxError, TypeError):
+        raise DialFailed(f"{pipe.peer}: asked what it is, it said {facts!r}") from None
+
+
+async def exactly(pipe: Pipe, count: int) -> bytes:
+    data = b""
+    while len(data) < count:
+        more = await pipe.stream.receive_some(count - len(data))
+        if not more:
+            raise DialFailed(f"{pipe.peer}: it has ended, and did not answer")
+        data += more
+    return data
+
+
+@asynccontextmanager
+async def open_agent(
+    pipe: Pipe, arrival: Arrival, nonce: bytes, *, show: Callable[[bytes], object] | None = None
+) -> AsyncIterator[Board]:
+    """What `arrive` has made an agent, as a board. At the end its input ends, by which it ends itself: its stream stays its owner's to close.
+
+    Raises DialFailed.
+    """
+    platform = Platform(
+        arrival.implementation, arrival.version, arrival.platform, LARGEST, binary=True, printer=False, usb=False
+    )
+    # The stream says itself which program it was that has ended.
+    line = Pipe(Endless(pipe.stream), f"Python on {arrival.host}", reliable=False, rate=RATE)
+    board = Board(line, platform, nonce, show, mtu=PIECE, largest=LARGEST)
+    async with open_background() as nursery:
+        await board.serve(nursery)
+        yield board
+
+
+class Endless(trio.abc.Stream):
+    """The stream of an agent. Its end is an error that says so: an agent does not end by itself."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        data = await self._stream.receive_some(max_bytes)
+        if not data:
+            raise trio.BrokenResourceError("Python has ended there, with status 0")
+        return data
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()

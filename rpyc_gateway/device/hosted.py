@@ -1,0 +1,163 @@
+"""What the agent has under CPython 3.8 and later on POSIX systems instead of a board's port; never imported here.
+
+Its sections stand around those of agent.py (device/bare.py). A thread reads, so that the key and the end of the pipe are heard while a call runs.
+"""
+
+#: hosted
+import sys
+
+path = sys.path[:]
+sys.path[:] = [
+    place for place in path if place
+]  # what lies in the directory that it was started in is not what is meant here
+
+import os
+import signal
+import subprocess
+import threading
+import time
+import traceback
+from queue import Empty, SimpleQueue
+
+KEY = b"\x03"
+NODE = "import os,sys;os.write(1,bytes.fromhex(sys.argv.pop(1)));from rpyc_gateway.cli import main;main(sys.argv[1:],prog_name='rpyc-gw')"
+lines = SimpleQueue()  # from the thread: lines, the key, b"" at the end
+ends = []  # descriptors of the pipe
+pressed = 0  # the key, and nobody has been interrupted yet
+boss = threading.get_ident()
+here = globals()
+
+
+def begin(version, name):
+    """Become a node where one of this version is installed, or else take the pipe."""
+    if installed(version):
+        command = [sys.executable] + subprocess._args_from_interpreter_flags() + ["-c", NODE, greeting("node").hex()]
+        os.execv(sys.executable, command + ["stdio", "--serve", "classic"] + (["--name", name] if name else []))
+    ends.extend((os.dup(0), os.dup(1)))
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(2, 1)  # what is printed does not get into the pipe
+    os.close(null)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)
+    signal.signal(signal.SIGINT, interrupted)
+    threading.Thread(target=listen, daemon=True).start()
+    sys.path[:] = path
+    write(greeting("agent"))
+
+
+def installed(version):
+    if not version or sys.version_info < (3, 11) or not sys.executable:
+        return False
+    from importlib import metadata, util
+
+    try:
+        if all(map(util.find_spec, ("rpyc_gateway", "trio", "msgspec", "click"))):
+            return metadata.version("rpyc-gateway").split(".")[:2] == version
+    except (ImportError, ValueError):
+        pass
+    return False
+
+
+def greeting(what):
+    kind = sys.implementation.name
+    facts = repr((what, kind, "%d.%d.%d" % sys.version_info[:3], sys.platform, os.uname()[1], os.getpid())).encode()
+    return b"\x01\x00" + len(facts).to_bytes(2, "big") + b"RPPY" + facts
+
+
+def listen():
+    begun = []
+    while 1:
+        try:
+            data = os.read(ends[0], 65536)
+        except OSError:
+            break
+        if not data:
+            break
+        keys = KEY in data
+        if keys:
+            data = data.replace(KEY, b"")  # it is in no frame
+        parts = data.split(b"\n")
+        if len(parts) > 1:
+            parts[0] = b"".join(begun) + parts[0]
+            begun = []
+            for line in parts[:-1]:
+                lines.put(line + b"\n")
+        begun.append(parts[-1])
+        if keys:
+            press()
+    lines.put(b"")
+    for _ in range(40):  # what runs is told to end, and has two seconds
+        press()
+        time.sleep(0.05)
+    os._exit(1)
+
+
+def press():
+    global pressed
+    pressed = 1
+    lines.put(KEY)
+    signal.pthread_kill(boss, signal.SIGINT)
+
+
+def interrupted(number, frame):
+    """Interrupt a call. What the agent itself is doing is not interrupted: it hears of the key when it reads."""
+    global pressed
+    while frame and frame.f_globals is not here:
+        frame = frame.f_back
+    if frame and pressed and (frame.f_code is work.__code__ or frame.f_code.co_name == "<lambda>"):
+        pressed = 0
+        raise KeyboardInterrupt
+
+
+def read_line(ms):
+    global pressed
+    try:
+        # Nothing is lost here: an acknowledgement comes for certain, however long the way is.
+        line = lines.get(True, None if unacked and not owed else ms / 1000)
+    except Empty:
+        return b""
+    if not line:
+        lines.put(b"")
+        raise SystemExit
+    if line == KEY:
+        if pressed:
+            pressed = 0
+            raise KeyboardInterrupt
+        return b"\n"
+    return line
+
+
+def write(data):
+    while data:
+        try:
+            data = data[os.write(ends[1], data) :]
+        except OSError:
+            raise SystemExit
+
+
+def mem_free():
+    return 1 << 28  # a message may have a quarter of it
+
+
+def trace(error):
+    where = error.__traceback__
+    while where and where.tb_frame.f_globals is here:
+        where = where.tb_next
+    return "".join(traceback.format_exception(type(error), error, where))
+
+
+#: roomy
+inflow = bytearray()  # which grows in place
+space = sys.modules["__main__"].__dict__
+for begun in ("os", "sys", "_"):
+    space.pop(begun, None)
+
+
+def framed(body):
+    """A front does not take more. Whoever asked is told."""
+    if len(body) > 1 << 26:
+        raise MemoryError("an answer of %d bytes; at most %d are sent" % (len(body), 1 << 26))
+    data = bytearray()
+    add(data, len(body))
+    return bytes(data) + body
