@@ -222,7 +222,8 @@ def test_a_lost_answer_is_sent_again_soon() -> None:
 def test_the_end_of_its_input_ends_an_agent() -> None:
     """Bug d: an orphan turned round and round."""
     source = agent("hosted", "core", "callbacks", "roomy") + "begin(None, '')\nmain(b'life', bytes(13), 240)\n"
-    done = subprocess.run([sys.executable, "-c", source], stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
+    command = [sys.executable, "-c", f"exec({source!r}, {{}})"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"life" in done.stdout
 
