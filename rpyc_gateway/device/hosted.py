@@ -41,9 +41,17 @@ def begin(version, name):
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, interrupted)
+    os.register_at_fork(after_in_child=let_go)
     threading.Thread(target=listen, daemon=True).start()
     sys.path[:] = path
     write(greeting("agent"))
+
+
+def let_go():
+    """In a child that was forked: the pipe is its parent's."""
+    for end in ends:
+        os.close(end)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def installed(version):
@@ -161,3 +169,14 @@ def framed(body):
     data = bytearray()
     add(data, len(body))
     return bytes(data) + body
+
+
+def call_host(self, *args, **keywords):
+    """Only one thread can wait for an answer; events nobody waits for."""
+    if not self.event and threading.get_ident() != boss:
+        raise RuntimeError("only the main thread may call what is on the other side; any may call an Event")
+    return call(self, *args, **keywords)
+
+
+call = Host.__call__
+Host.__call__ = call_host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import sys
@@ -120,6 +121,43 @@ async def test_events_and_what_nobody_has_any_more() -> None:
             while len(heard) < 30:
                 await board.evaluate("1")
     assert heard == list(range(30))
+
+
+async def test_threads_may_tell_and_only_the_main_one_may_ask() -> None:
+    heard: list[str] = []
+    told = trio.Event()
+
+    def hear(what: str) -> None:
+        heard.append(what)
+        if len(heard) == 20:
+            told.set()
+
+    async with bare(OLDEST) as (board, _):
+        await board.execute(
+            "import threading\n"
+            "def start(ask, event):\n"
+            " def work():\n"
+            "  try: ask('asked')\n"
+            "  except RuntimeError as error: event(str(error))\n"
+            " for _ in range(20): threading.Thread(target=work).start()\n"
+        )
+        await board.call(await board.evaluate("start"), lambda _: None, Event(hear))
+        with trio.fail_after(5):
+            await told.wait()
+    assert set(heard) == {"only the main thread may call what is on the other side; any may call an Event"}
+
+
+async def test_a_child_that_is_forked_does_not_hold_the_pipe() -> None:
+    async with bare(OLDEST) as (board, _):
+        await board.execute(
+            "import os\ndef opened(): return tuple(sorted(os.listdir('/proc/self/fd')))\nread, write = os.pipe()"
+        )
+        await board.execute("if not os.fork():\n os.write(write, repr(opened()).encode())\n os._exit(0)")
+        here, there = (
+            await board.evaluate("opened()"),
+            ast.literal_eval((await board.evaluate("os.read(read, 999)")).decode()),
+        )
+        assert len(here) == len(there) + 2
 
 
 async def test_much_goes_both_ways_and_too_much_is_refused_by_who_should_take_it() -> None:
