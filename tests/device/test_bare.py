@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import gc
 import os
+import re
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,16 +17,19 @@ import pytest
 import trio
 import trio.testing
 
+import rpyc_gateway.device
 from rpyc_gateway.device.bare import Arrival, arrive, open_agent
 from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref
-from rpyc_gateway.device.conversation import Primitive
+from rpyc_gateway.device.conversation import Primitive, Step
+from rpyc_gateway.device.waiting import TaskWaiter
 from rpyc_gateway.errors import DialFailed, LinkLost
 from rpyc_gateway.transport import Interpreter, find_transport
 
 from .interpreters import EVERY, OLDEST, find
 
 NONCE = b"life"
+HERE = Path(rpyc_gateway.device.__file__).parent
 
 
 @asynccontextmanager
@@ -93,6 +98,65 @@ async def test_an_interrupt_never_leaves_a_message_half_said() -> None:
                 await board.call(ask, lambda _: None, 100_000)
             with trio.fail_after(5):
                 assert await board.call(Primitive.SAME, (patience, b"x" * 5000)) == (patience, b"x" * 5000)
+
+
+STORY = """
+user = {"interrupted": interrupted, "sys": sys}
+exec("def f(): interrupted(2, sys._getframe())", user)
+table.append(user["f"])
+call_f = bytes((1, len(table) - 1))
+
+def of_the_agent():
+    user["f"]()
+    interrupted(2, sys._getframe())
+
+work(call_f, [])  # nobody has pressed the key
+pressed = 1
+of_the_agent()
+assert pressed
+try:
+    work(call_f, [])
+except KeyboardInterrupt:
+    print(pressed)
+"""
+
+
+def test_a_call_is_interrupted_and_the_agent_is_not_in_its_own_work() -> None:
+    source = "".join(section_of(name) for name in ("hosted", "core", "callbacks", "roomy")) + STORY
+    done = subprocess.run(
+        [OLDEST, "-"], input=f"exec({source!r}, {{}})", capture_output=True, text=True, timeout=20, check=False
+    )
+    assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+def section_of(name: str) -> str:
+    """As it is written, with the names that it has there."""
+    whole = "".join((HERE / file).read_text() for file in ("agent.py", "hosted.py"))
+    return re.split(rf"^#: {name}$", whole, flags=re.MULTILINE)[1].partition("\n#: ")[0]
+
+
+async def test_an_answer_is_said_to_its_end_whenever_its_call_is_interrupted() -> None:
+    async with bare(OLDEST) as (board, _):
+        for patience in range(20):
+            with trio.move_on_after(patience / 400):
+                await board.evaluate("bytes(4 << 20)")
+            with trio.fail_after(5):
+                assert await board.evaluate("6 * 7") == 42
+
+
+async def test_nothing_is_said_twice_however_long_the_way_is(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    async with bare(OLDEST) as (board, _):
+        await board.execute("import threading\ndef later(): open(fifo, 'w').close()")
+        await board.execute(f"fifo = '{tmp_path}/fifo'")
+        before = board.line.statistics().frames_in
+        call = board.begin([Step(Primitive.EXEC, ("threading.Timer(0.3, later).start()",))], waiter := TaskWaiter())
+        await trio.testing.wait_all_tasks_blocked()
+        assert call
+        (tmp_path / "fifo").read_bytes()  # this side is deaf for so long
+        await waiter.wait(board.abandon)
+        assert await board.evaluate("1") == 1
+        assert board.line.statistics().frames_in - before <= 4
 
 
 async def test_what_a_program_prints_there_is_no_part_of_the_link(caplog: pytest.LogCaptureFixture) -> None:
