@@ -21,7 +21,7 @@ from rpyc_gateway.version import __version__
 
 __all__ = ["Arrival", "arrive", "open_agent"]
 
-PIECE = 16384  # bytes: nothing is lost, so that only the memory at both ends bounds it
+PIECE = 60_000  # bytes, near the most that can be said: nothing is lost, and on a long way only so much is under way
 BUFFER = 1 << 22  # bytes under way to it
 RATE = 1e9  # bytes per second: a line of unknown rate would be given short pieces
 LARGEST = 1 << 26  # bytes of a message: what the agent sends at most, and a quarter of what it says is free there
@@ -115,7 +115,7 @@ async def open_agent(
     )
     # The stream says itself which program it was that has ended.
     line = Pipe(Endless(pipe.stream), f"Python on {arrival.host}", reliable=False, rate=RATE)
-    board = Board(line, platform, nonce, show, mtu=PIECE, largest=LARGEST)
+    board = Board(line, platform, nonce, show, mtu=PIECE, largest=LARGEST, lossless=True)
     async with open_background() as nursery:
         await board.serve(nursery)
         yield board

@@ -78,8 +78,9 @@ class Board:
         *,
         mtu: int = MTU,
         largest: int = LARGEST,
+        lossless: bool = False,
     ) -> None:
-        """`mtu` is how many bytes of a piece this side takes, `largest` of a message."""
+        """`mtu` is how many bytes of a piece this side takes, `largest` of a message. Nothing is sent twice on a `lossless` pipe."""
         self.platform = platform
         self.lost: GatewayError | None = None
         """Why nothing can be asked any more."""
@@ -92,7 +93,7 @@ class Board:
         """Whether it is the pipe."""
         self._token = trio.lowlevel.current_trio_token()
         hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=mtu)
-        self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf)
+        self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf, lossless=lossless)
         self._conversation = Conversation(largest=largest, released=self._wake_up)
         self._established = trio.Event()
         self._waiting: dict[int, Waiter] = {}
