@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import trio
 from msgspec import Struct
@@ -28,7 +28,13 @@ LARGEST = 1 << 26  # bytes of a message: what the agent sends at most, and a qua
 DELAY = 50  # ms, as with a board
 HEAD = 8  # bytes
 MAGIC = b"RPPY"
-ESCAPES = b"\x03"
+ESCAPES = b"\x03\x05"
+PROBE = b"\x05"  # a thread there answers it with an empty line, whatever else it does
+
+# A network may vanish without a word, and ssh waits for hours then.
+PAUSE = 15.0  # seconds between two probes
+SILENCE = 60.0  # seconds without a byte until it is given up: code that lets no other thread run is not dead at once
+FORGOTTEN = 120.0  # seconds without a byte until it ends itself
 
 # Any Python understands this, Python 2 too. Each is one line: `python3 -i` runs them one after another.
 CHECK = """\
@@ -64,7 +70,7 @@ async def arrive(pipe: Pipe, interpreter: Interpreter, nonce: bytes) -> Arrival:
     hello = Greeting(nonce=nonce, mtu=PIECE, window=LARGEST_WINDOW, buffer=BUFFER, delay=DELAY, escapes=ESCAPES)
     version = __version__.split(".")[:2] if interpreter.whole else None
     source = (
-        f"{agent('hosted', 'core', 'callbacks', 'roomy')}begin({version!r},{interpreter.name!r})\n"
+        f"{agent('hosted', 'core', 'callbacks', 'roomy')}begin({version!r},{interpreter.name!r},{FORGOTTEN})\n"
         f"main({nonce!r},{hello.encode()[3 + 2 * NONCE :]!r},{PIECE})\n"
     )
     run = f"exec(compile({source!r},'<the agent of rpyc-gateway>','exec'),{{'__name__':'rpyc_gateway_agent'}})\n"
@@ -113,31 +119,45 @@ async def open_agent(
     platform = Platform(
         arrival.implementation, arrival.version, arrival.platform, LARGEST, binary=True, printer=False, usb=False
     )
+    stream = Watched(pipe.stream)
     # The stream says itself which program it was that has ended.
-    line = Pipe(Endless(pipe.stream), f"Python on {arrival.host}", reliable=False, rate=RATE)
+    line = Pipe(stream, f"Python on {arrival.host}", reliable=False, rate=RATE)
     board = Board(line, platform, nonce, show, mtu=PIECE, largest=LARGEST, lossless=True)
     async with open_background() as nursery:
+        nursery.start_soon(stream.probe)
         await board.serve(nursery)
         yield board
 
 
-class Endless(trio.abc.Stream):
-    """The stream of an agent. Its end is an error that says so: an agent does not end by itself."""
+class Watched(trio.abc.Stream):
+    """The stream of an agent. Its end, and that it has fallen silent, are errors that say so: an agent does not end by itself."""
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
+        self._sending = trio.Lock()
+
+    async def probe(self) -> None:
+        """See to it that something is heard now and then."""
+        with suppress(*BROKEN):  # whoever reads is told
+            while True:
+                await trio.sleep(PAUSE)
+                await self.send_all(PROBE)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        await self._stream.send_all(data)
+        async with self._sending:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        await self._stream.wait_send_all_might_not_block()
+        async with self._sending:
+            await self._stream.wait_send_all_might_not_block()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        data = await self._stream.receive_some(max_bytes)
-        if not data:
-            raise trio.BrokenResourceError("Python has ended there, with status 0")
-        return data
+        with trio.move_on_after(SILENCE):
+            data = await self._stream.receive_some(max_bytes)
+            if not data:
+                raise trio.BrokenResourceError("Python has ended there, with status 0")
+            return data
+        raise trio.BrokenResourceError(f"it has said nothing for {SILENCE:g} s: is the network gone?")
 
     async def aclose(self) -> None:
         await self._stream.aclose()

@@ -12,6 +12,7 @@ sys.path[:] = [
 ]  # what lies in the directory that it was started in is not what is meant here
 
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -20,16 +21,18 @@ import traceback
 from queue import Empty, SimpleQueue
 
 KEY = b"\x03"
+PROBE = b"\x05"
 NODE = "import os,sys;os.write(1,bytes.fromhex(sys.argv.pop(1)));from rpyc_gateway.cli import main;main(sys.argv[1:],prog_name='rpyc-gw')"
 lines = SimpleQueue()  # from the thread: lines, the key, b"" at the end
 ends = []  # descriptors of the pipe
 pressed = 0  # the key, and nobody has been interrupted yet
 boss = threading.get_ident()
+turn = threading.Lock()  # of who writes; an interrupt does not come there
 here = globals()
 
 
-def begin(version, name):
-    """Become a node where one of this version is installed, or else take the pipe."""
+def begin(version, name, seconds):
+    """Become a node where one of this version is installed, or else take the pipe, until nothing has come for so long."""
     if installed(version):
         command = [sys.executable] + subprocess._args_from_interpreter_flags() + ["-c", NODE, greeting("node").hex()]
         os.execv(sys.executable, command + ["stdio", "--serve", "classic"] + (["--name", name] if name else []))
@@ -42,7 +45,7 @@ def begin(version, name):
         stream.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, interrupted)
     os.register_at_fork(after_in_child=let_go)
-    threading.Thread(target=listen, daemon=True).start()
+    threading.Thread(target=listen, args=(seconds,), daemon=True).start()
     sys.path[:] = path
     write(greeting("agent"))
 
@@ -73,9 +76,11 @@ def greeting(what):
     return b"\x01\x00" + len(facts).to_bytes(2, "big") + b"RPPY" + facts
 
 
-def listen():
+def listen(seconds):
     begun = []
-    while 1:
+    poller = select.poll()
+    poller.register(ends[0], select.POLLIN)
+    while poller.poll(seconds * 1000):
         try:
             data = os.read(ends[0], 65536)
         except OSError:
@@ -85,6 +90,12 @@ def listen():
         keys = KEY in data
         if keys:
             data = data.replace(KEY, b"")  # it is in no frame
+        if PROBE in data:
+            data = data.replace(PROBE, b"")
+            try:
+                write(b"\n")
+            except SystemExit:
+                break
         parts = data.split(b"\n")
         if len(parts) > 1:
             parts[0] = b"".join(begun) + parts[0]
@@ -137,11 +148,12 @@ def read_line(ms):
 
 
 def write(data):
-    while data:
-        try:
-            data = data[os.write(ends[1], data) :]
-        except OSError:
-            raise SystemExit
+    with turn:
+        while data:
+            try:
+                data = data[os.write(ends[1], data) :]
+            except OSError:
+                raise SystemExit
 
 
 def mem_free():

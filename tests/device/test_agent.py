@@ -221,7 +221,7 @@ def test_a_lost_answer_is_sent_again_soon() -> None:
 
 def test_the_end_of_its_input_ends_an_agent() -> None:
     """Bug d: an orphan turned round and round."""
-    source = agent("hosted", "core", "callbacks", "roomy") + "begin(None, '')\nmain(b'life', bytes(13), 240)\n"
+    source = agent("hosted", "core", "callbacks", "roomy") + "begin(None, '', 60)\nmain(b'life', bytes(13), 240)\n"
     command = [sys.executable, "-c", f"exec({source!r}, {{}})"]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, b"")

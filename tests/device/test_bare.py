@@ -6,6 +6,7 @@ import ast
 import gc
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -17,7 +18,7 @@ import pytest
 import trio
 import trio.testing
 
-import rpyc_gateway.device
+import rpyc_gateway.device.bare
 from rpyc_gateway.device.bare import Arrival, arrive, open_agent
 from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref
@@ -289,6 +290,29 @@ async def fails(board: Board, source: str) -> None:
         await board.execute(source)
     except LinkLost:
         return
+
+
+async def test_one_that_has_fallen_silent_is_given_up_and_one_that_works_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rpyc_gateway.device.bare, "PAUSE", 0.05)
+    monkeypatch.setattr(rpyc_gateway.device.bare, "SILENCE", 0.4)
+    async with bare(OLDEST) as (board, arrival):
+        await board.execute("import time\ntime.sleep(0.8)")
+        os.kill(arrival.pid, signal.SIGSTOP)
+        try:
+            with trio.fail_after(5), pytest.raises(LinkLost, match=r"it has said nothing for 0\.4 s"):
+                await board.evaluate("1")
+        finally:
+            os.kill(arrival.pid, signal.SIGKILL)
+
+
+async def test_one_that_is_forgotten_ends_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rpyc_gateway.device.bare, "FORGOTTEN", 0.2)
+    async with bare(OLDEST) as (board, arrival):
+        with trio.fail_after(5):
+            assert "Python has ended there" in str(await board.wait_lost())
+        await wait_gone(arrival.pid)
 
 
 async def test_what_runs_at_exit_is_run(tmp_path: Path) -> None:
