@@ -26,6 +26,7 @@ class Far(NamedTuple):
     """What ssh reaches: as `far` with a key, `inner` through `far`, `locked` with a key that has a passphrase, `stranger` without one."""
 
     directory: Path
+    port: int
 
     def url(self, command: str = FAR_NODE, *, host: str = "far", options: str = "", of_url: str = "") -> str:
         return f"stdio:{of_url}ssh -F {self.directory}/ssh_config {options} {host} {shlex.quote(command)}"
@@ -95,7 +96,7 @@ def open_far() -> Iterator[Far]:
         if able.returncode:
             pytest.skip(f"sshd cannot be started here: {able.stderr.strip()}")
         house.run("sshd", SSHD, "-D", "-e", "-f", f"{directory}/sshd_config").wait_line("Server listening")
-        yield Far(directory)
+        yield Far(directory, port)
 
 
 def children(pid: int) -> list[int]:
