@@ -101,7 +101,8 @@ def listen(seconds):
             parts[0] = b"".join(begun) + parts[0]
             begun = []
             for line in parts[:-1]:
-                lines.put(line + b"\n")
+                if line:
+                    lines.put(line + b"\n")
         begun.append(parts[-1])
         if keys:
             press()
@@ -131,19 +132,19 @@ def interrupted(number, frame):
 
 def read_line(ms):
     global pressed
-    try:
-        # Nothing is lost here: an acknowledgement comes for certain, however long the way is.
-        line = lines.get(True, None if unacked and not owed else ms / 1000)
-    except Empty:
-        return b""
+    line = KEY
+    while line == KEY:
+        try:
+            # Nothing is lost here: an acknowledgement comes for certain, however long the way is.
+            line = lines.get(True, None if unacked and not owed else ms / 1000)
+        except Empty:
+            return b""
+        if line == KEY and pressed:
+            pressed = 0
+            raise KeyboardInterrupt
     if not line:
         lines.put(b"")
         raise SystemExit
-    if line == KEY:
-        if pressed:
-            pressed = 0
-            raise KeyboardInterrupt
-        return b"\n"
     return line
 
 

@@ -44,8 +44,9 @@ async def bare(command: str, **options: Any) -> AsyncIterator[tuple[Board, Arriv
 
 
 @pytest.mark.parametrize("interpreter", EVERY)
-async def test_nothing_is_installed_and_it_can_be_called(interpreter: str) -> None:
-    async with bare(interpreter) as (board, arrival):
+async def test_nothing_is_installed_and_it_can_be_called(interpreter: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "rpyc_gateway.stdio")
+    async with bare(f"{interpreter} -bb -W error -X dev") as (board, arrival):
         assert arrival.implementation == "cpython"
         assert interpreter.endswith(arrival.version.rpartition(".")[0])
         assert await board.evaluate("__import__('os').getpid()") == arrival.pid != os.getpid()
@@ -62,6 +63,7 @@ async def test_nothing_is_installed_and_it_can_be_called(interpreter: str) -> No
         await interrupts(board, "import subprocess\nsubprocess.run(['sleep', '60'])")
         data = os.urandom(300_000)
         assert await board.call(Primitive.SAME, data) == data
+    assert "BytesWarning" not in caplog.text  # of the agent
 
 
 async def interrupts(board: Board, source: str) -> None:
