@@ -29,6 +29,7 @@ LOOK = 0.05  # seconds between two looks whether the caller has lost interest
 
 # What boards can do and their agent has no primitive for: defined there when it is first needed.
 HELPERS = {
+    "slice": "def {}(a, b, c, d): return a[b:c:d]",
     "setitem": "def {}(a, b, c): a[b] = c",
     "delitem": "def {}(a, b): del a[b]",
     "contains": "def {}(a, b): return b in a",
@@ -259,6 +260,8 @@ class Standin:
         return self._desk.later(self._ref, *args)
 
     def __getitem__(self, key: object) -> Any:
+        if type(key) is slice:
+            return self._desk.help("slice", self, key.start, key.stop, key.step)
         return self._desk.later(Primitive.GETITEM, self, key)
 
     def __setitem__(self, key: object, value: object) -> None:

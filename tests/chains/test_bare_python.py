@@ -62,6 +62,7 @@ def test_its_objects_are_here_and_nothing_is_there(far: Far, interpreter: str, t
         with pytest.raises(gw.GatewayError, match="UnicodeDecodeError"):
             conn.eval(r"b'\xff'.decode()")
         assert conn.modules.collections.namedtuple("Point", "x y")(x=1, y=2)._asdict()["y"] == 2
+        assert repr(conn.eval("list(range(9))")[::4]) == "[0, 4, 8]"
         conn.execute("def twice(f): return f(1) + f(2)")
         assert conn.namespace["twice"](lambda number: number * 10) == 30
         data = os.urandom(1 << 20)
