@@ -173,6 +173,18 @@ def test_files_are_copied_as_with_a_board(far: Far, tmp_path: Path) -> None:
     assert run("device", "ls", "--url", url, "lab", str(tmp_path))[1].split() == ["100000", "a", "100000", "b"]
 
 
+def test_a_directory_is_uploaded_and_downloaded(far: Far, tmp_path: Path) -> None:
+    here, there, back = (tmp_path / name for name in ("here", "there", "back"))
+    (here / "below").mkdir(parents=True)
+    for name, size in {"empty": 0, "small": 1000, "below/large": 1_000_000}.items():
+        (here / name).write_bytes(os.urandom(size))
+    with gw.connect(far.url(BARE)) as conn:
+        assert gw.upload(conn, here, str(there)).files == 3
+        assert gw.download(conn, str(there), back).files == 3
+    for name in ("empty", "small", "below/large"):
+        assert (back / name).read_bytes() == (here / name).read_bytes()
+
+
 def run(*arguments: str, said: str = "") -> tuple[int, str, str]:
     done = subprocess.run([*RPYC_GW, *arguments], input=said, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
