@@ -27,6 +27,7 @@ RATE = 1e9  # bytes per second: a line of unknown rate would be given short piec
 LARGEST = 1 << 26  # bytes of a message: what the agent sends at most, and a quarter of what it says is free there
 DELAY = 50  # ms, as with a board
 HEAD = 8  # bytes
+QUOTED = 80  # bytes of what it said, in an error
 MAGIC = b"RPPY"
 ESCAPES = b"\x03\x05"
 PROBE = b"\x05"  # a thread there answers it with an empty line, whatever else it does
@@ -92,10 +93,12 @@ async def hear(pipe: Pipe) -> Arrival:
         )
     facts = await exactly(pipe, int.from_bytes(head[2:4], "big"))
     try:
-        what, *others = ast.literal_eval(facts.decode())
-        return Arrival(what == "node", *others)
-    except (ValueError, SyntaxError, TypeError):
-        raise DialFailed(f"{pipe.peer}: asked what it is, it said {facts!r}") from None
+        match ast.literal_eval(facts.decode()):
+            case ("agent" | "node" as what, str(kind), str(version), str(platform), str(host), int(pid)):
+                return Arrival(what == "node", kind, version, platform, host, pid)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+        pass  # told below
+    raise DialFailed(f"{pipe.peer}: asked what it is, it said {facts[:QUOTED]!r}")
 
 
 async def exactly(pipe: Pipe, count: int) -> bytes:
