@@ -24,6 +24,11 @@ from rpyc_transports.advice import NO_TERMINAL, NOBODY_ANSWERS, advise, asks
         ("sudo: python3.11: command not found", 1, "Python 3.8 or later is needed there: install it"),
         ("env: \N{LEFT SINGLE QUOTATION MARK}python3\N{RIGHT SINGLE QUOTATION MARK}: No such file", 127, "Python 3.8"),
         ('exec: "python3": executable file not found in $PATH', 127, "Python 3.8 or later is needed there: install it"),
+        (
+            "bash: line 1: syntax error near `('\nbash: line 1: `import os,sys;sys.ps1=sys.ps2='';_=(",
+            2,
+            "that is no Python",
+        ),
         ("", 126, "that file is there, but cannot be run there"),
         ("Error response from daemon: No such container: lab", 1, ""),
         ("ssh: connect to host bastion port 22: Connection refused", 255, ""),

@@ -29,6 +29,10 @@ _ADVICE = (
         "sudoers must allow exactly this command to this user",
     ),
     (
+        r"syntax error.*import os,sys;sys\.ps1=|import os,sys;sys\.ps1=.*not found",
+        "that is no Python: `stdio:?python=0 COMMAND` leaves a command as it is",
+    ),
+    (
         r"python[\d.]*\W{0,3}: ((command )?not found|No such file|executable file not found)",
         "Python 3.8 or later is needed there: install it, or give its whole path",
     ),

@@ -35,6 +35,7 @@ LINK_PATIENCE = 10.0  # seconds that the link has longer than this for the whole
 UNANSWERED = 3.0  # how long a question may stand there until it is clear that nobody answers
 KEPT_LINES = 20
 LONGEST_NAME = 60
+LONGEST_QUOTE = 200
 NO_SUCH_COMMAND = "cannot be started: no such command; is it installed, and on PATH?"
 
 
@@ -222,6 +223,8 @@ class Child:
     def _described(self, what: str) -> str:
         """`what`, with all that it has said until now, and what to do."""
         said = [*self.lines, *filter(None, [self._without_prompt(self._errors.unfinished)])]
+        if self.manner.python and not self.preamble.found:  # what is no Python may say what it was sent
+            said = [textwrap.shorten(line, LONGEST_QUOTE, placeholder=" …") for line in said]
         beginning = "" if self.preamble.found else self.preamble.beginning
         text = f"{what}: {' | '.join(said)}" if said else what
         if beginning:
