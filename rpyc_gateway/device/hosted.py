@@ -31,16 +31,18 @@ turn = threading.Lock()  # of who writes; an interrupt does not come there
 here = globals()
 
 
-def begin(version, name, seconds):
+def begin(version, called, seconds):
     """Become a node where one of this version is installed, or else take the pipe, until nothing has come for so long."""
     if installed(version):
         command = [sys.executable] + subprocess._args_from_interpreter_flags() + ["-c", NODE, greeting("node").hex()]
-        os.execv(sys.executable, command + ["stdio", "--serve", "classic"] + (["--name", name] if name else []))
+        os.execv(sys.executable, command + ["stdio", "--serve", "classic"] + (["--name", called] if called else []))
     ends.extend((os.dup(0), os.dup(1)))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(2, 1)  # what is printed does not get into the pipe
     os.close(null)
+    for name in ("ps1", "ps2"):  # whoever asks for them wants to know whether a person is there
+        vars(sys).pop(name, None)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)
     signal.signal(signal.SIGINT, interrupted)

@@ -58,6 +58,7 @@ async def test_nothing_is_installed_and_it_can_be_called(interpreter: str, caplo
         assert isinstance(await board.evaluate("Thing()"), Ref)
         assert await board.evaluate("Thing.__module__") == "__main__"
         assert await board.evaluate("__import__('pickle').loads(__import__('pickle').dumps(Thing)) is Thing")
+        assert not await board.evaluate("hasattr(__import__('sys'), 'ps1')")
         await interrupts(board, "import time\ntime.sleep(60)")
         await interrupts(board, "while True: pass")
         await interrupts(board, "import subprocess\nsubprocess.run(['sleep', '60'])")
