@@ -86,12 +86,13 @@ async def arrive(pipe: Pipe, interpreter: Interpreter, nonce: bytes) -> Arrival:
 
 async def hear(pipe: Pipe) -> Arrival:
     """The greeting, and not a byte of what follows: that may be read by others."""
-    head = await exactly(pipe, HEAD)
-    if head[4:] != MAGIC:
+    said = await at_least(pipe, b"", HEAD)
+    if said[4:HEAD] != MAGIC:
         raise DialFailed(
             f"{pipe.peer}: this is a node already, and no bare Python: `stdio:?python=0 COMMAND` leaves the command as it is"
         )
-    facts = await exactly(pipe, int.from_bytes(head[2:4], "big"))
+    end = HEAD + int.from_bytes(said[2:4], "big")
+    facts = (await at_least(pipe, said, end))[HEAD:end]
     try:
         match ast.literal_eval(facts.decode()):
             case ("agent" | "node" as what, str(kind), str(version), str(platform), str(host), int(pid)):
@@ -101,14 +102,14 @@ async def hear(pipe: Pipe) -> Arrival:
     raise DialFailed(f"{pipe.peer}: asked what it is, it said {facts[:QUOTED]!r}")
 
 
-async def exactly(pipe: Pipe, count: int) -> bytes:
-    data = b""
-    while len(data) < count:
-        more = await pipe.stream.receive_some(count - len(data))
+async def at_least(pipe: Pipe, said: bytes, count: int) -> bytes:
+    """`said` and what follows, up to so many bytes, or a few more: what looked for a greeting may have held back some, fewer than there are facts."""
+    while len(said) < count:
+        more = await pipe.stream.receive_some(count - len(said))
         if not more:
             raise DialFailed(f"{pipe.peer}: it has ended, and did not answer")
-        data += more
-    return data
+        said += more
+    return said
 
 
 @asynccontextmanager

@@ -350,7 +350,10 @@ async def test_a_python_that_is_killed_or_ends_is_a_lost_link_that_says_so() -> 
         ("sh -c 'python3.999'", r"status 127: .*not found.*Python 3.8 or later is needed there"),
         ("{python}.missing", r"no such command"),
         ("sh -c 'exit 0; python3'", r"exited with status 0"),
-        (r"""sh -c 'printf "\1\0\0\5RPPY(1,2)"; cat >/dev/null; python3'""", r"asked what it is, it said b'\(1,2\)'"),
+        (
+            r"""sh -c 'printf "abc\1\0\0\5RPPY(1,2)"; cat >/dev/null; python3'""",
+            r"asked what it is, it said b'\(1,2\)'",
+        ),
         (r"""sh -c 'printf "\1\0\0\5RPPY((((,"; cat >/dev/null; python3'""", r"asked what it is, it said b'\(\(\(\(,'"),
         (r"""sh -c 'printf "\1\0\0\5RPGWhello"; cat >/dev/null; python3'""", r"this is a node already"),
         ("sh -c 'exec cat; python3'", r"sends back what it is sent"),
