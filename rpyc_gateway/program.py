@@ -18,7 +18,7 @@ import msgspec
 import trio
 
 from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
-from rpyc_gateway.awaiting import Blocks, Later, Unsent, is_async, later
+from rpyc_gateway.awaiting import Blocks, Ended, Later, Unsent, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import NotExposed, ProtocolError
 from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_binary
@@ -245,7 +245,14 @@ def _may_join(steps: list[Any], start: int) -> bool:
 async def _in_thread(perform: Callable[..., object] | None, *args: Any) -> object:
     if perform is None:
         raise RuntimeError("a function that is served in trio would block: return what is to be awaited")
-    return await trio.to_thread.run_sync(perform, *args, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(_perform, perform, *args, abandon_on_cancel=True)
+
+
+def _perform(perform: Callable[..., object], *args: Any) -> object:
+    try:
+        return perform(*args)
+    except StopIteration as stop:
+        raise Ended(stop) from None
 
 
 def _nothing(_face: Face) -> Sequence[object]:

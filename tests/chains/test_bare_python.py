@@ -63,6 +63,8 @@ def test_its_objects_are_here_and_nothing_is_there(far: Far, interpreter: str, t
             conn.eval(r"b'\xff'.decode()")
         assert conn.modules.collections.namedtuple("Point", "x y")(x=1, y=2)._asdict()["y"] == 2
         assert repr(conn.eval("list(range(9))")[::4]) == "[0, 4, 8]"
+        assert list(conn.eval("{'a': 1, 'b': 2}")) == ["a", "b"]
+        assert dict(conn.eval("{'a': 1, 'b': 2}").items()) == {"a": 1, "b": 2}
         conn.execute("def twice(f): return f(1) + f(2)")
         assert conn.namespace["twice"](lambda number: number * 10) == 30
         data = os.urandom(1 << 20)
