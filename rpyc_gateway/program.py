@@ -25,6 +25,7 @@ from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_b
 from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.atoms import ATOMS, all_atoms
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
+from rpyc_gateway.proto.known import members
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
 from rpyc_gateway.service import Policy
@@ -364,13 +365,14 @@ def _value(subject: object, operands: list[Any], reading: Program) -> object:
 
 
 def _copy(subject: object, operands: list[Any], reading: Program) -> object:
-    """A copy is made when the result is written. What this process holds of another is fetched from there."""
+    """A copy is made when the result is written. What this process holds of another is fetched from there, as is what a front stands for (`__gw_copy__`)."""
     if not operands or type(operands[0]) is not int:
         raise ProtocolError("a COPY step without flags")
     flags = operands[0]
     reading.policy.check(subject, Verb.COPY, "base" if flags & BASE else "")
     if described(subject) is None:
-        return Copied(subject, flags)
+        own: Any = members(type(subject)).get("__gw_copy__")
+        return Copied(subject if own is None else own(subject), flags)
     value = fetch(subject, flags & ~PICKLE | (DEEP if flags & PICKLE else 0))
     return Copied(value, flags)
 

@@ -50,8 +50,8 @@ class Desk:
         self._helpers: dict[str, Any] = {}
         self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
 
-    def ask(self, *steps: Step) -> Any:
-        """The result of a program; what is no value comes as a Standin. For other threads than trio's, where it raises Blocks.
+    def ask(self, *steps: Step, copy: bool = False) -> Any:
+        """The result of a program; what is no value comes as a Standin. With `copy` lists and dicts are values. For other threads than trio's, where it raises Blocks.
 
         Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
         """
@@ -59,7 +59,7 @@ class Desk:
             raise Blocks
         waiter = ThreadWaiter()
         told = self.told(steps)
-        self._token.run_sync_soon(self._begin, told, waiter)
+        self._token.run_sync_soon(self._begin, told, waiter, copy)
         try:
             while not waiter.wait(LOOK):
                 checkpoint()
@@ -71,16 +71,16 @@ class Desk:
             raise raised(error) if isinstance(error, BoardError) else error
         return self.received(waiter.value)
 
-    def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+    def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001  # run_sync_soon takes no names
         try:
-            if not waiter.abandoned and not self._board.begin(steps, waiter):
-                self._nursery.start_soon(self._begin_later, steps, waiter)
+            if not waiter.abandoned and not self._board.begin(steps, waiter, copy=copy):
+                self._nursery.start_soon(self._begin_later, steps, waiter, copy)
         except Exception as exc:  # noqa: BLE001  # it is the thread's
             waiter.finish(None, exc)
 
-    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001
         await self._board.wait_room()
-        self._begin(steps, waiter)
+        self._begin(steps, waiter, copy)
 
     def _abandon(self, waiter: ThreadWaiter) -> None:
         waiter.abandoned = True
@@ -125,8 +125,10 @@ class Desk:
 
     def received(self, value: Any) -> Any:
         """What came from the board in the words of this side."""
-        if type(value) is tuple:
-            return tuple(map(self.received, value))
+        if type(value) is tuple or type(value) is list:
+            return type(value)(map(self.received, value))
+        if type(value) is dict:
+            return {self.received(key): self.received(part) for key, part in value.items()}
         return Standin(self, value) if isinstance(value, Ref) else value
 
     async def _call_back(self, function: Any, *args: Any, **keywords: Any) -> Any:
@@ -287,6 +289,10 @@ class Standin:
         return bool(self._desk.help("equal", self, other))
 
     __hash__ = object.__hash__
+
+    def __gw_copy__(self) -> Any:
+        """What it is, if that is plain data; what is not within it comes as a Standin."""
+        return self._desk.ask(Step(Primitive.SAME, (self,)), copy=True)
 
     def __str__(self) -> str:
         return str(self._desk.ask(Step(Primitive.EVAL, ("str",)), Step(Result(0), (self,))))

@@ -65,6 +65,9 @@ def test_its_objects_are_here_and_nothing_is_there(far: Far, interpreter: str, t
         assert repr(conn.eval("list(range(9))")[::4]) == "[0, 4, 8]"
         assert list(conn.eval("{'a': 1, 'b': 2}")) == ["a", "b"]
         assert dict(conn.eval("{'a': 1, 'b': 2}").items()) == {"a": 1, "b": 2}
+        assert gw.obtain(conn.eval("[1, {'a': (2, b'x')}]")) == [1, {"a": (2, b"x")}]
+        with pytest.raises(gw.EncodeError, match="no plain data"):
+            gw.obtain(conn.eval("[object()]"))
         conn.execute("def twice(f): return f(1) + f(2)")
         assert conn.namespace["twice"](lambda number: number * 10) == 30
         data = os.urandom(1 << 20)

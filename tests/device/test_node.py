@@ -70,6 +70,8 @@ async def test_its_modules_objects_and_exceptions_are_there() -> None:
         await ops.setitem(board.eval("xs"), 0, 5)
         assert await ops.repr(board.eval("xs")) == "[5, 2]"
         xs = await board.eval("xs")
+        assert await rpyc_gateway.obtain(xs) == [5, 2]
+        assert await rpyc_gateway.obtain(board.eval("{'a': [xs]}")) == {"a": [[5, 2]]}
         assert (await ops.repr(xs[1:]), await ops.repr(xs[:1]), await ops.repr(xs[:])) == ("[2]", "[5]", "[5, 2]")
         assert await board.builtins.sum((1, 2, 3)) == 6
         with pytest.raises(ZeroDivisionError) as caught:
