@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar, final
 
 from rpyc_gateway.proto.known import members, mro_of
 
-__all__ = ["Blocks", "Later", "Recorded", "Unsent", "awaited", "is_async", "later"]
+__all__ = ["Blocks", "Ended", "Later", "Recorded", "Unsent", "awaited", "is_async", "later"]
 
 _T = TypeVar("_T")
 
@@ -57,6 +57,14 @@ class Unsent(ABC):
 
 class Blocks(BaseException):
     """What a service that runs in trio raises where it would block: nothing has been done, and the same step is done again in a thread."""
+
+
+class Ended(Exception):
+    """Carries the StopIteration of a step out of a coroutine, which may not raise that itself."""
+
+    def __init__(self, stop: StopIteration) -> None:
+        super().__init__(stop)
+        self.stop = stop
 
 
 class Recorded:

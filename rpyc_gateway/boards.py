@@ -1,4 +1,4 @@
-"""Opens a whole node: the gateway, and a node for each board of its configuration."""
+"""Opens a whole node: the gateway, and a node for each board of its configuration, and for a bare Python that it dials."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from functools import partial
 from rpyc_gateway import gateway
 from rpyc_gateway.config import Config
 from rpyc_gateway.serving import Offer
+from rpyc_gateway.transport import Pipe
 
-__all__ = ["open_node"]
+__all__ = ["fronted", "open_node"]
 
 
 @asynccontextmanager
@@ -27,10 +28,22 @@ async def open_node(
     """
     if not isinstance(config, Config):
         config = Config.load(config)
-    async with gateway.open_node(config, services=services) as node:
+    async with gateway.open_node(config, services=services, fronting=fronted) as node:
         if config.device:
             from rpyc_gateway.device.node import attend  # most nodes have no board
 
             for device in config.device:
                 node.keep(device, partial(attend, node, device))
         yield node
+
+
+@asynccontextmanager
+async def fronted(pipe: Pipe) -> AsyncIterator[Pipe]:
+    """A pipe at whose other end is a node: this one, or one of this process that stands for the bare Python there. Raises DialFailed."""
+    if pipe.interpreter is None:
+        yield pipe
+        return
+    from rpyc_gateway.device.node import open_front
+
+    async with open_front(pipe, pipe.interpreter) as front:
+        yield front

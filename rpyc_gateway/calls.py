@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import trio
 
 from rpyc_gateway import deadlines
-from rpyc_gateway.awaiting import Later, Unsent, later
+from rpyc_gateway.awaiting import Ended, Later, Unsent, later
 from rpyc_gateway.burial import Burial
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, LimitExceeded, TimedOut
@@ -400,6 +400,8 @@ async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, B
         return await coroutine, None
     except trio.Cancelled:
         raise
+    except Ended as ended:
+        return None, ended.stop
     except BaseException as problem:  # noqa: BLE001  # it is the answer, whatever it is
         return None, problem
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
 from rpyc_gateway.admission import passed
+from rpyc_gateway.boards import fronted
 from rpyc_gateway.config import Config, NodeSection, Relay, process_name
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.gateway import Node
@@ -84,7 +85,7 @@ async def open_client(name: str | None = None) -> AsyncIterator[Node]:
         raise ValueError(f"{name!r} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit")
     config = _CLIENT.but(node=NodeSection(name=name or process_name()))
     async with open_background() as nursery:
-        client = Node(config, nursery, announce=False)
+        client = Node(config, nursery, announce=False, fronting=fronted)
         try:
             yield client
         finally:

@@ -298,11 +298,17 @@ class _Copy:
 
     async def _move(self, outgoing: Any, incoming: Any, at: int, names: Names) -> None:
         if self._outward:
-            await self._face.there(incoming.take, at, self._counted(outgoing.chunks(), names))
+            chunks = self._counted(outgoing.chunks(), names)
+            if await self._face.there(self._target.iterates):
+                await self._face.there(incoming.take, at, chunks)
+                return
+            await self._face.there(incoming.begin, at)
+            for data in chunks:
+                await self._face.there(incoming.write, data)
             return
         await self._face.here(incoming.begin, at)
-        async with aclosing(self._face.fetch(outgoing.chunks())) as chunks:
-            async for data in chunks:
+        async with aclosing(self._face.fetch(outgoing.chunks())) as fetched:
+            async for data in fetched:
                 await self._face.here(incoming.write, data)
                 self._advance(names, len(data))
 

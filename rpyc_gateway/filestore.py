@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import stat
+import sys
 from contextlib import closing
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -42,6 +43,10 @@ class Store:
             return "", 0
         mode = status.st_mode
         return "file" if stat.S_ISREG(mode) else "directory" if stat.S_ISDIR(mode) else "other", status.st_size
+
+    def iterates(self) -> bool:
+        """Whether what is given to it may be iterated here: an agent can only call what is on the other side."""
+        return "rpyc_gateway" in sys.modules
 
     def expand(self, path: str) -> str:
         """With the home directory of whoever this process belongs to for `~`."""

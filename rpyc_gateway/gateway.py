@@ -6,9 +6,10 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
+from typing import TypeAlias
 
 import trio
 
@@ -17,7 +18,7 @@ from rpyc_gateway.built_in import built_in
 from rpyc_gateway.config import Config, Device, Dial
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.dialer import Attempt, Backoff, Dialer
-from rpyc_gateway.errors import Code, Denied, GatewayError, LimitExceeded, LinkLost, Unreachable
+from rpyc_gateway.errors import Code, Denied, DialFailed, GatewayError, LimitExceeded, LinkLost, Unreachable
 from rpyc_gateway.node_service import NodeInfo, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
@@ -33,7 +34,10 @@ from rpyc_gateway.session import Session
 from rpyc_gateway.splice import splice
 from rpyc_gateway.transport import Pipe, find_transport, without_secrets
 
-__all__ = ["Node", "NodeInfo", "Offer", "open_node"]
+__all__ = ["Fronting", "Node", "NodeInfo", "Offer", "open_node"]
+
+Fronting: TypeAlias = Callable[[Pipe], AbstractAsyncContextManager[Pipe]]
+"""Makes of a pipe, at whose other end may be no node, one at whose other end is a node: a front, if need be. Raises DialFailed."""
 
 LINKS = 4096  # links of one node, of which each may cost a file descriptor
 GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
@@ -46,9 +50,13 @@ logger = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def open_node(
-    config: Config | str | os.PathLike[str], *, services: Mapping[str, Offer] | None = None
+    config: Config | str | os.PathLike[str],
+    *,
+    services: Mapping[str, Offer] | None = None,
+    fronting: Fronting | None = None,
 ) -> AsyncIterator[Node]:
     """Run a node, without its boards, as long as the body runs. `services` are served beside those that the configuration names.
+    What it dials is a node, or `fronting` makes it one.
 
     When the body starts every listener is bound and the dialers are at work. Raises ConfigError if the configuration
     cannot be used or a listener cannot be bound. Left in order, the neighbours are told (GOAWAY) and circuits have a
@@ -57,7 +65,7 @@ async def open_node(
     if not isinstance(config, Config):
         config = Config.load(config)
     async with open_background() as nursery:
-        node = Node(config, nursery)
+        node = Node(config, nursery, fronting=fronting)
         offers = built_in(config, node, nursery) | dict(services or {})
         for name, offer in offers.items():
             check_place(name, offer.runs)
@@ -76,13 +84,16 @@ class Node:
     machines and start tasks) and lends them to sessions. All its tasks live in the nursery it was given.
     """
 
-    def __init__(self, config: Config, nursery: trio.Nursery, *, announce: bool = True) -> None:
+    def __init__(
+        self, config: Config, nursery: trio.Nursery, *, announce: bool = True, fronting: Fronting | None = None
+    ) -> None:
         self.name = config.node.name
         self.vat = secrets.token_bytes(16)
         self.epoch = secrets.randbits(64)
         self.urls: list[str] = []
         self._config = config
         self._nursery = nursery
+        self._fronting = fronting or as_it_is
         self._hello = Hello(name=self.name, vat=self.vat, epoch=self.epoch, announce=announce, routes=announce)
         self._numbers = count(1)
         self._neighbours: dict[Connection, Neighbour] = {}
@@ -146,13 +157,18 @@ class Node:
         neighbours = list(self._neighbours.values())
         for neighbour in neighbours:
             neighbour.connection.announce(Routes(withdraw=(self.name, *self._table.best())))
-            neighbour.connection.leave(self._departure, GRACE)
+        self.part(self._departure, GRACE)
         self._serving.close()
         if not neighbours:
             return
         with trio.move_on_after(GRACE):
             for neighbour in neighbours:
                 await neighbour.wait_end()
+
+    def part(self, failure: Failure, grace: float) -> None:
+        """Leave all links, for this reason; circuits have so many seconds to end."""
+        for neighbour in list(self._neighbours.values()):
+            neighbour.connection.leave(failure, grace)
 
     # -- what it does for its user
 
@@ -182,7 +198,8 @@ class Node:
             raise self._departure.error()
         async with (
             find_transport(url).connect(url) as medium,
-            reliable(medium, dialler=True) as pipe,
+            self._fronting(medium) as far,
+            reliable(far, dialler=True) as pipe,
             open_background() as nursery,
         ):
             neighbour = self._meet(pipe, dialler=True)
@@ -448,3 +465,11 @@ class Node:
                 if routes is not None:
                     neighbour.connection.announce(routes)
             await changed.wait()
+
+
+@asynccontextmanager
+async def as_it_is(pipe: Pipe) -> AsyncIterator[Pipe]:
+    """A pipe that has a node at its other end. Raises DialFailed for another."""
+    if pipe.interpreter is not None:
+        raise DialFailed(f"{pipe.peer}: a bare Python needs a front, and this node has been opened without any")
+    yield pipe

@@ -18,13 +18,14 @@ import msgspec
 import trio
 
 from rpyc_gateway.async_verbs import ASYNC_OPS, begin_walk, count_of, enter, exit_with, special_method
-from rpyc_gateway.awaiting import Blocks, Later, Unsent, is_async, later
+from rpyc_gateway.awaiting import Blocks, Ended, Later, Unsent, is_async, later
 from rpyc_gateway.classes import BINARY, SPECIAL, described
 from rpyc_gateway.errors import NotExposed, ProtocolError
 from rpyc_gateway.operands import fetch, localised_class, method_of_other, run_binary
 from rpyc_gateway.operations import OPERATORS
 from rpyc_gateway.proto.atoms import ATOMS, all_atoms
 from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
+from rpyc_gateway.proto.known import members
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
 from rpyc_gateway.service import Policy
@@ -245,7 +246,14 @@ def _may_join(steps: list[Any], start: int) -> bool:
 async def _in_thread(perform: Callable[..., object] | None, *args: Any) -> object:
     if perform is None:
         raise RuntimeError("a function that is served in trio would block: return what is to be awaited")
-    return await trio.to_thread.run_sync(perform, *args, abandon_on_cancel=True)
+    return await trio.to_thread.run_sync(_perform, perform, *args, abandon_on_cancel=True)
+
+
+def _perform(perform: Callable[..., object], *args: Any) -> object:
+    try:
+        return perform(*args)
+    except StopIteration as stop:
+        raise Ended(stop) from None
 
 
 def _nothing(_face: Face) -> Sequence[object]:
@@ -357,13 +365,14 @@ def _value(subject: object, operands: list[Any], reading: Program) -> object:
 
 
 def _copy(subject: object, operands: list[Any], reading: Program) -> object:
-    """A copy is made when the result is written. What this process holds of another is fetched from there."""
+    """A copy is made when the result is written. What this process holds of another is fetched from there, as is what a front stands for (`__gw_copy__`)."""
     if not operands or type(operands[0]) is not int:
         raise ProtocolError("a COPY step without flags")
     flags = operands[0]
     reading.policy.check(subject, Verb.COPY, "base" if flags & BASE else "")
     if described(subject) is None:
-        return Copied(subject, flags)
+        own: Any = members(type(subject)).get("__gw_copy__")
+        return Copied(subject if own is None else own(subject), flags)
     value = fetch(subject, flags & ~PICKLE | (DEEP if flags & PICKLE else 0))
     return Copied(value, flags)
 

@@ -40,6 +40,8 @@ class Service:
     One instance serves one session when the class is served, and every session when an instance is.
     """
 
+    __gw_policy__: Policy | None = None
+
     @classmethod
     def service_name(cls) -> str:
         """What clients ask for: the class's name in lower case, without "service" at its end."""
@@ -209,8 +211,11 @@ def _denied(target: object, name: str) -> NotExposed:
 
 
 def policy_for(root: object) -> Policy:
-    """The policy of a session that serves `root`: none for classic, public names for all others."""
-    return Unrestricted() if isinstance(root, ClassicService) else PublicOnly()
+    """The policy of a session that serves `root`: none for classic, its own for a service that has one, public names for all others."""
+    if isinstance(root, ClassicService):
+        return Unrestricted()
+    own: Policy | None = root.__gw_policy__ if isinstance(root, Service) else None
+    return own or PublicOnly()
 
 
 def root_methods(root: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import trio
 
 from rpyc_gateway.admission import passed
 from rpyc_gateway.background import background
+from rpyc_gateway.boards import open_node
 from rpyc_gateway.client import hops_of
 from rpyc_gateway.config import (
     SERVICES,
@@ -19,7 +20,6 @@ from rpyc_gateway.config import (
     unknown_service,
 )
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.gateway import open_node
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import Proxy, blocking_proxy

@@ -33,6 +33,7 @@ __all__ = [
     "Doorway",
     "Handler",
     "Hearing",
+    "Interpreter",
     "Listener",
     "Pipe",
     "Place",
@@ -54,8 +55,8 @@ logger = logging.getLogger(__name__)
 
 Buffer: TypeAlias = bytes | memoryview
 
-GREETING = re.compile(rb"\x01\x00..RPGW|\x0e\x00..\x00{4}", re.DOTALL)
-"""How a listener's side of a link begins: with HELLO, or with ERROR in its place (docs/protocol.md, section 1).
+GREETING = re.compile(rb"\x01\x00..RP(?:GW|PY)|\x0e\x00..\x00{4}", re.DOTALL)
+"""How a listener's side of a link begins: with HELLO, or with ERROR in its place (docs/protocol.md, section 1); or a bare Python (section 13).
 
 A transport whose far side may print something before (a banner, the message of the day) gives its pipe from there on.
 """
@@ -65,6 +66,16 @@ class SendNowait(Protocol):
     """A write that does not wait."""
 
     def __call__(self, *buffers: Buffer) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    """A bare Python, which runs what it is sent, line by line (docs/stdio.md)."""
+
+    name: str = ""
+    """What the node that comes of it is to be called."""
+    whole: bool = True
+    """It may become a whole node, where this package is installed there."""
 
 
 @dataclass(slots=True)
@@ -94,6 +105,8 @@ class Pipe:
     """Bytes that it likes to be given at once."""
     patience: float = 10.0
     """Seconds that the other side has for its HELLO: more where a program has to be started first."""
+    interpreter: Interpreter | None = None
+    """What is at its other end, if that is no node yet."""
 
     reserved: bytes = b"\r\x11\x13"
     """What a medium that is not reliable may change, or take for itself: line ends, flow control."""

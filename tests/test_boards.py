@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,9 +15,10 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway.config import Config, Device, Listen, NodeSection, Relay
+from rpyc_gateway.config import Config, Device, Dial, Listen, NodeSection, Relay
 from rpyc_gateway.testing import BadLine
 from tests.device.boards import board_on, microbit, needs_microbit, needs_micropython, pipe_to
+from tests.device.interpreters import OLDEST
 from tests.house import wait_nodes
 
 SHIPPED = Path(__file__).parents[1] / "configs/board.toml"
@@ -184,3 +187,58 @@ async def test_a_board_may_be_driven_without_the_agent_because_its_configuration
         assert told.about.startswith("without the agent")
         async with gw.open_session("memory://hub", node="board") as session:
             assert await session.modules.sys.platform == "linux"
+
+
+# -- a bare Python
+
+
+BARE = f"{OLDEST} -I"
+
+
+async def test_a_bare_python_that_is_dialled_is_a_node_of_the_name_that_it_is_given() -> None:
+    config = Config(node=NodeSection(name="hub"), dial=(Dial(url=f"stdio:?name=lab {BARE}"),))
+    async with gw.open_node(config) as node:
+        await wait_nodes(node, lambda names: "lab" in names)
+        (info,) = (info for info in node.nodes() if info.name == "lab")
+        assert re.fullmatch(r"`.*` \(pid \d+\), bare Python 3\.\d+\.\d+", info.link)
+        async with node.session("lab") as session:
+            pid = await session.modules.os.getpid()
+            await session.execute("x = 1")
+            with pytest.raises(gw.LinkLost, match="was killed by SIGKILL"):
+                await session.modules.os.kill(pid, int(signal.SIGKILL))
+        await wait_nodes(node, lambda names: "lab" not in names)
+        await node.wait_route("lab")
+        async with node.session("lab") as session:
+            assert await session.eval("'x' in globals()") is False
+
+
+async def test_what_a_bare_python_lacks_is_told_by_who_keeps_dialling_it() -> None:
+    config = Config(node=NodeSection(name="hub"), dial=(Dial(url="stdio:sh -c 'exit 3; python3'"),))
+    async with gw.open_node(config) as node:
+        await wait_state(node, "waiting: ")
+        assert "exited with status 3" in node.nodes()[-1].state
+
+
+async def test_sessions_of_one_client_share_its_interpreter_and_two_clients_have_two() -> None:
+    url = f"stdio:{BARE}"
+    async with gw.open_session(url) as one, gw.open_session(url) as other:
+        assert await one.modules.os.getpid() != await other.modules.os.getpid()
+    with trio.fail_after(10):
+        first, second = await trio.to_thread.run_sync(blocking_pids, url)
+    assert first == second
+
+
+def blocking_pids(url: str) -> tuple[int, int]:
+    with gw.connect(url) as one, gw.connect(url) as other:
+        one.execute("x = 1")
+        assert other.eval("x") == 1
+        return one.modules.os.getpid(), other.modules.os.getpid()
+
+
+@pytest.mark.parametrize("patience", [0.0, 0.01, 0.03, 0.05, 0.08])
+async def test_who_gives_up_dialling_a_bare_python_leaves_nothing(patience: float) -> None:
+    with trio.move_on_after(patience):
+        async with gw.open_session(f"stdio:{BARE}"):
+            pass
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)  # noqa: ASYNC222  # it does not wait

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection, Serve
 from rpyc_gateway.errors import (
     Code,
+    DialFailed,
     LinkLost,
     Unreachable,
 )
@@ -252,3 +254,10 @@ async def test_a_defect_met_on_one_link_ends_that_link_only(
         await lab.ears[0].wait(lambda ear: ear.data == b"fine")
         assert user.told == lab.told == []
     assert "ZeroDivisionError" in caplog.text
+
+
+async def test_a_node_that_was_opened_without_fronts_refuses_a_bare_python() -> None:
+    async with running("hub") as hub:
+        with pytest.raises(DialFailed, match="a bare Python needs a front"):
+            async with hub.link(f"stdio:{sys.executable}"):
+                pass

@@ -1,4 +1,4 @@
-"""What `rpyc-gw eval` and `exec` run on a board. It is sent there as text; MicroPython and CircuitPython run it."""
+"""What `rpyc-gw eval` and `exec` run on a board, or under a bare Python. It is sent there as text; MicroPython, CircuitPython and CPython run it."""
 
 
 def _gateway_run(source, mode, out):
@@ -9,4 +9,8 @@ def _gateway_run(source, mode, out):
     if mode == "eval":
         show(eval(source, namespace))
     else:
-        exec(source, namespace)
+        try:
+            exec(source, namespace)
+        except SystemExit as ending:
+            return ending.args[0] if ending.args else 0
+    return 0

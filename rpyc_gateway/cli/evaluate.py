@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 from importlib.resources import files
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -17,33 +17,41 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "execute"]
 
-EMBEDDED = ("micropython", "circuitpython")
+AGENT = (
+    "'rpyc_gateway' not in getattr(__import__('sys'), 'modules', ())"  # there is no node, but a board or a bare Python
+)
 ON_BOARD = "on the board:"  # how the note begins that has a board's traceback
 
 
 @click.command("eval")
 @url_options
 @node_argument
-@click.argument("expression", metavar="EXPR")
+@click.argument("expression", metavar="EXPR", required=False)
 @verbosity
 @click.pass_context
-def evaluate(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str, expression: str) -> None:
-    """Print the value of a Python expression on NODE, as print() would.
+def evaluate(
+    ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str | None, expression: str | None
+) -> None:
+    """Print the value of a Python expression on NODE, as print() would. Without NODE it is the one that --url leads to.
 
     An exception there is shown with its traceback on standard error; the exit code is 1.
     """
     log_to_stderr(ctx)
+    if expression is None:
+        node, expression = None, _given(node, "EXPR")
     ctx.exit(_run_there(url, via, node, expression.encode(), "<expression>", "eval"))
 
 
 @click.command("exec")
 @url_options
 @node_argument
-@click.argument("file", type=SourceFile())
+@click.argument("file", metavar="FILE", type=SourceFile(), required=False)
 @verbosity
 @click.pass_context
-def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str, file: BinaryIO) -> None:
-    """Run a Python FILE of this machine on NODE; '-' reads standard input.
+def execute(
+    ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node: str | None, file: BinaryIO | None
+) -> None:
+    """Run a Python FILE of this machine on NODE; '-' reads standard input. Without NODE it is the one that --url leads to.
 
     What it prints appears here, output and errors apart. An exception there is shown with its traceback on standard error; the
     exit code is 1, or that of its sys.exit(). What other threads print there stays there, on a board also what its modules print.
@@ -52,10 +60,21 @@ def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], node
     function that it had called on another node at its next await; other code runs on.
     """
     log_to_stderr(ctx)
-    ctx.exit(_run_there(url, via, node, file.read(), getattr(file, "name", "<stdin>"), "exec"))
+    source: IO[Any] | None = file
+    if source is None:
+        node, source = None, SourceFile().convert(_given(node, "FILE"), None, ctx)
+    ctx.exit(_run_there(url, via, node, source.read(), getattr(source, "name", "<stdin>"), "exec"))
 
 
-def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: bytes, filename: str, mode: str) -> int:
+def _given(word: str | None, what: str) -> str:
+    if word is None:
+        raise click.UsageError(f"Missing argument '{what}'.")
+    return word
+
+
+def _run_there(
+    url: tuple[str, ...], via: tuple[str, ...], node: str | None, source: bytes, filename: str, mode: str
+) -> int:
     """Returns the exit code. Raises what connecting raises, and what writing to our own streams raised."""
     from rpyc_gateway.sync import connect
 
@@ -63,7 +82,7 @@ def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: by
     put_own_scripts_first()
     with connect(list(url), node=node, via=via) as conn:
         try:
-            if conn.eval("__import__('sys').implementation.name") in EMBEDDED:
+            if conn.eval(AGENT):
                 return _run_on_board(conn, source, mode, terminal)
             conn.execute(_program("remote.py"))
             return int(conn.namespace["run"](source, filename, mode, terminal.print_output, terminal.print_errors))
@@ -75,14 +94,17 @@ def _run_there(url: tuple[str, ...], via: tuple[str, ...], node: str, source: by
 def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: _Terminal) -> int:
     conn.execute(_program("embedded.py"))
     try:
-        conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, terminal.print_output)
+        code = conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, terminal.print_output)
     except Exception as exc:
         told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
         if not told:
             raise
         terminal.print_errors(f"{told[0].removeprefix(ON_BOARD).strip()}\n")
         return 1
-    return 0
+    if code is None or isinstance(code, int):
+        return (code or 0) & 0xFF
+    terminal.print_errors(f"{code}\n")
+    return 1
 
 
 def _program(name: str) -> str:

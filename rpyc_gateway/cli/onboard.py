@@ -131,7 +131,8 @@ def in_its_words(name: str) -> Iterator[None]:
         raise
     except Exception as exc:  # noqa: BLE001 - a node passes those of its board on as what they were there
         kind = "OSError" if isinstance(exc, OSError) else type(exc).__name__  # boards have no FileNotFoundError
-        raise BoardFailed(name, kind, str(exc.args[-1]) if exc.args else "", noted(exc)) from None
+        text = exc if isinstance(exc, OSError) else exc.args[-1] if exc.args else ""
+        raise BoardFailed(name, kind, str(text), noted(exc)) from None
 
 
 @contextmanager

@@ -138,7 +138,7 @@ class SourceFile(click.File):
         return super().convert(value, param, ctx)
 
 
-node_argument = click.argument("node")
+node_argument = click.argument("node", required=False)
 # Whether it can be read is for Config.load to find out and tell.
 config_path = click.Path(readable=False)
 config_option = click.option("--config", metavar="FILE", type=config_path, help="The node's configuration (TOML).")

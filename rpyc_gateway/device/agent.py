@@ -1,4 +1,4 @@
-"""The agent: what runs on a board (docs/protocol.md, section 13). MicroPython 1.19 and later, CircuitPython, CPython 3.8 and later; never imported here.
+"""The agent: what runs on a board (docs/protocol.md, section 13). MicroPython 1.19 and later, CircuitPython, CPython 3.8 and later (hosted.py has its port); never imported here.
 
 It is composed of the sections that the lines `#: name` begin, made small (device/source.py) and uploaded. One port, `core`, and `callbacks` if
 there is room. Every statement at the left margin is compiled alone, so each is short. KeyboardInterrupt comes at any jump: what
@@ -42,39 +42,6 @@ def read_line(ms):
     if begun[0][-1:] == b"\n" or len(begun[0]) > 600:
         line, begun[0] = begun[0], b""
     return line
-
-
-#: descriptors
-# CPython.
-import os
-import select
-import sys
-
-poller = select.poll()
-poller.register(0, 1)
-begun = [b""]
-
-
-def read_line(ms):
-    while b"\n" not in begun[0]:
-        if not poller.poll(ms):
-            return b""
-        data = os.read(0, 4096)
-        if not data or len(begun[0]) > 99999:
-            raise SystemExit
-        begun[0] += data
-    line, _, begun[0] = begun[0].partition(b"\n")
-    return line + b"\n"
-
-
-def mem_free():
-    return 1 << 26
-
-
-def write(data):
-    sys.stdout.flush()
-    while data:
-        data = data[os.write(1, data) :]
 
 
 #: micropython
@@ -251,7 +218,7 @@ def greet(body):
     if body[3:7] != peer:
         peer = body[3:7]
         base = number = expected = latest = owed = at = skip = allowed = 0
-        inflow = b""
+        inflow = inflow[:0]
         for each in (unacked, inbox, outbox, events, free):
             each[:] = []
         table[11:] = []

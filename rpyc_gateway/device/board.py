@@ -16,7 +16,7 @@ import trio
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
 from rpyc_gateway.device.codec import Host, Ref, Result
-from rpyc_gateway.device.conversation import Conversation, Step, encode_step
+from rpyc_gateway.device.conversation import LARGEST, Conversation, Step, encode_step
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
@@ -61,15 +61,26 @@ class Event:
 class Board(AnyBoard):
     """A board that runs the agent."""
 
-    def __init__(self, pipe: Pipe, platform: Platform, nonce: bytes, show: Callable[[bytes], object] | None) -> None:
+    def __init__(
+        self,
+        pipe: Pipe,
+        platform: Platform,
+        nonce: bytes,
+        show: Callable[[bytes], object] | None,
+        *,
+        mtu: int = MTU,
+        largest: int = LARGEST,
+        lossless: bool = False,
+    ) -> None:
+        """`mtu` is how many bytes of a piece this side takes, `largest` of a message. Nothing is sent twice on a `lossless` pipe."""
         super().__init__(pipe.peer, platform)
         self._pipe = pipe
         self._nonce = nonce
         self._show = show or Console(pipe.peer).log
         self._token = trio.lowlevel.current_trio_token()
-        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=MTU)
-        self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf)
-        self._conversation = Conversation(released=self._wake_up)
+        hello = Greeting(nonce=secrets.token_bytes(NONCE), mtu=mtu)
+        self.line = Line(hello, dialler=True, now=trio.current_time(), rate=pipe.rate, patience=inf, lossless=lossless)
+        self._conversation = Conversation(largest=largest, released=self._wake_up)
         self._established = trio.Event()
         self._waiting: dict[int, Waiter] = {}
         self._given_up: set[int] = set()  # calls that nobody waits for any more

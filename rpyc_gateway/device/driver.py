@@ -6,11 +6,13 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from math import inf
 
 import trio
 
 from rpyc_gateway.device.anyboard import AnyBoard
+from rpyc_gateway.device.bare import arrive, open_agent
 from rpyc_gateway.device.board import BROKEN, Board
 from rpyc_gateway.device.repl import Platform, Repl, ReplFailed
 from rpyc_gateway.device.small import SmallBoard
@@ -49,12 +51,19 @@ async def open_board(
     small: bool = False,
 ) -> AsyncIterator[AnyBoard]:
     """The board at the other end of `pipe`, with the agent in its RAM; nothing is written to its flash. Its stream stays its owner's to close.
+    A bare Python is one, too.
 
     A board that is too small for the agent, or cannot talk to it, is driven by its REPL, and so is any other with `small`: a SmallBoard, which can do less. Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
     there, instead of the log `rpyc_gateway.console`. At the end the board is at its prompt again.
 
     Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no five seconds.
     """
+    if pipe.interpreter is not None:
+        nonce = secrets.token_bytes(NONCE)
+        arrival = await arrive(pipe, replace(pipe.interpreter, whole=False), nonce)
+        async with open_agent(pipe, arrival, nonce, show=show) as hosted:
+            yield hosted
+        return
     repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
     await repl.find()
     board: AnyBoard | None = None

@@ -12,17 +12,19 @@ import trio
 from rpyc_gateway.admission import failure_of
 from rpyc_gateway.config import Config, Device, Listen, NodeSection, Serve
 from rpyc_gateway.device.anyboard import AnyBoard
+from rpyc_gateway.device.bare import arrive, open_agent
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.standins import BoardService, Desk
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, GatewayError
 from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.nursery import open_background
+from rpyc_gateway.proto.lineframes import NONCE
 from rpyc_gateway.registry import Neighbour
 from rpyc_gateway.serving import Offer
-from rpyc_gateway.transport import Pipe, find_transport
+from rpyc_gateway.transport import Interpreter, Pipe, find_transport
 
-__all__ = ["attend", "open_board_node", "serve_board"]
+__all__ = ["attend", "open_board_node", "open_front", "serve_board"]
 
 PAUSE = 0.25  # seconds before a board that could not be had is tried again; then each time twice as long
 LONGEST_PAUSE = 8.0  # seconds
@@ -61,14 +63,9 @@ async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:
 
     Raises a GatewayError when the board is gone or could not be had, ConfigError among them. Cancelled: it is brought back to its prompt.
     """
-    config = Config(
-        node=NodeSection(name=device.name),
-        listen=(Listen(url=f"memory://{device.name}-{secrets.token_hex(8)}"),),  # nobody else's name in this process
-        serve=(Serve(service="classic", allow=("*",)), Serve(service="dial", allow=())),
-    )
     async with (
         find_transport(device.url).connect(device.url) as pipe,
-        open_board_node(config, pipe, agent=device.agent) as (node, board),
+        open_board_node(private(device.name), pipe, agent=device.agent) as (node, board),
     ):
         gateway.describe(device.name, board.tell)
         async with gateway.link_neighbour(node.urls[0]) as neighbour:
@@ -101,8 +98,53 @@ async def open_board_node(config: Config, pipe: Pipe, *, agent: bool = True) -> 
     Raises DialFailed for the board, ConfigError for the node. When the board is lost sessions get PeerRestarted or LinkLost for what they do: wait
     for `board.wait_lost()`, leave, and open it again.
     """
-    async with open_board(pipe, small=not agent) as board, open_background() as nursery:
+    async with open_board(pipe, small=not agent) as board, stand_for(board, config) as node:
+        yield node, board
+
+
+@asynccontextmanager
+async def stand_for(board: AnyBoard, config: Config) -> AsyncIterator[Node]:
+    """Run the node of a board that is open."""
+    async with open_background() as nursery:
         allow = {serve.service: serve.allow for serve in config.serve}.get("classic", ())
         offer = Offer(lambda: BoardService(Desk(board, nursery)), allow, runs="trio")
         async with open_node(config, services={"classic": offer}) as node:
-            yield node, board
+            yield node
+
+
+@asynccontextmanager
+async def open_front(pipe: Pipe, interpreter: Interpreter) -> AsyncIterator[Pipe]:
+    """A pipe to the node that a bare Python becomes: `pipe` itself, or one to its front in this process. It lets in whom its only neighbour sends.
+
+    Raises DialFailed.
+    """
+    nonce = secrets.token_bytes(NONCE)
+    arrival = await arrive(pipe, interpreter, nonce)
+    if arrival.whole:
+        yield pipe
+        return
+    async with (
+        open_agent(pipe, arrival, nonce) as board,
+        stand_for(board, private(interpreter.name or arrival.name)) as node,
+        find_transport(node.urls[0]).connect(node.urls[0]) as near,
+        open_background() as nursery,
+    ):
+        near.peer = f"{pipe.peer}, bare Python {arrival.version}"
+        near.identity = pipe.identity
+        nursery.start_soon(part_with, node, board)
+        yield near
+
+
+async def part_with(node: Node, board: AnyBoard) -> None:
+    """When the board is gone, let the neighbours of its node know why."""
+    reason = await board.wait_lost()
+    node.part(failure_of(reason, node.name), FAREWELL)
+
+
+def private(name: str) -> Config:
+    """The configuration of a node of this process that only this process can reach."""
+    return Config(
+        node=NodeSection(name=name),
+        listen=(Listen(url=f"memory://{name}-{secrets.token_hex(8)}"),),  # nobody else's name in this process
+        serve=(Serve(service="classic", allow=("*",)), Serve(service="dial", allow=())),
+    )

@@ -17,13 +17,15 @@ PART = 800
 
 @cache
 def agent(*sections: str) -> str:
-    """The agent's source, small, of these sections of agent.py, in this order.
+    """The agent's source, small, of these sections of agent.py and hosted.py, in this order.
 
     Raises KeyError for a section that it has not.
     """
-    found = re.split(r"^#: (\w+)$", resources.files(__package__).joinpath("agent.py").read_text(), flags=re.MULTILINE)
-    by_name = dict(zip(found[1::2], found[2::2], strict=True))
-    return minify("".join(by_name[name] for name in sections), keep={"main"})
+    by_name: dict[str, str] = {}
+    for file in ("agent.py", "hosted.py"):
+        found = re.split(r"^#: (\w+)$", resources.files(__package__).joinpath(file).read_text(), flags=re.MULTILINE)
+        by_name |= dict(zip(found[1::2], found[2::2], strict=True))
+    return minify("".join(by_name[name] for name in sections), keep={"main", "begin"})
 
 
 def parts(source: str, most: int = PART) -> list[str]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import builtins
 import functools
+import re
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -17,7 +20,8 @@ from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
-from rpyc_gateway.service import Service, expose
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.service import Policy, PublicOnly, Service, expose
 
 __all__ = ["BoardService", "Desk"]
 
@@ -25,6 +29,7 @@ LOOK = 0.05  # seconds between two looks whether the caller has lost interest
 
 # What boards can do and their agent has no primitive for: defined there when it is first needed.
 HELPERS = {
+    "slice": "def {}(a, b, c, d): return a[b:c:d]",
     "setitem": "def {}(a, b, c): a[b] = c",
     "delitem": "def {}(a, b): del a[b]",
     "contains": "def {}(a, b): return b in a",
@@ -45,8 +50,8 @@ class Desk:
         self._helpers: dict[str, Any] = {}
         self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
 
-    def ask(self, *steps: Step) -> Any:
-        """The result of a program; what is no value comes as a Standin. For other threads than trio's, where it raises Blocks.
+    def ask(self, *steps: Step, copy: bool = False) -> Any:
+        """The result of a program; what is no value comes as a Standin. With `copy` lists and dicts are values. For other threads than trio's, where it raises Blocks.
 
         Raises what the board raised, as a builtin exception where it is one; what Board.run raises; Cancelled where the caller has lost interest.
         """
@@ -54,7 +59,7 @@ class Desk:
             raise Blocks
         waiter = ThreadWaiter()
         told = self.told(steps)
-        self._token.run_sync_soon(self._begin, told, waiter)
+        self._token.run_sync_soon(self._begin, told, waiter, copy)
         try:
             while not waiter.wait(LOOK):
                 checkpoint()
@@ -66,16 +71,16 @@ class Desk:
             raise raised(error) if isinstance(error, BoardError) else error
         return self.received(waiter.value)
 
-    def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+    def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001  # run_sync_soon takes no names
         try:
-            if not waiter.abandoned and not self._board.begin(steps, waiter):
-                self._nursery.start_soon(self._begin_later, steps, waiter)
+            if not waiter.abandoned and not self._board.begin(steps, waiter, copy=copy):
+                self._nursery.start_soon(self._begin_later, steps, waiter, copy)
         except Exception as exc:  # noqa: BLE001  # it is the thread's
             waiter.finish(None, exc)
 
-    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter) -> None:
+    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001
         await self._board.wait_room()
-        self._begin(steps, waiter)
+        self._begin(steps, waiter, copy)
 
     def _abandon(self, waiter: ThreadWaiter) -> None:
         waiter.abandoned = True
@@ -120,8 +125,10 @@ class Desk:
 
     def received(self, value: Any) -> Any:
         """What came from the board in the words of this side."""
-        if type(value) is tuple:
-            return tuple(map(self.received, value))
+        if type(value) is tuple or type(value) is list:
+            return type(value)(map(self.received, value))
+        if type(value) is dict:
+            return {self.received(key): self.received(part) for key, part in value.items()}
         return Standin(self, value) if isinstance(value, Ref) else value
 
     async def _call_back(self, function: Any, *args: Any, **keywords: Any) -> Any:
@@ -212,7 +219,16 @@ def raised(error: BoardError) -> BaseException:
     kind = getattr(builtins, failure.kind, None)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
         return error
-    found = kind(failure.errno, failure.text) if kind is OSError and failure.errno is not None else kind(failure.text)
+    args: tuple[Any, ...] = (failure.text,)
+    if issubclass(kind, OSError) and failure.errno is not None:
+        args = (failure.errno, re.sub(r"^\[Errno \d+\] ", "", failure.text))  # which it puts there again
+    elif kind is KeyError:
+        with suppress(ValueError, SyntaxError):
+            args = (ast.literal_eval(failure.text),)
+    try:
+        found: Exception = kind(*args)
+    except TypeError:  # some want more than a text
+        return error
     found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
     return found
 
@@ -246,6 +262,8 @@ class Standin:
         return self._desk.later(self._ref, *args)
 
     def __getitem__(self, key: object) -> Any:
+        if type(key) is slice:
+            return self._desk.help("slice", self, key.start, key.stop, key.step)
         return self._desk.later(Primitive.GETITEM, self, key)
 
     def __setitem__(self, key: object, value: object) -> None:
@@ -271,6 +289,10 @@ class Standin:
         return bool(self._desk.help("equal", self, other))
 
     __hash__ = object.__hash__
+
+    def __gw_copy__(self) -> Any:
+        """What it is, if that is plain data; what is not within it comes as a Standin."""
+        return self._desk.ask(Step(Primitive.SAME, (self,)), copy=True)
 
     def __str__(self) -> str:
         return str(self._desk.ask(Step(Primitive.EVAL, ("str",)), Step(Result(0), (self,))))
@@ -315,8 +337,18 @@ class BoardModules:
         return self._desk.later(Primitive.IMPORT, name)
 
 
+class BoardPolicy(PublicOnly):
+    """What is the board's is for whoever may use the board, whatever its name; what stands for it here is not."""
+
+    def check(self, target: object, verb: Verb, name: str) -> None:
+        if type(target) is not Standin or name in Standin.__slots__ or not re.fullmatch(r"_[^_].*", name):
+            super().check(target, verb, name)
+
+
 class BoardService(Service):
     """The whole interpreter of a board, as `classic` is that of a node: `modules`, `builtins`, `namespace`, `eval`, `execute`."""
+
+    __gw_policy__: Policy | None = BoardPolicy()
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk

@@ -82,7 +82,14 @@ class Line:
     """
 
     def __init__(
-        self, hello: Greeting, *, dialler: bool, now: float, rate: float = inf, patience: float = SILENCE
+        self,
+        hello: Greeting,
+        *,
+        dialler: bool,
+        now: float,
+        rate: float = inf,
+        patience: float = SILENCE,
+        lossless: bool = False,
     ) -> None:
         hello.check()
         self.hello = hello
@@ -95,7 +102,7 @@ class Line:
         self._encoder = Encoder(LONG_MAP, dialler=dialler)  # as long as nothing is known of the peer
         self._events: list[LineEvent] = []
         self._control: list[bytes] = []  # frames that go before all others
-        self._session = LineSession(hello, now, patience)
+        self._session = LineSession(hello, now, patience, lossless=lossless)
         self._told_finished = False
         self._noise = b""  # what came last and was no frame, for the error
         self._change: RateChange | None = None

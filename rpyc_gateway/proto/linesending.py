@@ -45,8 +45,8 @@ class Piece:
 class Outgoing:
     """One direction of a session, on the side that sends. Numbers do not go round here; on the wire they are one byte."""
 
-    def __init__(self, peer: Greeting, longest: int, *, patient: bool = False) -> None:
-        """`longest` is how many bytes a piece may have."""
+    def __init__(self, peer: Greeting, longest: int, *, patient: bool = False, lossless: bool = False) -> None:
+        """`longest` is how many bytes a piece may have. On a `lossless` line nothing is sent twice, and all pieces are long."""
         self.full = False  # nobody reads at the other end
         self.number = 0  # the latest transmission
         self.timeout = FIRST_TIMEOUT
@@ -65,15 +65,16 @@ class Outgoing:
         self._variation = 0.0
         self._backoff = 0
         self._patient = patient
+        self._lossless = lossless
         self._longest_delay = peer.delay / 1000
         self._delay = 0.0  # that the peer may take to answer the latest transmission
-        self._window = min(FIRST_WINDOW, peer.window)
+        self._window = peer.window if lossless else min(FIRST_WINDOW, peer.window)
         self._largest_window = peer.window
         self._buffer = peer.buffer
         self._longest = longest
         self._sent = float(PRIOR)
         self._lost = PRIOR_LOSS
-        self._length = min(FIRST_LENGTH, longest)
+        self._length = longest if lossless else min(FIRST_LENGTH, longest)
 
     # -- what is to be sent
 
@@ -255,6 +256,8 @@ class Outgoing:
 
     def _best_length(self) -> int:
         """Bytes in a piece: with longer ones more is lost by damage, with shorter ones more to the headers."""
+        if self._lossless:
+            return self._longest
         return max(LEAST_MTU, min(self._longest, int(sqrt(OVERHEAD * self._sent / self._lost))))
 
     # -- time
@@ -266,7 +269,7 @@ class Outgoing:
 
     def deadline(self) -> float | None:
         """When to do something about an acknowledgement that does not come."""
-        if not self.busy or (self._again and len(self._again) == len(self._pieces)):
+        if self._lossless or not self.busy or (self._again and len(self._again) == len(self._pieces)):
             return None
         patience = self.timeout + self._delay
         if self._patient:  # without a bound: what is repeated to a board that works fills its buffer

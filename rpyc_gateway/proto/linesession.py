@@ -23,12 +23,13 @@ class LineSession:
     `patience` is how many seconds the peer may be silent with something to acknowledge; inf for a board, which does not read while it works.
     """
 
-    def __init__(self, hello: Greeting, now: float, patience: float = SILENCE) -> None:
+    def __init__(self, hello: Greeting, now: float, patience: float = SILENCE, *, lossless: bool = False) -> None:
         self.sending = Outgoing(hello, hello.mtu)
         self.receiving = Incoming(mtu=hello.mtu, window=hello.window, delay=hello.delay / 1000)
         self.polling = False  # the peer is to be asked for an ACK
         self.heard = now  # the last frame
         self._patience = patience
+        self._lossless = lossless
         self._nudge_at = (
             inf  # when a board is to be given the end of a line, in case that it waits for one that was damaged
         )
@@ -37,7 +38,8 @@ class LineSession:
         self._busy_since = now  # as long as an answer is waited for
 
     def begin(self, peer: Greeting, longest: int, now: float) -> None:
-        early, self.sending = self.sending, Outgoing(peer, longest, patient=self._patience == inf)
+        sending = Outgoing(peer, longest, patient=self._patience == inf, lossless=self._lossless)
+        early, self.sending = self.sending, sending
         early.move(self.sending)
         self._busy_since = now
 

@@ -9,6 +9,7 @@ from inspect import iscoroutinefunction
 import pytest
 
 from tests.chains.processes import House, open_house
+from tests.chains.sshd import Far, open_far
 
 SECONDS = 60
 
@@ -18,6 +19,13 @@ def house() -> Iterator[House]:
     """Processes of one test."""
     with open_house() as house:
         yield house
+
+
+@pytest.fixture(scope="module")
+def far() -> Iterator[Far]:
+    """What ssh reaches, for the tests of one module."""
+    with open_far() as far:
+        yield far
 
 
 @pytest.fixture(autouse=True)

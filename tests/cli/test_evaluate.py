@@ -56,6 +56,20 @@ def test_a_script_prints_here_and_its_errors_apart(url: str, tmp_path: Path) -> 
     assert (result.returncode, result.stdout, result.stderr) == (7, "out\n", "err\n")
 
 
+def test_without_a_node_it_is_the_one_that_the_url_leads_to(url: str, tmp_path: Path) -> None:
+    where = ["--url", f"stdio:{sys.executable} -m rpyc_gateway stdio --serve classic"]
+    assert rpyc_gw("eval", *where, "6 * 7").stdout == "42\n"
+    script = tmp_path / "script.py"
+    script.write_text("print('here')")
+    assert rpyc_gw("exec", *where, str(script)).stdout == "here\n"
+    assert rpyc_gw("exec", *where, "-", given="print('there')").stdout == "there\n"
+    for command, missing in {"eval": "EXPR", "exec": "FILE"}.items():
+        result = rpyc_gw(command, *where)
+        assert (result.returncode, f"Missing argument '{missing}'" in result.stderr) == (2, True)
+    result = rpyc_gw("exec", *where, f"{tmp_path}/missing.py")
+    assert (result.returncode, "No such file" in result.stderr) == (2, True)
+
+
 def test_a_script_comes_from_standard_input(url: str) -> None:
     result = rpyc_gw("exec", "--url", url, "lab", "-", given="print(__name__)")
     assert (result.returncode, result.stdout, result.stderr) == (0, "__main__\n", "")

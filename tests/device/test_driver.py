@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
-import shutil
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
@@ -19,12 +15,9 @@ from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.driver import open_board, start
-from rpyc_gateway.device.repl import Platform, Repl
+from rpyc_gateway.device.repl import Repl
 from rpyc_gateway.device.small import SmallBoard
-from rpyc_gateway.device.source import agent
 from rpyc_gateway.errors import EncodeError, LinkLost, PeerRestarted
-from rpyc_gateway.nursery import open_background
-from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Pipe
 
@@ -359,44 +352,3 @@ async def test_every_answer_is_right_on_a_noisy_line(corrupt: float) -> None:
             for way in line._ways.values():
                 way._damage.__init__("no")  # type: ignore[misc]
                 way._damage.traffic = way._traffic
-
-
-def runs(interpreter: str) -> bool:
-    """Whether there is such an interpreter; a shim of a version manager may be none."""
-    return (
-        shutil.which(interpreter) is not None
-        and not subprocess.run([interpreter, "-c", ""], capture_output=True).returncode
-    )
-
-
-def if_installed(interpreter: str) -> Any:
-    """A parameter for tests."""
-    return pytest.param(
-        interpreter, marks=pytest.mark.skipif(not runs(interpreter), reason=f"{interpreter} is not installed")
-    )
-
-
-@pytest.mark.parametrize(
-    "interpreter", [sys.executable, *map(if_installed, ("python3.8", "python3.13"))], ids=["this", "3.8", "3.13"]
-)
-async def test_the_same_agent_runs_under_cpython_over_pipes(interpreter: str) -> None:
-    nonce = b"life"
-    rest = Greeting(nonce=nonce, window=8, buffer=4096, delay=50).encode()[3 + 2 * NONCE :]
-    source = agent("descriptors", "others", "core", "callbacks") + f"main({nonce!r}, {rest!r}, 240)\n"
-    command = [interpreter, "-c", source]
-    platform = Platform("cpython", "3", "linux", 1 << 26, binary=True, printer=False, usb=False)
-    async with trio.open_nursery() as nursery:
-        pipes = partial(trio.run_process, stdin=subprocess.PIPE, stdout=subprocess.PIPE, check=False)
-        process = await nursery.start(pipes, command)
-        stream = trio.StapledStream(process.stdin, process.stdout)
-        board = Board(Pipe(stream, "a bare python3", reliable=False), platform, nonce, None)
-        async with open_background() as tasks:
-            await board.serve(tasks)
-            assert await board.evaluate("1 + 1") == 2
-            with pytest.raises(BoardError, match="FileNotFoundError") as caught:
-                await board.evaluate("open('/missing')")
-            assert caught.value.failure.errno == 2
-            assert await board.call(await board.evaluate("lambda f: f(20) + 1"), lambda n: n * 2) == 41
-            data = bytes(100_000)
-            assert await board.call(Primitive.SAME, data) == data
-        await process.stdin.aclose()

@@ -69,6 +69,10 @@ async def test_its_modules_objects_and_exceptions_are_there() -> None:
         assert [x async for x in await board.eval("xs")] == [1, 2]
         await ops.setitem(board.eval("xs"), 0, 5)
         assert await ops.repr(board.eval("xs")) == "[5, 2]"
+        xs = await board.eval("xs")
+        assert await rpyc_gateway.obtain(xs) == [5, 2]
+        assert await rpyc_gateway.obtain(board.eval("{'a': [xs]}")) == {"a": [[5, 2]]}
+        assert (await ops.repr(xs[1:]), await ops.repr(xs[:1]), await ops.repr(xs[:])) == ("[2]", "[5]", "[5, 2]")
         assert await board.builtins.sum((1, 2, 3)) == 6
         with pytest.raises(ZeroDivisionError) as caught:
             await board.eval("1 / 0")
@@ -76,8 +80,17 @@ async def test_its_modules_objects_and_exceptions_are_there() -> None:
         with pytest.raises(OSError, match="ENOENT") as missing:
             await board.builtins.open("/missing")
         assert missing.value.errno == 2
+        assert str(missing.value) == "[Errno 2] ENOENT"
+        with pytest.raises(KeyError) as absent:
+            await board.eval("{}['absent']")
+        assert absent.value.args == ("absent",)
         with pytest.raises(AttributeError):
             await pin.nothing
+        await ops.setattr(pin, "_private", 8)
+        assert await pin._private == 8
+        for name in ("_ref", "_desk"):  # of what stands for it
+            with pytest.raises(NotExposed):
+                await getattr(pin, name)
 
 
 @pytest.fixture

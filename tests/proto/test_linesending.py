@@ -164,3 +164,17 @@ def test_what_is_acknowledged_after_all_is_not_sent_again() -> None:
     outgoing.acknowledge(1, 5.0)
     assert again(outgoing) == []
     assert outgoing.retransmissions == 0
+
+
+def test_on_a_lossless_line_pieces_are_long_from_the_first_and_wait_for_ever() -> None:
+    outgoing = Outgoing(Greeting(nonce=b"peer", window=64, buffer=1 << 20), 5000, lossless=True)
+    outgoing.send(bytes(100_000))
+    sizes = []
+    while outgoing.ready:
+        sizes.append(len(transmit(outgoing, 1.0).data))
+    assert sizes == [5000] * 20
+    assert outgoing.deadline() is None
+    assert outgoing.acknowledge(20, 900.0)
+    assert outgoing.settled
+    outgoing.send(bytes(9000))
+    assert len(transmit(outgoing, 901.0).data) == 4500

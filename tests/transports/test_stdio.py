@@ -19,7 +19,7 @@ import trio
 import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Interpreter, Pipe
 from rpyc_transports.stdio import StdioTransport
 
 stdio = StdioTransport()
@@ -213,7 +213,13 @@ def test_only_the_parent_reaches_it() -> None:
         "stdio:ssh host '?patience=60'": None,
         "stdio:?patience=60": "a command is needed behind the options",
         "stdio:?patience=soon ssh host": "the option 'patience' is 'soon', which is no whole number",
-        "stdio:?terminl=1 ssh host": "there is no option 'terminl' (known: patience, pipes, preamble, terminal); did you mean 'terminal'?",
+        "stdio:?python=agent&name=lab-7 ssh host python3": None,
+        "stdio:?python=1&name=lab ssh host ./lab-shell": None,
+        "stdio:?name=lab ssh host rpyc-gw stdio": "the option 'name' is for a bare Python; any other command says its name itself",
+        "stdio:?python=0&name=lab ssh host python3": "the option 'name' is for a bare Python; any other command says its name itself",
+        "stdio:?python=3 ssh host python3": "the option 'python' is '3': say 1, 0 or agent",
+        "stdio:?name=-x ssh host python3": "the option 'name' is '-x', which is no name of a node: 1 to 64 of A-Z a-z 0-9 . _ -",
+        "stdio:?terminl=1 ssh host": "there is no option 'terminl' (known: name, patience, pipes, preamble, python, terminal); did you mean 'terminal'?",
     }.items(),
 )
 async def test_options_stand_before_the_command(url: str, problem: str | None) -> None:
@@ -222,6 +228,29 @@ async def test_options_stand_before_the_command(url: str, problem: str | None) -
         with pytest.raises(DialFailed, match=re.escape(f"{url}: {problem}")):
             async with stdio.connect(url):
                 pass
+
+
+# -- a bare Python
+
+
+@pytest.mark.parametrize(
+    ("options", "interpreter"),
+    [
+        ("", Interpreter()),
+        ("?python=agent&name=lab", Interpreter("lab", whole=False)),
+        ("?python=0", None),
+    ],
+)
+async def test_a_bare_python_is_told_to_wait_unless_it_is_said_to_be_none(
+    options: str, interpreter: Interpreter | None
+) -> None:
+    async with stdio.connect(f"stdio:{options} {sys.executable}") as pipe:
+        assert pipe.interpreter == interpreter
+        await pipe.stream.send_all(b"import os; n = os.write(1, b'\\x01\\x00\\x00\\x00RPPY6 * 7')\n")
+        if interpreter is None:  # it reads a program to its end
+            assert isinstance(pipe.stream, trio.abc.HalfCloseableStream)
+            await pipe.stream.send_eof()
+        assert await pipe.stream.receive_some() == b"\x01\x00\x00\x00RPPY6 * 7"
 
 
 # -- one socket for both, as a child that was dialled has it, and inetd

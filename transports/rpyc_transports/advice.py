@@ -28,6 +28,14 @@ _ADVICE = (
         r"is not in the sudoers file|not allowed to (run|execute)",
         "sudoers must allow exactly this command to this user",
     ),
+    (
+        r"syntax error.*import os,sys;sys\.ps1=|import os,sys;sys\.ps1=.*not found",
+        "that is no Python: `stdio:?python=0 COMMAND` leaves a command as it is",
+    ),
+    (
+        r"python[\d.]*\W{0,3}: ((command )?not found|No such file|executable file not found)",
+        "Python 3.8 or later is needed there: install it, or give its whole path",
+    ),
 )
 _BY_STATUS = {
     126: "that file is there, but cannot be run there: is it executable, and for that machine?",
@@ -39,7 +47,7 @@ _PROMPT = re.compile(
 )
 
 
-_ECHO = re.compile(r"\^A\^@.{0,8}RPGW", re.DOTALL)
+_ECHO = re.compile(r"\^A\^@.{0,8}RPGW|import os,sys;sys\.ps1=", re.DOTALL)  # HELLO; what a bare Python is sent
 _WITH_A_TERMINAL = re.compile(r"(\S*/)?(ssh|docker|podman|nerdctl|kubectl|oc)\s(.*\s)?(-i?t+i?|--tty)\s")
 
 
@@ -52,7 +60,7 @@ def advise(said: str, status: int | None, command: str) -> str:
 
 
 def echoes(said: str) -> bool:
-    """Whether a terminal has sent back the beginning of what was sent, in the way it shows control characters."""
+    """Whether the beginning of what was sent has come back, as a terminal shows control characters."""
     return _ECHO.search(said) is not None
 
 

@@ -20,6 +20,7 @@ import trio
 from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_transports.advice import NOBODY_ANSWERS, advise, asks, echoes
+from rpyc_transports.interpreter import PROMPT
 from rpyc_transports.lines import Lines
 from rpyc_transports.preamble import Preamble
 from rpyc_transports.sockets import DONT_WAIT
@@ -34,6 +35,7 @@ LINK_PATIENCE = 10.0  # seconds that the link has longer than this for the whole
 UNANSWERED = 3.0  # how long a question may stand there until it is clear that nobody answers
 KEPT_LINES = 20
 LONGEST_NAME = 60
+LONGEST_QUOTE = 200
 NO_SUCH_COMMAND = "cannot be started: no such command; is it installed, and on PATH?"
 
 
@@ -45,6 +47,7 @@ class Manner:
     preamble: int = 0  # bytes; 0: what comes is passed on as it is, a link or not
     terminal: bool = False  # it may use the terminal of this process
     pipes: bool = os.name != "posix"  # two pipes instead of one socket
+    python: bool = False  # it is a Python that waits for what it is sent, and says so
 
 
 @asynccontextmanager
@@ -151,9 +154,13 @@ class Child:
     def _note(self, lines: Iterator[str]) -> None:
         # Who has lent it the terminal reads there what it wants: a touch of a key, for example.
         level = logging.WARNING if self.manner.terminal and not self.preamble.found else logging.INFO
-        for line in lines:
-            self.lines.append(line)
-            logger.log(level, "%s: %s", self, line)
+        for line in map(self._without_prompt, lines):
+            if line:
+                self.lines.append(line)
+                logger.log(level, "%s: %s", self, line)
+
+    def _without_prompt(self, line: str) -> str:
+        return line.removeprefix(PROMPT).lstrip() if self.manner.python else line
 
     def hear(self, data: bytes) -> bytes:
         """What of its output is the link's, in any thread. Raises OSError if too much of it is not."""
@@ -215,7 +222,9 @@ class Child:
 
     def _described(self, what: str) -> str:
         """`what`, with all that it has said until now, and what to do."""
-        said = [*self.lines, *filter(None, [self._errors.unfinished])]
+        said = [*self.lines, *filter(None, [self._without_prompt(self._errors.unfinished)])]
+        if self.manner.python and not self.preamble.found:  # what is no Python may say what it was sent
+            said = [textwrap.shorten(line, LONGEST_QUOTE, placeholder=" …") for line in said]
         beginning = "" if self.preamble.found else self.preamble.beginning
         text = f"{what}: {' | '.join(said)}" if said else what
         if beginning:
