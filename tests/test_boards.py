@@ -114,7 +114,7 @@ async def test_a_session_that_was_idle_when_its_board_was_reset_is_told_why_it_i
                 await session.eval("1")
                 await trio.to_thread.run_sync(board.kill)
                 await wait_nodes(node, lambda names: "board" not in names)
-                with pytest.raises(gw.LinkLost, match="started anew"):
+                with pytest.raises(gw.PeerRestarted, match="started anew"):
                     await use_up(session)
 
 

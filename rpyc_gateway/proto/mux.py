@@ -442,5 +442,7 @@ class Mux(Streams):
         self._told_lost = True
         name = self.peer.name if self.peer is not None else "a peer that said no name"
         text = f"the link {link.hello.name} -> {name} was lost: {link.lost}"
-        self._lose(Failure(Code.LINK_LOST, text, self.hello.name))
+        # Whoever used a board must know that its next life is another one, also if nothing of his was under way.
+        code = Code.RESTARTED if link.lost.code == Code.RESTARTED else Code.LINK_LOST
+        self._lose(Failure(code, text, self.hello.name))
         link.events.append(Lost(link.lost))

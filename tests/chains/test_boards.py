@@ -76,6 +76,11 @@ def test_the_laptop_uses_the_board_which_is_reset_and_whose_relay_is_killed(lab:
         reset.join()
     with lab.connect() as conn:
         assert conn.eval("'twice' in globals()") is False
+        lab.board.kill()  # while nothing is asked
+        with pytest.raises(gw.PeerRestarted, match="started anew"):
+            while True:
+                conn.eval("1")
+    with lab.connect() as conn:
         lab.relay.kill()
         with pytest.raises(gw.LinkLost):
             conn.execute("while True: pass")

@@ -875,6 +875,18 @@ def test_the_next_frame_is_chosen_as_late_as_possible() -> None:
 # -- the end of the link
 
 
+def test_streams_of_a_peer_that_leaves_since_it_has_started_anew_end_with_that() -> None:
+    both = pair()
+    label = both.near.mux.open(Open(), CALL)
+    both.exchange()
+    both.far.mux.leave(Failure(Code.RESTARTED, "the board has started anew", "far"), 0.0)
+    both.exchange()
+    both.far.mux.handle_timeout(START + 1)
+    both.exchange()
+    (ended,) = (event for event in both.near.listen() if isinstance(event, Reset))
+    assert (ended.label, ended.failure.code) == (label, Code.RESTARTED)
+
+
 def test_every_stream_ends_once_with_the_link() -> None:
     both = pair()
     waiting = both.near.mux.open(Open(), CALL)
