@@ -17,6 +17,7 @@ from rpyc_gateway.device.board import BROKEN, Board
 from rpyc_gateway.device.repl import Platform, Repl, ReplFailed
 from rpyc_gateway.device.small import SmallBoard
 from rpyc_gateway.device.source import PART, agent, parts
+from rpyc_gateway.device.uploading import upload
 from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto.lineframes import NONCE, Greeting
@@ -26,7 +27,7 @@ __all__ = ["open_board"]
 
 BUFFER = 240  # bytes under way to a board: what the smallest buffer of its firmware holds
 PIECE = 240  # bytes of its pieces, and what it takes as one
-SMALL = 32_000  # bytes of free heap: below it pieces are shorter
+SMALL = 32_000  # bytes of free heap: below it pieces are shorter, and the upload is not checked
 SHORT = 96  # bytes, those
 SMALL_PART = 500  # bytes of the parts of the agent that it compiles one by one
 ROOMY = 64_000  # bytes of free heap: from there on fewer and longer parts are uploaded, each costs a few round trips
@@ -95,7 +96,7 @@ async def start(
         return SmallBoard(pipe, platform, repl, show)
     most = SMALL_PART if platform.free < SMALL else PART if platform.free < ROOMY else LARGE_PART
     try:
-        await repl.upload(parts(agent(*sections), most), progress)
+        await upload(repl, parts(agent(*sections), most), progress, checked=platform.free >= SMALL)
     except ReplFailed as exc:
         if "MemoryError" not in str(exc):
             raise

@@ -23,6 +23,8 @@ STEP = 5.0  # seconds for the board to take what it was sent
 RUN = 30.0  # seconds for a part of a program to run
 PLAIN_CHUNK = 32  # bytes that any UART has room for
 SLOW_RATE = 3200.0  # bytes per second of plain raw mode where the rate is not known: it has no flow control
+PROBE_STEP, PROBE_RUN = 1.0, 3.0  # the same, to find out what board it is: noise may have hidden what it said
+TRIES = 5  # to find out what board it is
 HEARD = 80  # bytes that an error quotes
 CHUNK = 4096
 
@@ -69,11 +71,15 @@ class Repl:
         self.rest = b""
         """What was received and not used yet."""
         self._stream = stream
-        self._peer = peer
+        self.peer = peer
         self._rate = SLOW_RATE if rate == inf else rate
         self._paste: bool | None = None  # whether it knows raw paste
         self._heard: trio.Event | None = None  # set when another one reads, and something came
         self._failed = ""
+        self.patience = STEP
+        """Seconds for the board to take what it was sent."""
+        self.longest = RUN
+        """Seconds for what it was sent to run, in `run`."""
 
     async def find(self, *, patience: float = PATIENCE) -> None:
         """Come to the prompt of the raw REPL, from a running program, the friendly REPL, half a command, paste mode or an agent.
@@ -103,44 +109,48 @@ class Repl:
             why = f"its prompt is there, but it does not answer as it should; it said {heard[-HEARD:]!r}"
         else:
             why = f"it said {heard[-HEARD:]!r}: a program that does not stop for Ctrl-C, or another baud rate?"
-        raise DialFailed(f"{self._peer}: no raw REPL after {patience:g} s; {why}")
+        raise DialFailed(f"{self.peer}: no raw REPL after {patience:g} s; {why}")
 
     async def probe(self) -> Platform:
         """What board this is. Raises DialFailed."""
+        self.patience, self.longest = PROBE_STEP, PROBE_RUN
         try:
-            said = await self.run(PROBE)
+            return await self._probe()
+        finally:
+            self.patience, self.longest = STEP, RUN
+
+    async def _probe(self) -> Platform:
+        why = ""
+        for _ in range(TRIES):
+            said = b""
+            try:
+                said = await self._ask_what()
+                name, version, *others = ast.literal_eval(said.decode().strip())
+                return Platform(name, ".".join(map(str, version)), *others)
+            except DialFailed as exc:
+                why = str(exc)
+            except (ValueError, SyntaxError, TypeError):
+                why = f"{self.peer}: asked what it is, the board said {said[-HEARD:]!r}"
+            await self.find()  # the line may have changed what was asked, or said
+        raise DialFailed(f"{why}; so it was {TRIES} times: does the line change what is sent?")
+
+    async def _ask_what(self) -> bytes:
+        try:
+            return await self.run(PROBE)
         except ReplFailed as exc:
             if "AttributeError" not in str(exc):
                 raise
-            said = await self.run(WITHOUT_STDIN)
-        try:
-            name, version, *others = ast.literal_eval(said.decode().strip())
-            return Platform(name, ".".join(map(str, version)), *others)
-        except (ValueError, SyntaxError, TypeError):
-            raise DialFailed(f"{self._peer}: asked what it is, the board said {said[-HEARD:]!r}") from None
-
-    async def upload(self, parts: list[str], progress: Callable[[int, int], object] | None = None) -> None:
-        """Run each of these, one after another. `progress` is told the bytes that are done, and all. Raises DialFailed."""
-        whole = sum(map(len, parts))
-        done = 0
-        for number, part in enumerate(parts, 1):
-            try:
-                await self.run(part)
-            except ReplFailed as exc:
-                raise ReplFailed(f"part {number} of {len(parts)}: {exc}") from None
-            done += len(part)
-            if progress is not None:
-                progress(done, whole)
+        return await self.run(WITHOUT_STDIN)
 
     async def run(self, source: str) -> bytes:
         """Run source; what it has printed. Raises ReplFailed if it raised, DialFailed if the board does not answer."""
         await self._give(source.encode(), paste=True)
-        with self._limit(RUN, "it runs"):
+        with self._limit(self.longest, "it runs"):
             printed = await self._until(END)
             raised = await self._until(END)
             await self._until(b">")
         if len(raised) > 1:
-            raise ReplFailed(f"{self._peer}: {raised[:-1].decode(errors='replace').strip()}")
+            raise ReplFailed(f"{self.peer}: {raised[:-1].decode(errors='replace').strip()}")
         return printed[:-1]
 
     async def answer(self, source: str, hear: Callable[[bytes], object]) -> bytes:
@@ -154,7 +164,7 @@ class Repl:
             hear(printed)
             await self._receive()
         hear((await self._until(END))[:-1])
-        with self._limit(STEP, "a program had ended"):
+        with self._limit(self.patience, "a program had ended"):
             raised = await self._until(END)
             await self._until(b">")
         return raised[:-1]
@@ -171,7 +181,7 @@ class Repl:
     async def leave(self) -> None:
         """Go back to the friendly REPL, from the raw one. Raises DialFailed."""
         await self._send(FRIENDLY)
-        with self._limit(STEP, "it was told to go back to its prompt"):
+        with self._limit(self.patience, "it was told to go back to its prompt"):
             await self._until(b">>> ")
 
     # -- another one reads
@@ -203,7 +213,7 @@ class Repl:
     async def _give(self, source: bytes, *, paste: bool) -> None:
         if paste and self._paste is not False:
             await self._send(PASTE)
-            with self._limit(STEP, "raw paste mode was asked for"):
+            with self._limit(self.patience, "raw paste mode was asked for"):
                 answer = await self._exactly(2)
                 if answer == b"R\x01":
                     self._paste = True
@@ -221,20 +231,22 @@ class Repl:
         at = 0
         while at < len(source):
             while not room or self.rest:
-                said = await self._exactly(1)
+                with self._limit(self.patience, "more was to be sent"):
+                    said = await self._exactly(1)
                 if said == b"\x01":
                     room += window
                 elif said == END:
                     await self._send(END)
                     return
                 else:
-                    raise DialFailed(f"{self._peer}: in raw paste mode the board said {(said + self.rest)[:HEARD]!r}")
+                    raise DialFailed(f"{self.peer}: in raw paste mode the board said {(said + self.rest)[:HEARD]!r}")
             part = source[at : at + room]
             await self._send(part)
             at += len(part)
             room -= len(part)
         await self._send(END)
-        await self._until(END)
+        with self._limit(self.patience, "all was sent"):
+            await self._until(END)
 
     async def _give_plain(self, source: bytes) -> None:
         """Send no faster than the line is: nobody says when the board's buffer is full."""
@@ -243,10 +255,10 @@ class Repl:
             if at:
                 await trio.sleep(PLAIN_CHUNK / self._rate)
             await self._send(whole[at : at + PLAIN_CHUNK])
-        with self._limit(STEP, "source was sent"):
+        with self._limit(self.patience, "source was sent"):
             answer = await self._exactly(2)
         if answer != b"OK":
-            raise DialFailed(f"{self._peer}: instead of OK the board said {(answer + self.rest)[:HEARD]!r}")
+            raise DialFailed(f"{self.peer}: instead of OK the board said {(answer + self.rest)[:HEARD]!r}")
 
     # -- bytes
 
@@ -257,27 +269,27 @@ class Repl:
             yield
         if scope.cancelled_caught:
             said = f"; it said {self.rest[-HEARD:]!r}" if self.rest else ""
-            raise DialFailed(f"{self._peer}: nothing more came for {seconds:g} s when {when}{said}")
+            raise DialFailed(f"{self.peer}: nothing more came for {seconds:g} s when {when}{said}")
 
     async def _send(self, data: bytes) -> None:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
-            raise DialFailed(f"{self._peer}: {str(exc) or 'the pipe broke'}") from exc
+            raise DialFailed(f"{self.peer}: {str(exc) or 'the pipe broke'}") from exc
 
     async def _receive(self) -> None:
         if self._heard is not None:
             await self._heard.wait()
             self._heard = trio.Event()
             if self._failed:
-                raise DialFailed(f"{self._peer}: {self._failed}")
+                raise DialFailed(f"{self.peer}: {self._failed}")
             return
         try:
             data = await self._stream.receive_some(CHUNK)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
-            raise DialFailed(f"{self._peer}: {str(exc) or 'the pipe broke'}") from exc
+            raise DialFailed(f"{self.peer}: {str(exc) or 'the pipe broke'}") from exc
         if not data:
-            raise DialFailed(f"{self._peer}: the pipe has ended: was it unplugged?")
+            raise DialFailed(f"{self.peer}: the pipe has ended: was it unplugged?")
         self.rest += data
 
     async def _until(self, token: bytes) -> bytes:

@@ -78,8 +78,7 @@ def test_the_laptop_uses_the_board_which_is_reset_and_whose_relay_is_killed(lab:
         assert conn.eval("'twice' in globals()") is False
         lab.board.kill()  # while nothing is asked
         with pytest.raises(gw.PeerRestarted, match="started anew"):
-            while True:
-                conn.eval("1")
+            use_up(conn)
     with lab.connect() as conn:
         lab.relay.kill()
         with pytest.raises(gw.LinkLost):
@@ -107,3 +106,9 @@ def run(lab: Lab, command: str, *arguments: str, said: str = "") -> tuple[int, s
         [*RPYC_GW, command, "--url", lab.hq.url, *arguments], input=said, capture_output=True, text=True, check=False
     )
     return done.returncode, done.stdout, done.stderr
+
+
+def use_up(conn: gw.BlockingSession) -> None:
+    """Until it is over."""
+    while True:
+        conn.eval("1")
