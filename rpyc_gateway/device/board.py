@@ -32,15 +32,19 @@ CHUNK = 4096  # bytes of one read
 MTU = 1024  # bytes of the longest piece that this side takes
 AGAIN = 0.5  # seconds for a call to end that was interrupted; then it is again, each time after twice as long
 LONGEST_AGAIN = 8.0  # seconds
+ASK = 2.0  # seconds without a frame, while a call is open, until it is asked whether an agent is there; then again, each time after twice as long
+LONGEST_ASK = 600.0  # seconds: a board that works for a day gets few bytes meanwhile
 NOTICES = 256  # events that may wait for who handles them
 
 KEY = b"\x03"
+QUESTION = (
+    b"\r\x01\n"  # any REPL says that it is one, and echoes nothing from then on; an agent says that it is no frame
+)
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
 # What a board says when it starts. If its prompt follows, or no frame, that was no program which printed the like.
-BANNER = re.compile(
-    rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:|^>>> "
-)
+STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
+BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
 PROMPT = b">>> "
 RAW_PROMPT = b"\x04>"
 VERDICT = 3.0  # seconds without a frame after a banner: it was one
@@ -86,6 +90,8 @@ class Board(AnyBoard):
         self._given_up: set[int] = set()  # calls that nobody waits for any more
         self._key_at = inf  # when the key is to be pressed
         self._pause = AGAIN  # until it is pressed again
+        self._ask_at = inf  # when the board is asked whether it runs an agent at all
+        self._ask_pause = ASK
         self._callbacks: dict[int, trio.CancelScope] = {}
         self._notices = trio.open_memory_channel[tuple[Any, tuple[Any, ...]]](NOTICES)
         self._wake = trio.Event()  # for the writer
@@ -103,6 +109,8 @@ class Board(AnyBoard):
         lent = [Step(step.target, self._lend(step.args)) for step in steps]
         waiter.name = self._conversation.call(lent, copy=copy)
         self._waiting[waiter.name] = waiter
+        if self._ask_at == inf:
+            self._plan_question()
         self._step()
         return True
 
@@ -228,6 +236,8 @@ class Board(AnyBoard):
         if waiter is not None:
             waiter.finish(value, error)
         self._plan_key()
+        if not self._waiting and not self._given_up:
+            self._ask_at = inf
         if not self._given_up and self.room:
             self.room.unpark_all()
 
@@ -243,7 +253,7 @@ class Board(AnyBoard):
     def _look_at_prompt(self) -> None:
         """What was said last, and is no line yet, may be the prompt of a board without an agent."""
         last = self.line.unfinished
-        if self._verdict_at < inf and last.endswith(PROMPT):
+        if self._verdict_at < inf and (last.endswith(PROMPT) or last == b">"):
             self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
             self._wake.set()
         elif self._established.is_set() and last.endswith(RAW_PROMPT):
@@ -270,6 +280,21 @@ class Board(AnyBoard):
         self._pause = min(self._pause * 2, LONGEST_AGAIN)
         self.line.send_datagram(b"")
         return KEY
+
+    # -- the question
+
+    def _plan_question(self) -> None:
+        """An agent was heard, or is to be: from now on silence counts."""
+        self._ask_pause = ASK
+        self._ask_at = trio.current_time() + ASK if self._waiting or self._given_up else inf
+
+    def _ask(self, now: float) -> bytes:
+        """Noise may end an agent and hide what its board says then; its REPL would take our frames for ever, or echo them and be told that they are damaged."""
+        if now < self._ask_at:
+            return b""
+        self._ask_at = now + self._ask_pause
+        self._ask_pause = min(self._ask_pause * 2, LONGEST_ASK)
+        return QUESTION
 
     # -- callbacks
 
@@ -320,6 +345,7 @@ class Board(AnyBoard):
             self.line.receive_data(bytes(data), trio.current_time())
             if self.line.statistics().frames_in != heard:
                 self._verdict_at = inf
+                self._plan_question()
             self._step()
             if self.line.unfinished:
                 self._look_at_prompt()
@@ -337,7 +363,7 @@ class Board(AnyBoard):
             if now >= self._verdict_at:
                 self._restarted("it has started anew")
                 return
-            out = self._press_key(now) + line.data_to_send(now)
+            out = self._press_key(now) + self._ask(now) + line.data_to_send(now)
             self._step()
             if out:
                 try:
@@ -346,6 +372,6 @@ class Board(AnyBoard):
                     self._break(str(exc) or "the pipe broke")
                 continue
             deadline = line.deadline()
-            self._armed = min(inf if deadline is None else deadline, self._key_at, self._verdict_at)
+            self._armed = min(inf if deadline is None else deadline, self._key_at, self._ask_at, self._verdict_at)
             with trio.move_on_at(self._armed):
                 await self._wake.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import trio
 from msgspec import Struct
 
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.board import AGAIN, BANNER, BROKEN, KEY, LONGEST_AGAIN, PROMPT
+from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, STARTED
 from rpyc_gateway.device.codec import Ref
 from rpyc_gateway.device.conversation import Step, refs_in
 from rpyc_gateway.device.phrasing import MARK, failure_of, helpers, read, source_of
@@ -179,7 +180,7 @@ class SmallBoard(AnyBoard):
             if END in data:  # of a program, whatever that had printed
                 self._recent, self._banner = b"", False
             self._recent = (self._recent + data)[-RECENT:]
-            self._banner = self._banner or BANNER.search(self._recent) is not None
+            self._banner = self._banner or re.search(STARTED, self._recent) is not None
             if self._banner and self._recent.endswith((PROMPT, RAW_BANNER)):
                 self._lose(self.restarted("it has started anew"))
                 return

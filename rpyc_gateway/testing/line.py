@@ -39,7 +39,8 @@ class BadLine:
             ...                       # open line.near and line.far: with pyserial, or as f"serial://{line.near}"
             line.silence()            # what is sent is lost
             line.garble()             # all that arrives is garbage
-            line.mend()               # back to the noise it began with
+            line.mend()               # back to the noise it has
+            line.disturb(lose=0.1)    # this noise from now on
             line.unplug()             # both ports are gone, as when USB is pulled
             line.plug()               # and back, under their paths
 
@@ -74,6 +75,7 @@ class BadLine:
         self.to_far = Traffic()
         self.to_near = Traffic()
         self.cpu = 0.0
+        self._seed = str(seed)
         noise = {"corrupt": corrupt, "lose": lose, "duplicate": duplicate, "burst": burst}
         self._ways = {
             "far": Way(self.to_far, Damage(f"{seed} far", **noise), baudrate, fastest, latency),
@@ -95,6 +97,22 @@ class BadLine:
     def mend(self, *, toward: Toward = "both") -> None:
         """End silence and garbage. What was lost stays lost."""
         self._set(toward, "sound")
+
+    def disturb(
+        self,
+        *,
+        corrupt: float = 0.0,
+        lose: float = 0.0,
+        duplicate: float = 0.0,
+        burst: float = 0.0,
+        toward: Toward = "both",
+    ) -> None:
+        """Have this noise from now on, instead of that it had: without arguments none. What is damaged depends on the seed and the bytes from here."""
+        noise = {"corrupt": corrupt, "lose": lose, "duplicate": duplicate, "burst": burst}
+        with self._turn:
+            for name, way in self._ways.items():
+                if toward in ("both", name):
+                    way.disturb(Damage(f"{self._seed} {name}", **noise))
 
     def unplug(self) -> None:
         """Take both ports away. Who has one open reads its end, and cannot write any more; the paths lead nowhere."""
@@ -304,6 +322,11 @@ class Way:
         self._late = 0.0  # seconds that this thread was late while bytes waited for it
         self._under_way: deque[tuple[float, float, bytes]] = deque()  # since when, at which rate, what
         self._held = b""  # what a line that takes no time keeps for a slow reader
+
+    def disturb(self, damage: Damage) -> None:
+        """Damage what is delivered from now on as this does."""
+        damage.traffic = self._traffic
+        self._damage = damage
 
     def plug(self, source: int, sink: int) -> None:
         """Carry from one descriptor to the other; what was on the line is gone."""

@@ -343,12 +343,38 @@ async def test_every_answer_is_right_on_a_noisy_line(corrupt: float) -> None:
         async with pipe_to(line.near, rate=92160) as pipe, open_board(pipe) as board:
             await board.execute("def f(x): return x")
             f = await board.evaluate("f")
-            for way in line._ways.values():
-                way._damage.__init__(f"{corrupt}", corrupt=corrupt)  # type: ignore[misc]
-                way._damage.traffic = way._traffic
+            line.disturb(corrupt=corrupt)
             for n in range(100):
                 assert await board.call(f, n) == n
                 assert await board.call(f, bytes([n]) * n) == bytes([n]) * n
-            for way in line._ways.values():
-                way._damage.__init__("no")  # type: ignore[misc]
-                way._damage.traffic = way._traffic
+            line.disturb()
+
+
+async def test_a_board_whose_last_words_were_lost_in_noise_is_asked_whether_it_runs_an_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.ASK", 0.1)
+    with BadLine(math.inf) as line, board_on(line.far):
+        async with pipe_to(line.near) as pipe:
+            async with open_board(pipe) as board:
+                line.silence(toward="near")
+                lost = -1
+                while lost != line.to_near.lost:  # each but the last is acknowledged
+                    lost = line.to_near.lost
+                    await pipe.stream.send_all(b"\x03")
+                    with trio.move_on_after(0.3):
+                        while line.to_near.lost == lost:  # noqa: ASYNC110  # a thread counts it
+                            await trio.sleep(0.001)
+                line.mend()
+                with pytest.raises(PeerRestarted, match="started anew"), trio.fail_after(20):
+                    await board.evaluate("1")
+            async with open_board(pipe) as board:
+                assert await board.evaluate("1 + 1") == 2
+
+
+async def test_a_board_that_works_in_silence_is_asked_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.ASK", 0.1)
+    async with a_board() as board:
+        await board.execute("import time")
+        await board.execute("time.sleep(0.8)")  # asked thrice
+        assert await board.evaluate("1 + 1") == 2

@@ -195,3 +195,22 @@ def test_nothing_is_echoed_before_a_port_was_opened() -> None:
             assert not termios.tcgetattr(far)[3] & (termios.ECHO | termios.ICANON)
         finally:
             os.close(far)
+
+
+def test_the_noise_of_a_line_may_change_while_it_runs() -> None:
+    with BadLine(math.inf, seed=1) as line:
+        near, far = (os.open(port, os.O_RDWR | os.O_NOCTTY) for port in (line.near, line.far))
+        try:
+            for noise, came in (({}, b"abc"), ({"duplicate": 1.0}, b"aabbcc"), ({}, b"abc")):
+                line.disturb(**noise)
+                os.write(near, b"abc")
+                heard = b""
+                while len(heard) < len(came):
+                    heard += os.read(far, 100)
+                assert heard == came
+            with pytest.raises(ValueError, match="no probability"):
+                line.disturb(lose=2)
+        finally:
+            os.close(near)
+            os.close(far)
+        assert line.to_far.duplicated == 3
