@@ -31,6 +31,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/onboard/interpreters.py": "tests/cli/test_device.py",
     "rpyc_gateway/cli/onboard/programs.py": "tests/cli/test_device.py",
     "rpyc_gateway/cli/onboard/resets.py": "tests/cli/test_device.py",
+    "rpyc_gateway/cli/onboard/shells.py": "tests/cli/test_device_shell.py",
     "rpyc_gateway/cli/onboard/trees.py": "tests/cli/test_device_files.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",

@@ -9,7 +9,8 @@ import click
 
 from rpyc_gateway.cli.at_board import board_argument, port_url, work_on
 from rpyc_gateway.cli.device_files import get, ls, mkdir, put, rm
-from rpyc_gateway.cli.options import SourceFile, harmless, log_to_stderr
+from rpyc_gateway.cli.device_shell import run_program, shell
+from rpyc_gateway.cli.options import SourceFile, log_to_stderr
 from rpyc_gateway.cli.output import Output
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def run(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: s
     The exit code is that of its sys.exit(). Ctrl-C interrupts it.
     """
     source = file.read().decode("utf-8", "replace")
-    _run(ctx, url, via, board, source, Path(getattr(file, "name", "<stdin>")).name, "exec")
+    run_program(ctx, url, via, board, source, Path(getattr(file, "name", "<stdin>")).name, "exec")
 
 
 @device.command("exec")
@@ -47,7 +48,7 @@ def run(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: s
 @click.argument("code")
 def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: str, code: str) -> None:
     """Run statements on the board, as `run` runs a file."""
-    _run(ctx, url, via, board, code, "<code>", "exec")
+    run_program(ctx, url, via, board, code, "<code>", "exec")
 
 
 @device.command("eval")
@@ -55,7 +56,7 @@ def execute(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], boar
 @click.argument("expression", metavar="EXPR")
 def evaluate(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: str, expression: str) -> None:
     """Print the value of an expression on the board, as print() would there."""
-    _run(ctx, url, via, board, expression, "<expression>", "eval")
+    run_program(ctx, url, via, board, expression, "<expression>", "eval")
 
 
 @device.command()
@@ -78,25 +79,5 @@ def reset(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board:
         trio.run(resets.reset_port, port_url(board, via), without_secrets(board))
 
 
-def _run(
-    ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: str, source: str, filename: str, mode: str
-) -> None:
-    from rpyc_gateway.cli.onboard.interpreters import BoardFailed
-    from rpyc_gateway.cli.onboard.programs import run
-
-    async def work(there: Interpreter, output: Output) -> int:
-        try:
-            code = await run(there, source, filename, mode, output.write)
-        except BoardFailed as exc:
-            click.echo(harmless(exc.traceback), err=True)
-            return 1
-        if isinstance(code, str):
-            click.echo(harmless(code), err=True)
-            return 1
-        return code & 0xFF
-
-    work_on(ctx, url, via, board, work)
-
-
-for _command in (ls, put, get, rm, mkdir):
+for _command in (shell, ls, put, get, rm, mkdir):
     device.add_command(_command)

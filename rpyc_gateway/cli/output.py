@@ -26,6 +26,8 @@ class Output:
     """Our standard output and our terminal. When nobody reads it any more the work is cancelled."""
 
     ended: OSError | None = None
+    prompt: Callable[[], str]
+    """What stands on the line where somebody is asked something: it is shown again below what comes meanwhile."""
 
     def __init__(self, scope: trio.CancelScope) -> None:
         """Raises OSError if there is no standard output."""
@@ -34,6 +36,7 @@ class Output:
         if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")
         self._scope = scope
+        self.prompt = str
 
     def show(self, line: bytes) -> None:
         """A line that a board has printed."""
@@ -45,6 +48,8 @@ class Output:
 
     def print(self, text: str) -> None:
         """Text as it is."""
+        if prompt := self.prompt():
+            text = f"{ERASE}{text.removesuffix(chr(10))}\n{prompt}"
         try:
             sys.stdout.write(text)
             sys.stdout.flush()

@@ -16,9 +16,10 @@ import trio
 from rpyc_gateway.cli.onboard.interpreters import in_its_words
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.device.node import serve_board
+from rpyc_gateway.errors import GatewayError
 from rpyc_gateway.gateway import open_node
 from rpyc_gateway.testing.line import BadLine
-from tests.device.boards import board_on
+from tests.device.boards import FakeBoard, board_on
 from tests.house import CLASSIC
 
 FAST = "?baudrate=1000000"
@@ -27,6 +28,8 @@ BOTH_WAYS = pytest.mark.parametrize("way", ["port", "node"])
 
 class Board:
     """A board, asked from the command line. What it has as files is in a directory of this machine."""
+
+    fake: FakeBoard
 
     def __init__(self, target: list[str]) -> None:
         self.target = target
@@ -47,9 +50,11 @@ async def open_board(way: str) -> AsyncIterator[Board]:
     """A board at a port of this machine, or the node `board` behind a hub."""
     async with AsyncExitStack() as stack:
         line = stack.enter_context(BadLine(math.inf))
-        stack.enter_context(board_on(line.far))
+        fake = stack.enter_context(board_on(line.far))
         if way == "port":
-            yield Board([f"serial://{line.near}{FAST}"])
+            board = Board([f"serial://{line.near}{FAST}"])
+            board.fake = fake
+            yield board
             return
         hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="tcp://127.0.0.1:0"), Listen(url="memory://hub")))
         node = await stack.enter_async_context(open_node(hub))
@@ -57,7 +62,9 @@ async def open_board(way: str) -> AsyncIterator[Board]:
         nursery = await stack.enter_async_context(trio.open_nursery())
         await nursery.start(serve_board, config, f"serial://{line.near}{FAST}")
         await node.wait_route("board")
-        yield Board(["--url", node.urls[0], "board"])
+        board = Board(["--url", node.urls[0], "board"])
+        board.fake = fake
+        yield board
         nursery.cancel_scope.cancel()
 
 
@@ -74,3 +81,7 @@ class Here:
         with in_its_words(self.name):
             found = function(*args)
             return await found if inspect.isawaitable(found) else found
+
+    async def wait_lost(self) -> GatewayError:
+        await trio.sleep_forever()
+        raise AssertionError

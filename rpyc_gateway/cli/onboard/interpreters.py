@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from rpyc_gateway.client import open_session
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.driver import open_board
-from rpyc_gateway.errors import GatewayError, RemoteError
+from rpyc_gateway.errors import GatewayError, LinkLost, RemoteError
 from rpyc_gateway.session import Session
 from rpyc_gateway.transport import find_transport
 
@@ -46,6 +46,9 @@ class Interpreter(Protocol):
     async def call(self, function: Any, *args: Any) -> Any:
         """Call such an object."""
 
+    async def wait_lost(self) -> GatewayError:
+        """Wait until nothing can be asked any more; why."""
+
 
 class AtPort:
     """A board at a port of this machine."""
@@ -64,6 +67,9 @@ class AtPort:
         with in_its_words(self.name):
             return await self._board.call(function, *args)
 
+    async def wait_lost(self) -> GatewayError:
+        return await self._board.wait_lost()
+
 
 class AtNode:
     """A board that is a node, behind a session."""
@@ -81,6 +87,11 @@ class AtNode:
     async def call(self, function: Any, *args: Any) -> Any:
         with in_its_words(self.name):
             return await function(*args)
+
+    async def wait_lost(self) -> GatewayError:
+        await self._session.wait_closed()
+        error = self._session.error
+        return error if isinstance(error, LinkLost) else LinkLost(f"{self.name}: its session has ended: {error}")
 
 
 @asynccontextmanager
