@@ -96,12 +96,12 @@ def run_program(
     from rpyc_gateway.cli.onboard.programs import run
 
     async def work(there: Interpreter, output: Output) -> int:
-        try:
-            async with around(there):
+        async with around(there):
+            try:
                 code = await run(there, source, filename, mode, output.write)
-        except BoardFailed as exc:
-            click.echo(harmless(exc.traceback), err=True)
-            return 1
+            except BoardFailed as exc:
+                click.echo(harmless(exc.traceback), err=True)
+                return 1
         return exit_code(code)
 
     work_on(ctx, url, via, board, work)
