@@ -11,6 +11,7 @@ from rpyc_gateway.cli.at_board import board_argument, port_url, work_on
 from rpyc_gateway.cli.device_files import get, ls, mkdir, put, rm
 from rpyc_gateway.cli.device_mount import mount
 from rpyc_gateway.cli.device_shell import run_program, shell
+from rpyc_gateway.cli.device_watch import watch
 from rpyc_gateway.cli.options import SourceFile, log_to_stderr
 from rpyc_gateway.cli.output import Output
 
@@ -80,5 +81,5 @@ def reset(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board:
         trio.run(resets.reset_port, port_url(board, via), without_secrets(board))
 
 
-for _command in (shell, mount, ls, put, get, rm, mkdir):
+for _command in (shell, mount, watch, ls, put, get, rm, mkdir):
     device.add_command(_command)

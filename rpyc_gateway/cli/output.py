@@ -15,7 +15,7 @@ from rpyc_gateway.cli.options import harmless
 if TYPE_CHECKING:
     import trio
 
-__all__ = ["Bar", "Output"]
+__all__ = ["ERASE", "Bar", "Output"]
 
 ERASE = "\r\x1b[K"
 WIDTH = 24  # characters of a bar
