@@ -45,7 +45,7 @@ async def test_what_is_no_number_or_nothing_at_all_is_told(way: str) -> None:
             ("[1]", "[1] is an object, which is no number that can be drawn"),
             ("None", "None is None, which is no number that can be drawn"),
             ("missing", "NameError: name 'missing' isn't defined"),
-            ("-10 ** 400", f"-10 ** 400 is -1{'0' * 78}, which is no number that can be drawn"),
+            ("0 - 10 ** 400", "0 - 10 ** 400 is an int of more than 300 digits, which is no number that can be drawn"),
             ("1 +", "SyntaxError: invalid syntax"),
         ]:
             assert await board.ask("watch", expression) == (1, "", f"rpyc-gw: {board.target[-1]}: {told}\n")

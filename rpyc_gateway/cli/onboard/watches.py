@@ -49,5 +49,8 @@ def as_number(board: Interpreter, expression: str, value: Any) -> float:
     """The value. Raises BoardFailed."""
     if type(value) is float or (isinstance(value, int) and abs(value) < LARGEST):
         return int(value) if isinstance(value, bool) else value
-    what = f"{value!r}" if value is None or type(value) in (str, bytes, tuple) else "an object"
+    if isinstance(value, int):
+        what = "an int of more than 300 digits"
+    else:
+        what = f"{value!r}" if value is None or type(value) in (str, bytes, tuple) else "an object"
     raise BoardFailed(board.name, "", f"{expression} is {what[:80]}, which is no number that can be drawn")
