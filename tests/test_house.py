@@ -40,6 +40,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/device/__init__.py": "nothing in it",
     "rpyc_gateway/device/anyboard.py": "tests/device/test_driver.py, tests/device/test_small.py",
     "rpyc_gateway/device/board.py": "tests/device/test_driver.py",
+    "rpyc_gateway/device/flash.py": "tests/device/test_installed.py",
     "rpyc_gateway/device/standins.py": "tests/device/test_node.py",
     "rpyc_gateway/device/waiting.py": "tests/device/test_driver.py, tests/device/test_node.py",
     "rpyc_gateway/exception_proxy.py": "tests/test_exceptions.py",
