@@ -28,6 +28,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/at_board.py": "tests/cli/test_device.py",
     "rpyc_gateway/cli/onboard/__init__.py": "nothing in it",
     "rpyc_gateway/cli/onboard/files.py": "tests/cli/test_device.py, tests/cli/test_device_files.py",
+    "rpyc_gateway/cli/onboard/installs.py": "tests/cli/test_device_install.py",
     "rpyc_gateway/cli/onboard/interpreters.py": "tests/cli/test_device.py",
     "rpyc_gateway/cli/onboard/mounts.py": "tests/cli/test_device_mount.py",
     "rpyc_gateway/cli/onboard/programs.py": "tests/cli/test_device.py",

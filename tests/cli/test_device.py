@@ -218,7 +218,25 @@ def test_what_cannot_be_is_told(arguments: list[str], code: int, told: str) -> N
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("verb", ["run", "exec", "eval", "ls", "put", "get", "rm", "mkdir", "reset"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "run",
+        "exec",
+        "eval",
+        "ls",
+        "put",
+        "get",
+        "rm",
+        "mkdir",
+        "reset",
+        "shell",
+        "mount",
+        "watch",
+        "install",
+        "uninstall",
+    ],
+)
 def test_each_command_explains_itself(verb: str) -> None:
     result = CliRunner().invoke(main, ["device", verb, "-h"])
     assert result.exit_code == 0
