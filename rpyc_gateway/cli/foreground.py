@@ -74,12 +74,27 @@ class Foreground(Generic[T]):
             if scope.cancelled_caught:
                 done.put(lambda: throw(KeyboardInterrupt()))
 
-        self._soon(lambda: self._nursery.start_soon(run))
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            begun = True
+            self._nursery.start_soon(run)
+
+        def interrupt() -> None:
+            scope.cancel()
+            if not begun:
+                done.put(lambda: throw(KeyboardInterrupt()))
+
+        todo: Callable[[], None] | None = begin
         while True:
             try:
+                if todo is not None:
+                    action, todo = todo, None
+                    self._soon(action)
                 outcome = self._wait(done)
             except KeyboardInterrupt:
-                self._soon(scope.cancel)
+                todo = interrupt
             else:
                 return outcome()
 
