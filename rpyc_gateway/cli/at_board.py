@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -72,7 +73,17 @@ def port_url(board: str, via: Sequence[str]) -> str:
     if _PORT.fullmatch(board):
         board = f"serial://{quote(board)}"
     if "://" not in board:
-        raise click.UsageError(
-            f"{board!r} is no port: say /dev/ttyACM0 or serial://?serial=NUMBER (`rpyc-gw ports` lists them); a node needs --url"
-        )
+        return _plugged_in(board)
     return dialable(board)
+
+
+def _plugged_in(name: str) -> str:
+    """The URL of what has this serial number, or a port of this name. Wrong usage if nothing has."""
+    from rpyc_gateway.transport import find_places
+
+    for place in find_places():
+        if name in (place.about.get("serial"), PurePath(place.name).name):
+            return place.url
+    raise click.UsageError(
+        f"{name!r} is no port: say /dev/ttyACM0, a serial number or serial://?serial=NUMBER (`rpyc-gw ports` lists them); a node needs --url"
+    )

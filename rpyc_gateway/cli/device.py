@@ -26,7 +26,7 @@ __all__ = ["device"]
 def device() -> None:
     """Use a board that runs MicroPython or CircuitPython: run programs, copy files, reset it.
 
-    BOARD is a port, as /dev/ttyACM0 or its URL (`rpyc-gw ports` lists them): nothing needs to be installed there. Or, with --url,
+    BOARD is a port, as /dev/ttyACM0, its URL or the serial number of the board (`rpyc-gw ports` lists them): nothing needs to be installed there. Or, with --url,
     it is the name of a node that is a board, anywhere in a chain.
 
     What the board raises is told in its own words, and the exit code is 1.

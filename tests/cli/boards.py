@@ -30,6 +30,7 @@ class Board:
     """A board, asked from the command line. What it has as files is in a directory of this machine."""
 
     fake: FakeBoard
+    line: BadLine
 
     def __init__(self, target: list[str]) -> None:
         self.target = target
@@ -53,7 +54,7 @@ async def open_board(way: str) -> AsyncIterator[Board]:
         fake = stack.enter_context(board_on(line.far))
         if way == "port":
             board = Board([f"serial://{line.near}{FAST}"])
-            board.fake = fake
+            board.fake, board.line = fake, line
             yield board
             return
         hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="tcp://127.0.0.1:0"), Listen(url="memory://hub")))
@@ -63,7 +64,7 @@ async def open_board(way: str) -> AsyncIterator[Board]:
         await nursery.start(serve_board, config, f"serial://{line.near}{FAST}")
         await node.wait_route("board")
         board = Board(["--url", node.urls[0], "board"])
-        board.fake = fake
+        board.fake, board.line = fake, line
         yield board
         nursery.cancel_scope.cancel()
 

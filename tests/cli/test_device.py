@@ -16,6 +16,7 @@ from click.testing import CliRunner
 from rpyc_gateway.cli import main
 from rpyc_gateway.cli.onboard import files
 from rpyc_gateway.cli.onboard.interpreters import BoardFailed
+from rpyc_transports import ports
 from tests.cli.boards import BOTH_WAYS, FAST, Board, Here, open_board
 from tests.device.boards import needs_micropython
 from tests.terminal import answer_at_a_terminal
@@ -241,3 +242,12 @@ def test_each_command_explains_itself(verb: str) -> None:
     result = CliRunner().invoke(main, ["device", verb, "-h"])
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: main device {verb} [OPTIONS] BOARD")
+
+
+@pytest.mark.parametrize("name", ["ttyNOWHERE", "E6614C77"])
+def test_a_serial_number_or_the_name_of_a_port_is_enough(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugged_in = [ports.Port("/dev/ttyS99"), ports.Port("/dev/ttyNOWHERE", "2E8A", "0005", "E6614C77", "1-1", "Board")]
+    monkeypatch.setattr(ports, "plugged_in", lambda: plugged_in)
+    result = CliRunner().invoke(main, ["device", "ls", name])
+    assert result.exit_code == 69
+    assert "/dev/ttyNOWHERE" in result.stderr

@@ -124,6 +124,19 @@ async def test_who_is_killed_leaves_a_board_on_which_the_next_can_mount(way: str
 
 
 @needs_micropython
+@BOTH_WAYS
+async def test_a_plug_that_is_pulled_is_told(way: str, project: Path) -> None:
+    async with open_board(way) as board, trio.open_nursery() as nursery:
+        command = board.command("mount", project, "exec", "print('up')\nf = open('text')\nwhile 1: f.seek(0)")
+        run = partial(trio.run_process, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        process = await nursery.start(run)
+        assert await process.stdout.receive_some() == b"up\n"
+        board.line.unplug()
+        said = b"".join([part async for part in process.stderr]).decode()
+        assert (await process.wait(), "it was unplugged" in said, "Traceback" in said) == (69, True, False), said
+
+
+@needs_micropython
 async def test_two_do_not_mount_at_the_same_place(project: Path) -> None:
     async with open_board("node") as board, trio.open_nursery() as nursery:
         command = board.command(
