@@ -24,7 +24,7 @@ __all__ = ["device"]
 
 @click.group(no_args_is_help=True)
 def device() -> None:
-    """Use a board that runs MicroPython or CircuitPython: run programs, copy files, reset it.
+    """Use a board that runs MicroPython or CircuitPython: type at it, run programs, copy files, reset it.
 
     BOARD is a port, as /dev/ttyACM0, its URL or the serial number of the board (`rpyc-gw ports` lists them): nothing needs to be installed there. Or, with --url,
     it is the name of a node that is a board, anywhere in a chain.

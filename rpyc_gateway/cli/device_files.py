@@ -62,6 +62,8 @@ def put(
     from rpyc_gateway.cli.onboard import files, trees
 
     for path in local:
+        if path.name == "..":
+            raise click.UsageError(f"{path}: say what it is called")
         if path.is_dir() and not recursive:
             raise click.UsageError(f"{path} is a directory: -r copies those")
 

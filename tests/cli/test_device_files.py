@@ -81,6 +81,10 @@ async def test_what_is_wrong_is_told_before_anything_is_copied(project: Path, tm
         assert await board.ask("put", "-r", project, flash) == (1, "", told)
         code, out, err = await board.ask("put", project, flash)
         assert (code, out, err.splitlines()[-1]) == (2, "", f"Error: {project} is a directory: -r copies those")
+        code, out, err = await board.ask("put", "-r", f"{project}/lib/..", flash)
+        assert (code, out, err.splitlines()[-1]) == (2, "", f"Error: {project}/lib/..: say what it is called")
+        code, out, err = await board.ask("get", "-r", f"{flash}/..", tmp_path)
+        assert (code, out, err.splitlines()[-1]) == (2, "", f"Error: {flash}/..: say what it is called")
         told = f"rpyc-gw: {name}: {flash}/file: OSError: [Errno 17] EEXIST\n"
         assert await board.ask("mkdir", flash / "file") == (1, "", told)
         told = f"rpyc-gw: {name}: /: is not removed as a whole: say what in it is to go\n"

@@ -117,7 +117,7 @@ async def test_three_interrupts_bring_the_prompt_back(tmp_path: Path, monkeypatc
     async with installed_board(tmp_path, monkeypatch) as (pipe, _):
         said = b""
         for _ in range(3):
-            await pipe.stream.send_all(b"\x03")
+            await pipe.stream.send_all(b"\r\x03")
             with trio.move_on_after(0.3):
                 while not said.endswith(b">>> "):
                     said += await pipe.stream.receive_some()
