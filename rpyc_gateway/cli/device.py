@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from rpyc_gateway.cli.at_board import board_argument, port_url, work_on
-from rpyc_gateway.cli.device_files import get, ls, mkdir, put, rm
+from rpyc_gateway.cli.device_files import cat, get, ls, mkdir, put, rm
 from rpyc_gateway.cli.device_install import install, uninstall
 from rpyc_gateway.cli.device_mount import mount
 from rpyc_gateway.cli.device_shell import run_program, shell
@@ -82,5 +82,5 @@ def reset(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board:
         trio.run(resets.reset_port, port_url(board, via), without_secrets(board))
 
 
-for _command in (shell, mount, watch, ls, put, get, rm, mkdir, install, uninstall):
+for _command in (shell, mount, watch, ls, cat, put, get, rm, mkdir, install, uninstall):
     device.add_command(_command)

@@ -1,4 +1,4 @@
-"""`rpyc-gw device ls`, `put`, `get`, `rm` and `mkdir`: files of a board."""
+"""`rpyc-gw device ls`, `cat`, `put`, `get`, `rm` and `mkdir`: files of a board."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.cli.onboard import trees
     from rpyc_gateway.cli.onboard.interpreters import Interpreter, Progress
 
-__all__ = ["get", "ls", "mkdir", "put", "rm"]
+__all__ = ["cat", "get", "ls", "mkdir", "put", "rm"]
 
 _recursive = click.option("-r", "--recursive", is_flag=True, help="Directories too, with all that is in them.")
 _force = click.option("-f", "--force", is_flag=True, help="Copy also what is there already, with the same content.")
@@ -32,6 +32,20 @@ def ls(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: st
     async def work(there: Interpreter, output: Output) -> None:
         for name, directory, size in await listing(there, path):
             output.print(f"{size:12} {harmless(name)}{'/' if directory else ''}\n")
+
+    work_on(ctx, url, via, board, work)
+
+
+@click.command()
+@board_argument
+@click.argument("path", nargs=-1, required=True)
+def cat(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], board: str, path: tuple[str, ...]) -> None:
+    """Write files of the board to standard output, as they are."""
+    from rpyc_gateway.cli.onboard.files import read
+
+    async def work(there: Interpreter, output: Output) -> None:
+        for one in path:
+            await read(there, one, output.give, lambda _done, _whole: None)
 
     work_on(ctx, url, via, board, work)
 

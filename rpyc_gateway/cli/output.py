@@ -57,6 +57,15 @@ class Output:
             self.ended = exc
             self._scope.cancel()
 
+    def give(self, data: bytes) -> None:
+        """Bytes as they are."""
+        try:
+            sys.stdout.buffer.write(data)
+            sys.stdout.flush()
+        except OSError as exc:
+            self.ended = exc
+            self._scope.cancel()
+
     @contextmanager
     def progress(self, label: str) -> Iterator[Callable[[int, int], None]]:
         """A line on a terminal that says how far something is, and goes away; elsewhere nothing."""

@@ -85,6 +85,8 @@ async def test_files_go_there_and_back(way: str, tmp_path: Path) -> None:
             "",
         )
         assert await board.ask("get", flash / "a.bin", tmp_path / "back") == (0, "", "")
+        shown = await trio.run_process(board.command("cat", flash / "a.bin", flash / "old"), capture_stdout=True)
+        assert shown.stdout == whole + whole
         assert (tmp_path / "back").read_bytes() == whole
         (tmp_path / "here").mkdir()
         assert await board.ask("get", flash / "empty", tmp_path / "here") == (0, "", "")
@@ -226,6 +228,7 @@ def test_what_cannot_be_is_told(arguments: list[str], code: int, told: str) -> N
         "exec",
         "eval",
         "ls",
+        "cat",
         "put",
         "get",
         "rm",

@@ -91,7 +91,8 @@ def test_a_loss_is_told_to_who_thinks_to_who_waits_and_to_who_asks_later() -> No
         with foreground.waiting_for_people():
             lost.set()
             try:
-                select.select([ours], [], [], 30)
+                select.select([ours], [], [], 20)
+                raise AssertionError("nobody was told")
             finally:
                 os.close(ours)
                 os.close(theirs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from binascii import crc32
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,7 @@ __all__ = [
     "look",
     "make_directory",
     "put",
+    "read",
     "remove",
     "remove_directory",
     "target",
@@ -199,34 +201,35 @@ async def get(board: Interpreter, remote: str, local: Path, progress: Progress) 
 
     Raises BoardFailed, and OSError of this side. Cancelled: nothing of it is left here.
     """
-    with about(remote):
-        await get_whole(board, remote, local, progress)
-
-
-async def get_whole(board: Interpreter, remote: str, local: Path, progress: Progress) -> None:
-    file = await board.call(await board.evaluate("open"), remote, "rb")
-    read = await board.evaluate(defined(READ))
-    mode, whole = await board.call(await board.evaluate(defined(LOOK)), remote)
-    if mode & DIRECTORY:  # some boards open those
-        raise BoardFailed(board.name, "", "is a directory: -r copies those")
     part = local.with_name(local.name + PART)
     try:
         with part.open("wb") as sink:
-            done = crc = here = 0
-            while True:
-                data, crc = await board.call(read, file, CHUNK, crc)
-                if not data:
-                    break
-                sink.write(data)
-                here = crc32(data, here)
-                done += len(data)
-                progress(done, max(whole, done))
-        if (done, here) != (whole, crc):
-            raise BoardFailed(
-                board.name, "", f"has {whole} bytes there, and {done} came, or others: {local} is as it was"
-            )
+            await read(board, remote, sink.write, progress)
         os.replace(part, local)
     finally:
         part.unlink(missing_ok=True)
-        with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVING), suppress(GatewayError):
-            await board.call(await board.evaluate(CLOSE), file)
+
+
+async def read(board: Interpreter, remote: str, take: Callable[[bytes], object], progress: Progress) -> None:
+    """Give `take` a file of the board, part by part. Raises BoardFailed, at the end also if what came is not what is there."""
+    with about(remote):
+        file = await board.call(await board.evaluate("open"), remote, "rb")
+        try:
+            mode, whole = await board.call(await board.evaluate(defined(LOOK)), remote)
+            if mode & DIRECTORY:  # some boards open those
+                raise BoardFailed(board.name, "", "is a directory: -r copies those")
+            more = await board.evaluate(defined(READ))
+            done = crc = here = 0
+            while True:
+                data, crc = await board.call(more, file, CHUNK, crc)
+                if not data:
+                    break
+                take(data)
+                here = crc32(data, here)
+                done += len(data)
+                progress(done, max(whole, done))
+            if (done, here) != (whole, crc):
+                raise BoardFailed(board.name, "", f"has {whole} bytes there, and {done} came, or others")
+        finally:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVING), suppress(GatewayError):
+                await board.call(await board.evaluate(CLOSE), file)
