@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import signal
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from queue import Empty, SimpleQueue
@@ -141,8 +142,9 @@ class Foreground(Generic[T]):
         except BaseException as exc:  # noqa: BLE001 - it is raised in the main thread
             with self._lock:
                 self._error = exc
-                if self._at_prompt:
-                    wake_main_thread()
+            while self._at_prompt:
+                wake_main_thread()
+                time.sleep(LOOK)  # a signal that came just before the main thread began to wait has not woken it
 
     async def _attend(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
