@@ -21,6 +21,7 @@ def ports(ctx: click.Context, as_json: bool) -> None:  # noqa: FBT001 - click's 
     """List what could be dialled from this machine: the serial ports that are plugged in, and the URL of each.
 
     A URL names a device by its serial number or USB id if that tells it from the others: then it is found wherever it is plugged in.
+    `rpyc-gw device` takes a port, a serial number or a URL of this list.
     """
     from rpyc_gateway.transport import find_places
 

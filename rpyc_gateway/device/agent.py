@@ -555,3 +555,20 @@ def wait(name, answer):
     import builtins
 
     raise getattr(builtins, values[1], RuntimeError)(values[2])
+
+
+#: installed
+# On flash: main.py says `import gwagent; gwagent.begin()`. When a front lets go it waits for the next; three 03 end it.
+from os import urandom
+
+
+def begin():
+    global strikes, peer
+    while 1:
+        strikes = 0
+        peer = b""
+        space.clear()
+        space["__name__"] = "__main__"
+        main(urandom(4), GREETING, PIECE)
+        if strikes < 9:
+            return

@@ -99,6 +99,11 @@ class Board(AnyBoard):
         self._verdict_at = inf  # when it is clear that a banner was one, if no frame comes before
         self._nursery: trio.Nursery | None = None
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing was asked that is not answered."""
+        return self._conversation.running is None
+
     # -- what one does with it
 
     def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:

@@ -14,6 +14,7 @@ import trio
 from rpyc_gateway.device.anyboard import AnyBoard
 from rpyc_gateway.device.bare import arrive, open_agent
 from rpyc_gateway.device.board import BROKEN, Board
+from rpyc_gateway.device.installed import open_installed
 from rpyc_gateway.device.repl import Platform, Repl, ReplFailed
 from rpyc_gateway.device.small import SmallBoard
 from rpyc_gateway.device.source import PART, agent, parts
@@ -54,7 +55,8 @@ async def open_board(
     """The board at the other end of `pipe`, with the agent in its RAM; nothing is written to its flash. Its stream stays its owner's to close.
     A bare Python is one, too.
 
-    A board that is too small for the agent, or cannot talk to it, is driven by its REPL, and so is any other with `small`: a SmallBoard, which can do less. Whatever it was doing is interrupted. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
+    An agent that was installed, and is this one, is used as it is, and waits for the next when it is let go; else whatever the board was doing is interrupted.
+    A board that is too small for the agent, or cannot talk to it, is driven by its REPL, and so is any other with `small`: a SmallBoard, which can do less. `progress` is told the bytes of the upload that are done, and all; `show` gets each line that is printed
     there, instead of the log `rpyc_gateway.console`. At the end the board is at its prompt again.
 
     Raises DialFailed, saying what the board said instead. Cancelled: the board is brought back to its prompt, if that takes no five seconds.
@@ -65,6 +67,11 @@ async def open_board(
         async with open_agent(pipe, arrival, nonce, show=show) as hosted:
             yield hosted
         return
+    if not small:
+        async with open_installed(pipe, show) as installed:
+            if installed is not None:
+                yield installed
+                return
     repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
     await repl.find()
     board: AnyBoard | None = None

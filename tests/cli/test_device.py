@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,53 +13,13 @@ import pytest
 import trio
 from click.testing import CliRunner
 
-from rpyc_gateway.cli import main, onboard
-from rpyc_gateway.config import Config, Dial, Listen, NodeSection
-from rpyc_gateway.device.node import serve_board
-from rpyc_gateway.gateway import open_node
-from rpyc_gateway.testing.line import BadLine
-from tests.device.boards import board_on, needs_micropython
-from tests.house import CLASSIC
+from rpyc_gateway.cli import main
+from rpyc_gateway.cli.onboard import files
+from rpyc_gateway.cli.onboard.interpreters import BoardFailed
+from rpyc_transports import ports
+from tests.cli.boards import BOTH_WAYS, FAST, Board, Here, open_board
+from tests.device.boards import needs_micropython
 from tests.terminal import answer_at_a_terminal
-
-FAST = "?baudrate=1000000"
-BOTH_WAYS = pytest.mark.parametrize("way", ["port", "node"])
-
-
-class Board:
-    """A board, asked from the command line. What it has as files is in a directory of this machine."""
-
-    def __init__(self, target: list[str]) -> None:
-        self.target = target
-
-    def command(self, verb: str, *arguments: object) -> list[str]:
-        return [sys.executable, "-m", "rpyc_gateway", "device", verb, *self.target, *map(str, arguments)]
-
-    async def ask(self, verb: str, *arguments: object, given: bytes = b"") -> tuple[int, str, str]:
-        """Exit code, standard output and standard error of a command."""
-        done: subprocess.CompletedProcess[bytes] = await trio.run_process(
-            self.command(verb, *arguments), stdin=given, capture_stdout=True, capture_stderr=True, check=False
-        )
-        return done.returncode, done.stdout.decode(), done.stderr.decode()
-
-
-@asynccontextmanager
-async def open_board(way: str) -> AsyncIterator[Board]:
-    """A board at a port of this machine, or the node `board` behind a hub."""
-    async with AsyncExitStack() as stack:
-        line = stack.enter_context(BadLine(math.inf))
-        stack.enter_context(board_on(line.far))
-        if way == "port":
-            yield Board([f"serial://{line.near}{FAST}"])
-            return
-        hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="tcp://127.0.0.1:0"), Listen(url="memory://hub")))
-        node = await stack.enter_async_context(open_node(hub))
-        config = Config(node=NodeSection(name="board"), dial=(Dial(url="memory://hub"),), serve=CLASSIC)
-        nursery = await stack.enter_async_context(trio.open_nursery())
-        await nursery.start(serve_board, config, f"serial://{line.near}{FAST}")
-        await node.wait_route("board")
-        yield Board(["--url", node.urls[0], "board"])
-        nursery.cancel_scope.cancel()
 
 
 @needs_micropython
@@ -129,6 +85,8 @@ async def test_files_go_there_and_back(way: str, tmp_path: Path) -> None:
             "",
         )
         assert await board.ask("get", flash / "a.bin", tmp_path / "back") == (0, "", "")
+        shown = await trio.run_process(board.command("cat", flash / "a.bin", flash / "old"), capture_stdout=True)
+        assert shown.stdout == whole + whole
         assert (tmp_path / "back").read_bytes() == whole
         (tmp_path / "here").mkdir()
         assert await board.ask("get", flash / "empty", tmp_path / "here") == (0, "", "")
@@ -149,7 +107,11 @@ async def test_what_the_board_refuses_is_told_in_its_words_and_leaves_all_as_it_
         assert await board.ask("ls", missing) == (1, "", told)
         assert await board.ask("rm", missing) == (1, "", told)
         assert await board.ask("get", missing, kept) == (1, "", told)
-        assert await board.ask("get", tmp_path, kept) == (1, "", f"rpyc-gw: {name}: {tmp_path}: is a directory\n")
+        assert await board.ask("get", tmp_path, kept) == (
+            1,
+            "",
+            f"rpyc-gw: {name}: {tmp_path}: is a directory: -r copies those\n",
+        )
         told = f"rpyc-gw: {name}: {missing}/x: OSError: [Errno 2] ENOENT\n"
         assert await board.ask("put", kept, missing / "x") == (1, "", told)
         told = f"rpyc-gw: {name}: {kept}: is no directory there\n"
@@ -221,27 +183,21 @@ async def test_the_path_of_a_port_is_enough() -> None:
         assert await Board([path]).ask("eval", "6 * 7") == (0, "42\n", "")
 
 
-class Here:
-    """This interpreter as a board, whose flash damages what is written."""
-
-    name = "here"
-    shows = True
+class Damaging(Here):
+    """A board whose flash damages what is written."""
 
     async def evaluate(self, source: str) -> Any:
-        if source == onboard.WRITE:
+        if source == files.WRITE:
             return lambda file, data: file.write(data[:-1] + b"?")
-        return eval(source, {})
-
-    async def call(self, function: Any, *args: Any) -> Any:
-        return function(*args)
+        return await super().evaluate(source)
 
 
 async def test_a_file_that_arrived_damaged_takes_no_other_ones_place(tmp_path: Path) -> None:
     (tmp_path / "new").write_bytes(b"new")
     kept = tmp_path / "kept"
     kept.write_bytes(b"kept")
-    with pytest.raises(onboard.BoardFailed, match="kept: of 3 bytes it holds 3, or others: what was there stays"):
-        await onboard.put(Here(), tmp_path / "new", str(kept), lambda _done, _whole: None)
+    with pytest.raises(BoardFailed, match="kept: of 3 bytes it holds 3, or others: what was there stays"):
+        await files.put(Damaging(), tmp_path / "new", str(kept), lambda _done, _whole: None)
     assert kept.read_bytes() == b"kept"
     assert sorted(os.listdir(tmp_path)) == ["kept", "new"]
 
@@ -265,8 +221,36 @@ def test_what_cannot_be_is_told(arguments: list[str], code: int, told: str) -> N
     assert "Traceback" not in result.output
 
 
-@pytest.mark.parametrize("verb", ["run", "exec", "eval", "ls", "put", "get", "rm", "reset"])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "run",
+        "exec",
+        "eval",
+        "ls",
+        "cat",
+        "put",
+        "get",
+        "rm",
+        "mkdir",
+        "reset",
+        "shell",
+        "mount",
+        "watch",
+        "install",
+        "uninstall",
+    ],
+)
 def test_each_command_explains_itself(verb: str) -> None:
     result = CliRunner().invoke(main, ["device", verb, "-h"])
     assert result.exit_code == 0
     assert result.stdout.startswith(f"Usage: main device {verb} [OPTIONS] BOARD")
+
+
+@pytest.mark.parametrize("name", ["ttyNOWHERE", "E6614C77"])
+def test_a_serial_number_or_the_name_of_a_port_is_enough(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plugged_in = [ports.Port("/dev/ttyS99"), ports.Port("/dev/ttyNOWHERE", "2E8A", "0005", "E6614C77", "1-1", "Board")]
+    monkeypatch.setattr(ports, "plugged_in", lambda: plugged_in)
+    result = CliRunner().invoke(main, ["device", "ls", name])
+    assert result.exit_code == 69
+    assert "/dev/ttyNOWHERE" in result.stderr

@@ -1,0 +1,147 @@
+"""The Python of a board, at a port of this machine or as a node: one shape for both."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Protocol
+
+from rpyc_gateway.client import open_session
+from rpyc_gateway.device.anyboard import AnyBoard, BoardError
+from rpyc_gateway.device.driver import open_board
+from rpyc_gateway.errors import GatewayError, LinkLost, RemoteError
+from rpyc_gateway.session import Session
+from rpyc_gateway.transport import find_transport
+
+__all__ = ["CHUNK", "BoardFailed", "Interpreter", "Progress", "about", "defined", "open_node", "open_port"]
+
+CHUNK = 1024
+"""Bytes of a file in one message: a board takes no longer one than a quarter of its free heap."""
+
+Progress = Callable[[int, int], object]
+"""Is told the bytes that are done, and all."""
+
+
+class BoardFailed(GatewayError):
+    """An exception of a board, in its words."""
+
+    def __init__(self, name: str, kind: str, text: str, traceback: str = "") -> None:
+        said = f"{kind}: {text}" if kind and text else kind or text or "it failed, and had no memory to say why"
+        super().__init__(f"{name}: {said}")
+        self.name = name
+        self.said = said
+        self.traceback = traceback or said
+
+
+class Interpreter(Protocol):
+    """The Python of a board, by whatever way. Both raise BoardFailed for its exceptions, and LinkLost; cancelled, they interrupt it."""
+
+    name: str
+    shows: bool
+    """Whether what is printed there appears here by itself."""
+
+    async def evaluate(self, source: str) -> Any:
+        """The value of an expression, or what stands for an object that stays there."""
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        """Call such an object."""
+
+    async def wait_lost(self) -> GatewayError:
+        """Wait until nothing can be asked any more; why."""
+
+
+class AtPort:
+    """A board at a port of this machine."""
+
+    shows = True
+
+    def __init__(self, name: str, board: AnyBoard) -> None:
+        self.name = name
+        self._board = board
+
+    async def evaluate(self, source: str) -> Any:
+        with in_its_words(self.name):
+            return await self._board.evaluate(source)
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        with in_its_words(self.name):
+            return await self._board.call(function, *args)
+
+    async def wait_lost(self) -> GatewayError:
+        return await self._board.wait_lost()
+
+
+class AtNode:
+    """A board that is a node, behind a session."""
+
+    shows = False
+
+    def __init__(self, name: str, session: Session) -> None:
+        self.name = name
+        self._session: Any = session
+
+    async def evaluate(self, source: str) -> Any:
+        with in_its_words(self.name):
+            return await self._session.eval(source)
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        with in_its_words(self.name):
+            return await function(*args)
+
+    async def wait_lost(self) -> GatewayError:
+        await self._session.wait_closed()
+        error = self._session.error
+        return error if isinstance(error, LinkLost) else LinkLost(f"{self.name}: its session has ended: {error}")
+
+
+@asynccontextmanager
+async def open_port(url: str, name: str, show: Callable[[bytes], object], progress: Progress) -> AsyncIterator[AtPort]:
+    """The board at this URL; `show` gets the lines that it prints, `progress` is that of the upload. Raises DialFailed."""
+    async with find_transport(url).connect(url) as pipe, open_board(pipe, show=show, progress=progress) as board:
+        yield AtPort(name, board)
+
+
+@asynccontextmanager
+async def open_node(url: Sequence[str], via: Sequence[str], name: str) -> AsyncIterator[AtNode]:
+    """The board that is the node of this name. Raises what open_session raises."""
+    async with open_session(list(url), node=name, via=via) as session:
+        yield AtNode(name, session)
+
+
+@contextmanager
+def in_its_words(name: str) -> Iterator[None]:
+    try:
+        yield
+    except BoardError as exc:
+        raise BoardFailed(name, exc.failure.kind, exc.failure.text, exc.failure.traceback) from None
+    except RemoteError as exc:
+        raise BoardFailed(name, "", str(exc), noted(exc)) from None
+    except GatewayError:
+        raise
+    except Exception as exc:  # noqa: BLE001 - a node passes those of its board on as what they were there
+        kind = "OSError" if isinstance(exc, OSError) else type(exc).__name__  # boards have no FileNotFoundError
+        text = exc if isinstance(exc, OSError) else exc.args[-1] if exc.args else ""
+        raise BoardFailed(name, kind, str(text), noted(exc)) from None
+
+
+@contextmanager
+def about(path: str) -> Iterator[None]:
+    """A board does not say which file it is that is missing."""
+    try:
+        yield
+    except BoardFailed as exc:
+        raise BoardFailed(f"{exc.name}: {path}", "", exc.said) from None
+
+
+def noted(error: Exception) -> str:
+    """The traceback of the board, as a node passes it on."""
+    notes = [note for note in getattr(error, "__notes__", ()) if note.startswith(NOTE)]
+    return notes[0].removeprefix(NOTE) if notes else ""
+
+
+NOTE = "on the board:\n"
+
+
+def defined(source: str, name: str = "f") -> str:
+    """An expression whose value is the function of this name that the source defines."""
+    return f"(lambda n:(exec({source!r},n),n[{name!r}])[1])({{}})"

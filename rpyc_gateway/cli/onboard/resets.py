@@ -1,0 +1,50 @@
+"""Resets a board."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import trio
+
+from rpyc_gateway.cli.onboard.interpreters import BoardFailed, Interpreter, defined
+from rpyc_gateway.device.repl import Repl, ReplFailed
+from rpyc_gateway.errors import DialFailed, LinkLost
+from rpyc_gateway.transport import find_transport
+
+__all__ = ["reset", "reset_port"]
+
+RESETTING = 2.0  # seconds for a board to say why it cannot be reset
+NOTICING = 15.0  # seconds for a node to notice that its board has been reset
+
+RESET = """
+try:
+    from machine import reset
+except ImportError:
+    try:
+        from microcontroller import reset
+    except ImportError:
+        from machine import soft_reset as reset
+"""
+
+
+async def reset_port(url: str, name: str) -> None:
+    """Reset the board at this URL, and leave it to its main.py. Raises DialFailed, BoardFailed."""
+    async with find_transport(url).connect(url) as pipe:
+        repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
+        await repl.find()
+        with trio.move_on_after(RESETTING):
+            try:
+                await repl.run(RESET + "reset()\n")
+            except ReplFailed as exc:
+                raise BoardFailed(name, "", str(exc)) from None
+            except DialFailed:  # it has gone, as USB does
+                return
+
+
+async def reset(board: Interpreter) -> None:
+    """Reset a board that is a node. Raises BoardFailed, also if nothing shows that it has been."""
+    function = await board.evaluate(defined(RESET, "reset"))
+    with trio.move_on_after(NOTICING) as scope, suppress(LinkLost):
+        await board.call(function)
+    if scope.cancelled_caught:
+        raise BoardFailed(board.name, "", f"it was told to reset, and its node has noticed nothing for {NOTICING:g} s")
