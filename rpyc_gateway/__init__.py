@@ -10,6 +10,8 @@ from rpyc_gateway.version import __version__
 if TYPE_CHECKING:
     from rpyc_gateway import codecs, ops
     from rpyc_gateway.affinity import thread
+    from rpyc_gateway.async_calls import async_, timed
+    from rpyc_gateway.async_result import AsyncResult
     from rpyc_gateway.boards import open_node
     from rpyc_gateway.calls import checkpoint
     from rpyc_gateway.client import open_session
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.sync import BlockingSession, connect, serve
 
 __all__ = [
+    "AsyncResult",
     "BlockingSession",
     "Cancelled",
     "Config",
@@ -70,6 +73,7 @@ __all__ = [
     "TimedOut",
     "Unreachable",
     "__version__",
+    "async_",
     "buffiter",
     "checkpoint",
     "codecs",
@@ -86,6 +90,7 @@ __all__ = [
     "remote_traceback",
     "serve",
     "thread",
+    "timed",
     "timeout",
     "upload",
     "upload_package",
@@ -95,6 +100,8 @@ __all__ = [
 # of it at its start. (A test compares this with what type checkers are told above.)
 _HOMES = {
     "affinity": "thread",
+    "async_calls": "async_ timed",
+    "async_result": "AsyncResult",
     "boards": "open_node",
     "calls": "checkpoint",
     "client": "open_session",
