@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.affinity import thread
     from rpyc_gateway.async_calls import async_, timed
     from rpyc_gateway.async_result import AsyncResult
+    from rpyc_gateway.batches import batch
     from rpyc_gateway.boards import open_node
     from rpyc_gateway.calls import checkpoint
     from rpyc_gateway.client import open_session
@@ -74,6 +75,7 @@ __all__ = [
     "Unreachable",
     "__version__",
     "async_",
+    "batch",
     "buffiter",
     "checkpoint",
     "codecs",
@@ -102,6 +104,7 @@ _HOMES = {
     "affinity": "thread",
     "async_calls": "async_ timed",
     "async_result": "AsyncResult",
+    "batches": "batch",
     "boards": "open_node",
     "calls": "checkpoint",
     "client": "open_session",

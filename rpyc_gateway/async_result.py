@@ -12,10 +12,14 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from rpyc_gateway.errors import Cancelled, GatewayError, TimedOut
+from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.turn import Turn
 from rpyc_gateway.waiters import Outcome, ThreadWaiter
 
-__all__ = ["AsyncResult", "Starter"]
+__all__ = ["SENT", "AsyncResult", "Starter"]
+
+SENT = 0, Draft(b"")
+"""In place of a program that was sent."""
 
 logger = logging.getLogger("rpyc_gateway.session")
 
@@ -79,10 +83,12 @@ class AsyncResult:
         "_value",
         "_waiting",
         "cause",
+        "program",
         "question",
     )
 
-    def __init__(self, starter: Starter) -> None:
+    def __init__(self, starter: Starter, program: tuple[int, Draft]) -> None:
+        self.program = program  # until it is sent
         self.cause = 0
         self.question = 0
         self._starter = starter

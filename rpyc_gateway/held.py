@@ -40,7 +40,11 @@ class Caller(Protocol):
         ...
 
     def ask_together(self, programs: Sequence[tuple[int, Sequence[Step]]]) -> list[Any]:
-        """Run programs, and wait until all of them have ended; their AsyncResults."""
+        """Pack programs that `see_through` sends together; their AsyncResults."""
+        ...
+
+    def see_through(self, results: Sequence[Any]) -> None:
+        """Send programs, and wait until all of them have ended."""
         ...
 
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:

@@ -15,12 +15,11 @@ import trio
 
 from rpyc_gateway import deadlines
 from rpyc_gateway.asking import Asking
-from rpyc_gateway.async_result import AsyncResult
+from rpyc_gateway.async_result import SENT, AsyncResult
 from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled, GatewayError, TimedOut
 from rpyc_gateway.program import Face
-from rpyc_gateway.proto.values import Draft
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.steps import Step, draft_steps
 from rpyc_gateway.turn import Turn, deferral
@@ -52,41 +51,45 @@ class Starting(Asking):
         Cancelled, a KeyboardInterrupt; nothing was sent then. Raises EncodeError, LinkLost, SessionClosed.
         """
         call = self._enter()
-        draft = draft_steps(steps, self._references.writer)
-        result = AsyncResult(self)
+        result = AsyncResult(self, (number, draft_steps(steps, self._references.writer)))
         place: _Place | None = None
-        while (place := self._try_to_start(number, draft, result, call, place)) is not None:
-            self._wait_in_line(place, call)
+        try:
+            while (place := self._try_to_start(result, call, place)) is not None:
+                self._wait_in_line(place, call)
+        except BaseException:
+            self._leave_line(place)
+            raise
         if expiry is not None:
             result.set_expiry(expiry)
         return result
 
-    def _try_to_start(
-        self, number: int, draft: Draft, result: AsyncResult, call: ServedCall | None, last: _Place | None
-    ) -> _Place | None:
+    def _try_to_start(self, result: AsyncResult, call: ServedCall | None, last: _Place | None) -> _Place | None:
         """Start it, or stand in line: where that is. Who was called from there is first."""
         desk = self._desk
-        with desk.turn:
-            try:
+        place: _Place | None = None
+        try:
+            with desk.turn:
                 desk.check_open()
                 crowd = self._started >= max(1, int(desk.rpc.most * SHARE)) or (self._line and last is None)
                 if crowd or desk.rpc.room <= 0:
-                    place = _Place(self._line if crowd else self.queue)
+                    place = _Place(self._line if crowd else self.queue, ThreadWaiter())
                     place.stand(first=last is not None)
                     return place
                 if self.readings:
                     self.send_readings()
-                self._send(number, draft, result, self._cause_of(call), 0)
+                self._send(result, self._cause_of(call), 0)
                 desk.speak()
-            except BaseException:
-                self._call_next_in_line()
-                raise
+        except BaseException:
+            self._leave_line(place)
+            raise
         return None
 
-    def _send(self, number: int, draft: Draft, result: AsyncResult, cause: int, affinity: int, left: int = 0) -> None:
+    def _send(self, result: AsyncResult, cause: int, affinity: int, left: int = 0) -> None:
         """Ask; what is sent is sent at the end of the step."""
+        number, draft = result.program
         result.cause = cause
         result.question = self._desk.rpc.call(number, draft, cause=cause, affinity=affinity, deadline=left)
+        result.program = SENT
         self._waiters[result.question] = result
         self._started += 1
 
@@ -94,18 +97,15 @@ class Starting(Asking):
         deadline = deadlines.current()
         try:
             outcome = self._wait(place.waiter, call, deadline)
-        except BaseException as error:
-            self._leave_line(place)
-            if isinstance(error, TimedOut) and deadline is not None:
-                raise TimedOut(f"{deadline.patience} is over: the call was not made") from None
-            raise
+        except TimedOut:
+            assert deadline is not None
+            raise TimedOut(f"{deadline.patience} is over: the call was not made") from None
         if outcome.error is not None:  # the call that this thread serves was cancelled
-            self._leave_line(place)
             raise outcome.error
 
-    def _leave_line(self, place: _Place) -> None:
+    def _leave_line(self, place: _Place | None) -> None:
         with self._desk.turn:
-            if not place.leave():
+            if place is None or not place.leave():
                 self._call_next_in_line()  # it was called, and goes without
 
     def _call_next_in_line(self) -> None:
@@ -115,49 +115,47 @@ class Starting(Asking):
     # -- many, waited for together -----------------------------------------------------------------------------------------
 
     def ask_together(self, programs: Sequence[tuple[int, Sequence[Step]]]) -> list[AsyncResult]:
+        """Pack programs, to be sent together by `see_through`; their results. Raises EncodeError, LimitExceeded."""
+        return [AsyncResult(self, (number, draft_steps(steps, self._references.writer))) for number, steps in programs]
+
+    def see_through(self, results: Sequence[AsyncResult]) -> None:
         """Send programs in one message, as far as the peer takes them at a time, and wait until all of them have ended.
 
-        They run in the far thread of this one, one after the other. Raises what ends the waiting (TimedOut, Cancelled, a KeyboardInterrupt): those
-        that are under way are cancelled then, and the rest is not sent. Raises EncodeError and LimitExceeded, and nothing is sent.
+        They are begun one after the other, in the far thread of this one. Raises what ends the waiting (TimedOut, Cancelled, a KeyboardInterrupt):
+        what is under way is cancelled then, and the rest is not sent; all have ended.
         """
         call = self._enter()
         deadline = deadlines.current()
-        results = [AsyncResult(self) for _ in programs]
-        unsent = deque(
-            (number, draft_steps(steps, self._references.writer), result)
-            for (number, steps), result in zip(programs, results, strict=True)
-        )
+        unsent, sent = deque(results), deque[AsyncResult]()
         waiter = ThreadWaiter()
+        place = _Place(self.queue, waiter)
         deferred = deferral.begin()
         try:
             with self._desk.turn:
                 self._join_cause(waiter, self._cause_of(call))
             if call is not None:
                 call.wait_with(waiter)
-            open_ones = 0
-            while unsent or open_ones:
-                with self._desk.turn:
-                    open_ones += self._send_some(unsent, waiter, deadline)
-                waiter.wait(deadline, self._desk.lead, deferred=deferred)
-                open_ones -= 1
+            while unsent or sent:
+                if unsent:
+                    self._send_some(unsent, sent, place, deadline)
+                if not sent or not sent[0].is_over:
+                    waiter.wait(deadline, self._desk.lead, deferred=deferred)
+                while sent and sent[0].is_over:
+                    sent.popleft()
                 if call is not None:
                     call.check()  # perhaps it was told to wait no more
         except BaseException as error:
-            reason = (
-                error if isinstance(error, GatewayError) else Cancelled("the batch that this is of was interrupted")
-            )
-            for result in results:
-                self.give_up(result, reason)
+            self._end_all(results, error)
             raise
         finally:
             if call is not None and waiter in call.waiters:
                 call.waiters.remove(waiter)
             with self._desk.step():
+                place.leave()
                 self._leave_cause(waiter)
             self._pass_on(waiter)
             if deferred:
                 deferral.end()
-        return results
 
     def _join_cause(self, waiter: ThreadWaiter, cause: int) -> None:
         """Callbacks of this chain of calls are for this thread from now on."""
@@ -165,22 +163,33 @@ class Starting(Asking):
         waiter.outer = self.by_cause.get(cause)
         self.by_cause[cause] = waiter
 
-    def _send_some(self, unsent: deque[Any], waiter: ThreadWaiter, deadline: Deadline | None) -> int:
-        """Send as many as the peer takes now; how many that is."""
+    def _send_some(
+        self, unsent: deque[AsyncResult], sent: deque[AsyncResult], place: _Place, deadline: Deadline | None
+    ) -> None:
+        """Send as many as the peer takes now; if that is none, be told when it does."""
         desk = self._desk
-        desk.check_open()
-        if self.readings:
-            self.send_readings()
         affinity = getattr(self._numbers, "number", 0) or self._number()
-        count = min(len(unsent), desk.rpc.room)
-        for _ in range(count):
-            number, draft, result = unsent[0]
-            left = deadline.milliseconds() if deadline is not None else 0
-            self._send(number, draft, result, waiter.cause, affinity, left)
-            result.join(waiter)
-            unsent.popleft()
-        desk.speak()
-        return count
+        with desk.turn:
+            place.leave()
+            desk.check_open()
+            if self.readings:
+                self.send_readings()
+            for _ in range(min(len(unsent), desk.rpc.room)):
+                left = deadline.milliseconds() if deadline is not None else 0
+                self._send(unsent[0], place.waiter.cause, affinity, left)
+                unsent[0].join(place.waiter)
+                sent.append(unsent.popleft())
+            desk.speak()
+            if not sent:
+                place.stand(first=False)
+
+    def _end_all(self, results: Sequence[AsyncResult], error: BaseException) -> None:
+        reason = error if isinstance(error, GatewayError) else Cancelled("the batch was interrupted")
+        for result in results:
+            if not self.give_up(result, reason):
+                with self._desk.step():
+                    if not result.is_over:  # nor sent
+                        result.complete(Outcome(error=reason))
 
     # -- for the results ---------------------------------------------------------------------------------------------------
 
@@ -258,8 +267,8 @@ class Starting(Asking):
 class _Place:
     """Where a thread waits for room. With the turn held, but for `set` where the queue is that of trio tasks."""
 
-    def __init__(self, line: deque[Any]) -> None:
-        self.waiter = ThreadWaiter()
+    def __init__(self, line: deque[Any], waiter: ThreadWaiter) -> None:
+        self.waiter = waiter
         self._line = line
 
     def stand(self, *, first: bool) -> None:

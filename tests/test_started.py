@@ -148,6 +148,54 @@ def test_ctrl_c_ends_the_waiting_and_not_the_call(conn: gw.BlockingSession) -> N
     assert result.value == 1
 
 
+def test_ctrl_c_ends_the_waiting_for_room_and_others_get_it(conn: gw.BlockingSession) -> None:
+    results, wait = fill(conn), gw.async_(conn.namespace["wait"])
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        in_line(conn, 1)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    alarm = threading.Thread(target=interrupt)
+    try:
+        alarm.start()
+        with pytest.raises(KeyboardInterrupt):
+            wait()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    alarm.join()
+    assert not conn._session.asking._line
+    started: SimpleQueue[gw.AsyncResult] = SimpleQueue()
+    thread = threading.Thread(target=lambda: started.put(wait()))
+    thread.start()
+    in_line(conn, 1)
+    results[0].cancel()
+    assert not started.get().ready
+    thread.join()
+
+
+def test_ctrl_c_ends_a_batch_and_what_it_has_begun(conn: gw.BlockingSession, house: House) -> None:
+    forever = conn.namespace["wait"]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        conn.execute("def call(f): f()")
+        with pytest.raises(KeyboardInterrupt), gw.batch(conn) as b:  # noqa: PT012
+            one, stuck = b.eval("1"), b(forever)()
+            b.namespace["call"](lambda: threading.Thread(target=interrupt).start())
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert one.value == 1
+    with pytest.raises(gw.Cancelled, match="the batch was interrupted"):
+        stuck.value  # noqa: B018
+    far = house.sessions()[-1]
+    house.until(lambda: far.statistics().running == 0)
+    assert conn.ping(1) == 1
+
+
 def _interrupt_who_waits(result: gw.AsyncResult) -> None:
     while not (result._waiting or (result._future is not None and result._future._condition._waiters)):
         threading.Event().wait(0.001)
@@ -183,6 +231,7 @@ def test_programs_that_are_sent_together_run_in_the_thread_of_whoever_waits(conn
     asking = conn._session.asking
     for count in (0, 3, 2500):
         results = asking.ask_together([(ident.number, ((Verb.CALL, 0, (n,), {}),)) for n in range(count)])
+        asking.see_through(results)
         assert [result.value for result in results] == [mine] * count
     assert asking.by_cause == {}
     assert asking._started == 0
@@ -190,8 +239,10 @@ def test_programs_that_are_sent_together_run_in_the_thread_of_whoever_waits(conn
 
 def test_what_is_sent_together_ends_together_in_time(conn: gw.BlockingSession) -> None:
     wait, asking = held_by(conn.namespace["wait"]), conn._session.asking
-    with pytest.raises(gw.TimedOut), gw.timeout(0.05):
-        [result.value for result in asking.ask_together([(wait.number, CALL)] * 3)]  # the far side may notice first
+    with pytest.raises(gw.TimedOut), gw.timeout(0.05):  # noqa: PT012
+        results = asking.ask_together([(wait.number, CALL)] * 3)
+        asking.see_through(results)
+        results[0].value  # noqa: B018  # the far side may notice first
     assert (asking.by_cause, asking._waiters) == ({}, {})
     assert conn.ping(1) == 1
 
@@ -200,5 +251,6 @@ def test_callbacks_of_what_is_sent_together_run_on_the_stack_that_waits(conn: gw
     call = held_by(conn.eval("lambda f: f()"))
     run_in: list[threading.Thread] = []
     note = ((Verb.CALL, 0, (lambda: run_in.append(threading.current_thread()),), {}),)
-    conn._session.asking.ask_together([(call.number, note)] * 2)
+    asking = conn._session.asking
+    asking.see_through(asking.ask_together([(call.number, note)] * 2))
     assert run_in == [threading.current_thread()] * 2
