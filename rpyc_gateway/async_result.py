@@ -8,7 +8,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from typing import Any, Protocol
 
 from rpyc_gateway.errors import Cancelled, GatewayError, TimedOut
@@ -75,6 +74,7 @@ class AsyncResult:
         "_end",
         "_error",
         "_future",
+        "_is_calling",
         "_is_cancelled",
         "_known",
         "_outcome",
@@ -97,6 +97,7 @@ class AsyncResult:
         self._waiting: tuple[ThreadWaiter, ...] = ()
         self._end: float | None = None  # when it expires
         self._patience = 0.0
+        self._is_calling = False
         self._is_cancelled = False
         self._known = False  # and these are what the outcome says
         self._value: Any = None
@@ -223,12 +224,18 @@ class AsyncResult:
     on_ready = add_callback
 
     def _call_back(self) -> None:
-        """Run the callbacks that nobody has begun to run."""
+        """Run the callbacks that are left, unless somebody is about it: another thread, or this one, where a callback asks for the value."""
+        if not self._callbacks:
+            return
+        with self._starter.steady():
+            if self._is_calling:
+                return
+            self._is_calling = True
         try:
             while self._callbacks:
-                with suppress(IndexError):  # another thread was quicker
-                    self._call(self._callbacks.popleft())
+                self._call(self._callbacks.popleft())
         finally:
+            self._is_calling = False
             self._let_others_call_back()
 
     def _call(self, function: Callback) -> None:

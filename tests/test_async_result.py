@@ -132,7 +132,7 @@ def test_a_wait_inside_of_a_served_call_ends_with_that(conn: gw.BlockingSession)
 def test_callbacks_are_called_once_and_in_order(conn: gw.BlockingSession) -> None:
     result = started(conn)
     called: list[tuple[str, gw.AsyncResult]] = []
-    result.add_callback(lambda result: called.append(("first", result)))
+    result.add_callback(lambda result: called.append(("first", result.value and result)))
     result.on_ready(lambda result: called.append(("second", result)))
     assert called == []
     open_gate(conn)
