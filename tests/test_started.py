@@ -110,8 +110,10 @@ def test_waiting_for_room_ends_in_time_and_nothing_is_sent(conn: gw.BlockingSess
 def test_whoever_waits_for_room_hears_of_the_end_of_the_session(house: House) -> None:
     conn = house.connect()
     conn.execute("import trio\nasync def wait(): await trio.sleep_forever()")
-    fill(conn)
     wait = gw.async_(conn.namespace["wait"])
+    conn._session.rpc._most_asked = 4  # so that more wait than have started
+    for _ in range(3):
+        wait()
     heard: SimpleQueue[str] = SimpleQueue()
 
     def start() -> None:
@@ -120,12 +122,12 @@ def test_whoever_waits_for_room_hears_of_the_end_of_the_session(house: House) ->
         except gw.SessionClosed as error:
             heard.put(type(error).__name__)
 
-    threads = [threading.Thread(target=start) for _ in range(3)]
+    threads = [threading.Thread(target=start) for _ in range(8)]
     for thread in threads:
         thread.start()
-    in_line(conn, 3)
+    in_line(conn, 8)
     conn.close()
-    assert [heard.get() for _ in threads] == ["SessionClosed"] * 3
+    assert [heard.get() for _ in threads] == ["SessionClosed"] * 8
     with pytest.raises(gw.SessionClosed):
         wait()
 
