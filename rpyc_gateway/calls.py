@@ -23,7 +23,7 @@ from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
-from rpyc_gateway.service import Policy
+from rpyc_gateway.service import Policy, read
 from rpyc_gateway.waiters import ThreadWaiter
 
 __all__ = ["Host", "ServedCall", "checkpoint", "serving"]
@@ -32,7 +32,7 @@ serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", defa
 """The call that the current thread or task is serving, the innermost one."""
 
 
-_GET, _CALL = Verb.GET, Verb.CALL  # to read an attribute of an enum takes long
+_CALL = Verb.CALL  # to read an attribute of an enum takes long
 
 LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
@@ -218,8 +218,7 @@ class ServedCall:
         try:
             try:
                 if type(operand) is str:
-                    host.policy.check(target, _GET, operand)
-                    result = getattr(target, operand)
+                    result = read(host.policy, target, operand)
                     awaited = result if type(result) is Later else None
                 else:
                     host.policy.check(target, _CALL, "")
