@@ -143,6 +143,15 @@ class ServedCall:
             call = call.outer
         return False
 
+    def gave(self, deadline: Deadline | None) -> bool:
+        """Whether that is the time that the caller of this call, or of one it is nested in, is ready to wait."""
+        call: ServedCall | None = self
+        while call is not None:
+            if deadline is not None and call._deadline is deadline:  # noqa: SLF001  # of this class
+                return True
+            call = call.outer
+        return False
+
     def check(self) -> None:
         """Raise Cancelled if this call, or one it is nested in, was cancelled."""
         if self.pointless:

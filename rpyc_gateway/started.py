@@ -226,9 +226,14 @@ class Starting(Asking):
         try:
             outcome = self._wait(waiter, call, own if is_own else given)
         except TimedOut as error:
-            if not is_own and self.give_up(result, error):
+            if is_own:
+                return result.is_set()
+            assert given is not None
+            if call is not None and call.gave(given):  # our caller's patience, and not with this one
+                raise TimedOut(f"{given.patience} is over; what was waited for goes on") from None
+            if self.give_up(result, error):
                 raise
-            return result.is_set()
+            return True
         finally:
             with self.steady():
                 result.leave(waiter)

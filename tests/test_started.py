@@ -204,6 +204,37 @@ def _interrupt_who_waits(result: gw.AsyncResult) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.parametrize("what", ["start", "batch", "wait"])
+def test_whoever_serves_a_call_that_is_cancelled_waits_no_more(conn: gw.BlockingSession, what: str) -> None:
+    wait, call = gw.async_(conn.namespace["wait"]), conn.eval("lambda f: f()")
+    conn._session.rpc._most_asked = 6  # four of which may be started calls
+    results = [wait() for _ in range(4)]
+    heard: SimpleQueue[str] = SimpleQueue()
+
+    def served() -> None:
+        heard.put("served")
+        try:
+            if what == "start":
+                wait()
+            elif what == "batch":
+                with gw.batch(conn) as b:
+                    b.namespace["wait"]()
+            else:
+                results[0].wait()
+        except gw.Cancelled as error:
+            heard.put(type(error).__name__)
+            raise
+
+    with pytest.raises(gw.Cancelled), gw.timeout(0.1):
+        call(served)
+    assert heard.get() == "served"
+    assert heard.get() in ("Cancelled", "TimedOut")
+    assert not conn._session.asking._line
+    assert conn._session.asking.by_cause == {}
+    conn.namespace["let_go"]()
+    assert [result.value for result in results] == [1] * 4
+
+
 # -- in which order
 
 
