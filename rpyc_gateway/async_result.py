@@ -213,8 +213,10 @@ class AsyncResult:
         """Call `function(result)` when it has ended, in whichever way: exactly once.
 
         If it has, here and at once. Else in a thread that waits for it then, before `wait` returns there, or in a thread of this
-        library if none does. What a callback raises is logged.
+        library if none does. What a callback raises is logged. Raises TypeError for what cannot be called.
         """
+        if not callable(function):
+            raise TypeError(f"a callback is called with the result, which a {type(function).__qualname__} cannot be")
         with self._starter.steady():
             if self._outcome is None:
                 self._callbacks.append(function)

@@ -188,6 +188,8 @@ def test_a_callback_that_raises_is_logged_and_harms_nobody(
         "a callback of an AsyncResult failed"
     }
     assert conn.ping(1) == 1
+    with pytest.raises(TypeError, match="a callback is called with the result, which a NoneType cannot be"):
+        result.add_callback(None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("end", ["answer", "raise", "close", "lost", "cancel", "expire", "set_expiry"])
