@@ -10,6 +10,9 @@ from rpyc_gateway.version import __version__
 if TYPE_CHECKING:
     from rpyc_gateway import codecs, ops
     from rpyc_gateway.affinity import thread
+    from rpyc_gateway.async_calls import async_, timed
+    from rpyc_gateway.async_result import AsyncResult
+    from rpyc_gateway.batches import batch
     from rpyc_gateway.boards import open_node
     from rpyc_gateway.calls import checkpoint
     from rpyc_gateway.client import open_session
@@ -44,8 +47,10 @@ if TYPE_CHECKING:
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
     from rpyc_gateway.service import Service, expose
     from rpyc_gateway.sync import BlockingSession, connect, serve
+    from rpyc_gateway.views import restricted
 
 __all__ = [
+    "AsyncResult",
     "BlockingSession",
     "Cancelled",
     "Config",
@@ -70,6 +75,8 @@ __all__ = [
     "TimedOut",
     "Unreachable",
     "__version__",
+    "async_",
+    "batch",
     "buffiter",
     "checkpoint",
     "codecs",
@@ -84,8 +91,10 @@ __all__ = [
     "register_codec",
     "remote_path",
     "remote_traceback",
+    "restricted",
     "serve",
     "thread",
+    "timed",
     "timeout",
     "upload",
     "upload_package",
@@ -95,6 +104,9 @@ __all__ = [
 # of it at its start. (A test compares this with what type checkers are told above.)
 _HOMES = {
     "affinity": "thread",
+    "async_calls": "async_ timed",
+    "async_result": "AsyncResult",
+    "batches": "batch",
     "boards": "open_node",
     "calls": "checkpoint",
     "client": "open_session",
@@ -110,6 +122,7 @@ _HOMES = {
     "proto.raised": "remote_path remote_traceback",
     "service": "Service expose",
     "sync": "BlockingSession connect serve",
+    "views": "restricted",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}
 

@@ -156,7 +156,8 @@ class Answering:
             return called
         outcome: Outcome
         try:
-            self.policy.check(called.target, Verb.GET, name)
+            if self.policy.check(called.target, Verb.GET, name) is not None:
+                return called  # another is meant
             outcome = Done(object.__getattribute__(called.target, name))
         except Exception as error:  # noqa: BLE001  # it is the answer
             outcome = RaisedAt(error, 1)

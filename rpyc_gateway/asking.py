@@ -18,6 +18,7 @@ from rpyc_gateway import deadlines
 from rpyc_gateway.affinity import task_affinity
 from rpyc_gateway.bound import Reading, ReadingWaiter
 from rpyc_gateway.calls import ServedCall, serving
+from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Held
 from rpyc_gateway.leading import LEAD
@@ -51,7 +52,6 @@ class Asking(Questions):
 
     def __init__(self, desk: Desk, references: References, threads: Listener) -> None:
         super().__init__(desk, references)
-        references.ask_by(self)
         self.drop = desk.rpc.imports.drop
         self._threads = threads
         self._numbers = threading.local()
@@ -211,7 +211,7 @@ class Asking(Questions):
             return reading.learn(self.ask(reading.held.number, ((Verb.GET, 0, reading.name),)))
         waiter = ThreadWaiter()
         reading.waiter.join(waiter)
-        return reading.learn(self._value(self._wait(waiter, self._enter()), Face.BLOCKING))
+        return reading.learn(self._value(self._wait(waiter, self._enter(), deadlines.current()), Face.BLOCKING))
 
     def send_readings(self) -> None:
         """A message is about to be sent: what was read before must be read before it comes. With the turn held."""
@@ -307,8 +307,8 @@ class Asking(Questions):
             call = call.outer
         return self._desk.rpc.new_cause()
 
-    def _wait(self, waiter: ThreadWaiter, call: ServedCall | None) -> Outcome:
-        deadline, lead = deadlines.current(), self._desk.lead
+    def _wait(self, waiter: ThreadWaiter, call: ServedCall | None, deadline: Deadline | None) -> Outcome:
+        lead = self._desk.lead
         if call is not None:
             call.wait_with(waiter)
         deferred = deferral.begin()
@@ -327,8 +327,11 @@ class Asking(Questions):
         if outcome is None or outcome.error is not None:
             with self._desk.step():  # so that no answer is on its way from the one table into the other
                 self._abandon(question, waiter)
-        if waiter.inbox.empty():
-            return
+        if not waiter.inbox.empty():
+            self._pass_on(waiter)
+
+    def _pass_on(self, waiter: ThreadWaiter) -> None:
+        """Let somebody else have what was handed to a thread that waits no more."""
         for item in waiter.leftovers():
             if type(item) is Outcome:
                 self._give_back(item)

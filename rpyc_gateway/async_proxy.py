@@ -33,6 +33,10 @@ class AsyncProxy(RemoteObject, Recorded):
 
     __slots__ = (*SLOTS, "__gw_stays__", "__gw_step__")
 
+    refusal = (
+        "an expression that was not awaited is inside a value: await it first, or pass it as an argument of its own"
+    )
+
     def __getattribute__(self, name: str) -> Any:
         if name[:1] == "_":
             if name.startswith("__") and name.endswith("__"):
@@ -216,7 +220,7 @@ def _stays(proxy: AsyncProxy) -> list[tuple[Held, bool]]:
 
 def is_recorded(value: object) -> bool:
     """Whether it is an expression, whose value is not there yet."""
-    return type(value) is AsyncProxy and recording_of(value) is not None
+    return issubclass(type(value), Recorded) and recording_of(value) is not None
 
 
 def _record(proxy: AsyncProxy, verb: Verb, operands: tuple[Any, ...]) -> AsyncProxy:
@@ -225,7 +229,11 @@ def _record(proxy: AsyncProxy, verb: Verb, operands: tuple[Any, ...]) -> AsyncPr
 
 
 def record_op(proxy: object, verb: Verb, *operands: object, depth: int = 2) -> AsyncProxy:
-    """A step without a dotted spelling, on a proxy of either face. Raises TypeError for what is none."""
+    """A step without a dotted spelling, on a proxy of either face, or in a batch. Raises TypeError for what is none."""
+    kind = type(proxy)
+    if kind is not AsyncProxy and issubclass(kind, Recorded):
+        recorded: AsyncProxy = kind.record(proxy, verb, operands)  # one that is used in the same ways
+        return recorded
     proxy = _awaitable(proxy)
     frame = _getframe(depth)
     on = recording_of(proxy) or proxy
@@ -236,6 +244,9 @@ def _awaitable(proxy: object) -> AsyncProxy:
     """The trio face of a proxy of either."""
     if type(proxy) is AsyncProxy:
         return proxy
+    kind = type(proxy)
+    if issubclass(kind, Recorded):
+        raise TypeError(f"this is for trio code: {kind.refusal}")
     if not is_proxy(proxy):
         raise TypeError(f"gw.ops is for remote values, and a {type(proxy).__qualname__} is here already")
     return _new(held_by(proxy), None)

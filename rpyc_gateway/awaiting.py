@@ -68,12 +68,20 @@ class Ended(Exception):
 
 
 class Recorded:
-    """What stands for a result that nobody has asked for yet: the expressions of trio code. A call that returns one is not over."""
+    """What stands for a result that is not there yet: the expressions of trio code, and of batches. A call that returns one is not over."""
 
     __slots__ = ()
 
     face: ClassVar[Callable[[object], Any]]
     """The trio face of a proxy of blocking code; set by the module that has them."""
+
+    refusal: ClassVar[str]
+    """What to say where one of this class is sent as if it were a value."""
+
+    @classmethod
+    def record(cls, subject: object, verb: Any, operands: tuple[Any, ...]) -> Any:
+        """What stands for a step on `subject`, which is one of this class."""
+        raise NotImplementedError
 
 
 async def awaited(awaitable: Awaitable[_T]) -> _T:

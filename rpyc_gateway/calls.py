@@ -23,7 +23,7 @@ from rpyc_gateway.program import Done, Face, Outcome, Program, RaisedAt
 from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
-from rpyc_gateway.service import Policy
+from rpyc_gateway.service import Policy, read
 from rpyc_gateway.waiters import ThreadWaiter
 
 __all__ = ["Host", "ServedCall", "checkpoint", "serving"]
@@ -32,7 +32,7 @@ serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", defa
 """The call that the current thread or task is serving, the innermost one."""
 
 
-_GET, _CALL = Verb.GET, Verb.CALL  # to read an attribute of an enum takes long
+_CALL = Verb.CALL  # to read an attribute of an enum takes long
 
 LOST_INTEREST = "the caller has lost interest in the call that is being served"
 
@@ -143,6 +143,15 @@ class ServedCall:
             call = call.outer
         return False
 
+    def gave(self, deadline: Deadline | None) -> bool:
+        """Whether that is the time that the caller of this call, or of one it is nested in, is ready to wait."""
+        call: ServedCall | None = self
+        while call is not None:
+            if deadline is not None and call._deadline is deadline:  # noqa: SLF001  # of this class
+                return True
+            call = call.outer
+        return False
+
     def check(self) -> None:
         """Raise Cancelled if this call, or one it is nested in, was cancelled."""
         if self.pointless:
@@ -218,8 +227,7 @@ class ServedCall:
         try:
             try:
                 if type(operand) is str:
-                    host.policy.check(target, _GET, operand)
-                    result = getattr(target, operand)
+                    result = read(host.policy, target, operand)
                     awaited = result if type(result) is Later else None
                 else:
                     host.policy.check(target, _CALL, "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rpyc_gateway.async_proxy import AsyncProxy, is_recorded, record_op
+from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.held import held_by, is_proxy
 from rpyc_gateway.operands import fetch
 from rpyc_gateway.operators import sent
@@ -23,7 +24,9 @@ def obtain(proxy: Any) -> Any:
     """
     if not is_proxy(proxy):
         return proxy
-    if type(proxy) is AsyncProxy:
+    if issubclass(type(proxy), Recorded):
+        if type(proxy) is not AsyncProxy:
+            raise TypeError(f"a copy is made of what is there: {type(proxy).refusal}")
         return record_op(proxy, Verb.COPY, DEEP | PICKLE)
     return fetch(proxy, DEEP | PICKLE)
 
@@ -39,7 +42,7 @@ def deliver(to: Any, value: object) -> Any:
             f"a value is delivered to a session or a proxy of one: deliver(conn, value), not to a {type(to).__qualname__}"
         )
     copied = Copied(value, DEEP | PICKLE)
-    if type(target) is AsyncProxy:
+    if issubclass(type(target), Recorded):
         if is_recorded(target):
             raise TypeError("a value is delivered to a session, or to an object that was awaited")
         return record_op(target, Verb.VALUE, copied)

@@ -35,6 +35,18 @@ class Caller(Protocol):
         """Call the method that is being read. `kept`: it may be used again."""
         ...
 
+    def start(self, number: int, steps: Sequence[Step], expiry: float | None = None) -> Any:
+        """Run a program and do not wait for its value; the AsyncResult."""
+        ...
+
+    def ask_together(self, programs: Sequence[tuple[int, Sequence[Step]]]) -> list[Any]:
+        """Pack programs that `see_through` sends together; their AsyncResults."""
+        ...
+
+    def see_through(self, results: Sequence[Any]) -> None:
+        """Send programs, and wait until all of them have ended."""
+        ...
+
     async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
         """The same in a trio task."""
         ...

@@ -23,8 +23,8 @@ class Once:
 
     __slots__ = ("_busy", "_error", "_held", "_lot", "_posted", "_steps", "_value", "known")
 
-    def __init__(self, held: Held, steps: Steps, error: Exception | None = None) -> None:
-        self._held: Held | None = held  # until the answer is there: the expression itself may be gone when it is sent
+    def __init__(self, held: Held | None, steps: Steps, error: Exception | None = None) -> None:
+        self._held = held  # until the answer is there: the expression itself may be gone when it is sent
         self._steps: Steps = steps
         self._posted: Posted | None = None
         self._busy = False  # a task sends it, or waits for its answer
@@ -46,9 +46,9 @@ class Once:
             try:
                 if self._posted is None:
                     self._posted = await self._post()
-                self._learn(await self._posted.value(), None)
+                self.learn(await self._posted.value(), None)
             except Exception as error:  # noqa: BLE001  # it is the outcome
-                self._learn(None, error)
+                self.learn(None, error)
             except BaseException:
                 self._leave()
                 raise
@@ -80,9 +80,10 @@ class Once:
             self._lot.unpark()
         elif self._posted is not None:
             self._posted.abandon()
-            self._learn(None, Cancelled("this expression was awaited before, and cancelled"))
+            self.learn(None, Cancelled("this expression was awaited before, and cancelled"))
 
-    def _learn(self, value: object, error: Exception | None) -> None:
+    def learn(self, value: object, error: Exception | None) -> None:
+        """It has come to this; where that is not said by a task that awaits it, it was sent with others."""
         self._value = value
         self._error = None if error is None else error.with_traceback(None)
         self._held = None

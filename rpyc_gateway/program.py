@@ -28,7 +28,7 @@ from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.known import members
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
-from rpyc_gateway.service import Policy
+from rpyc_gateway.service import Policy, read
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
@@ -283,9 +283,7 @@ THROWN = 3
 
 
 def _get(subject: Any, operands: list[Any], reading: Program) -> object:
-    name = _name(operands)
-    reading.policy.check(subject, Verb.GET, name)
-    return getattr(subject, name)
+    return read(reading.policy, subject, _name(operands))
 
 
 def _set(subject: Any, operands: list[Any], reading: Program) -> None:

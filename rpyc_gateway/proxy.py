@@ -21,7 +21,7 @@ from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.steps import CALL
 from rpyc_gateway.weak import WeakTable
 
-__all__ = ["Proxy", "blocking_proxy", "make_class"]
+__all__ = ["Proxy", "blocking_proxy", "make_class", "unread_method"]
 
 # Answered here although the name could be the original's: Python's own machinery, and what would loop.
 _LOCAL = frozenset(
@@ -193,6 +193,14 @@ class _BoundMethod(Proxy):
 def _method(method: object) -> Any:
     reading = object.__getattribute__(method, "__gw_reading__")
     return reading.value if reading.known else reading.held.caller.fetch(reading)
+
+
+def unread_method(proxy: object) -> tuple[Held, str] | None:
+    """The object and the name of a method whose value is not known here yet; None for anything else."""
+    if type(proxy) is not _BoundMethod:
+        return None
+    reading = object.__getattribute__(proxy, "__gw_reading__")
+    return None if reading.known else (reading.held, reading.name)
 
 
 def _bound_method(reading: object) -> _BoundMethod:

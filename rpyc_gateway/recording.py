@@ -18,7 +18,7 @@ from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Draft, Result
 from rpyc_gateway.steps import STEPS, Step, Steps
 
-__all__ = ["Owed", "Recording", "build", "recording_of", "spelling"]
+__all__ = ["Owed", "Recording", "build", "build_together", "recording_of", "spelling"]
 
 
 class Recording(msgspec.Struct, eq=False):
@@ -122,6 +122,22 @@ def build(proxy: Any) -> Steps:
     return program.steps
 
 
+def build_together(target: Held, recordings: Sequence[Recording], wanted: Sequence[Recording]) -> list[Step]:
+    """The program of recorded steps in the order in which they were written, all of them done, on what `target` and others hold.
+
+    It comes to what the last one does if that alone is `wanted`, else to a tuple of what those that are wanted come to. Raises LimitExceeded beyond STEPS.
+    """
+    program = _Program(target)
+    for recording in recordings:
+        program.add(recording)
+    results = [program.index_of(recording) for recording in wanted]
+    if results != [len(program.steps)]:
+        program.steps.append((Verb.VALUE, 0, tuple(map(Result, results))))
+    if len(program.steps) > STEPS:
+        raise _too_long()
+    return program.steps
+
+
 SENT = "sent"
 REFUSED = "refused"
 """What became of a step that must not be dropped unawaited: refused with its expression, it may be sent with another."""
@@ -201,6 +217,10 @@ class _Program:
         for link in reversed(links):
             source = self._link(link, source)
         return source
+
+    def index_of(self, recording: Recording) -> int:
+        """The number of a step that was added."""
+        return self._index[id(recording)]
 
     def _root(self, start: Any) -> int:
         value = _outcome(start) if isinstance(start, Recording) else start

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from rpyc_gateway.async_proxy import AsyncProxy, async_proxy, is_recorded
+from rpyc_gateway.async_proxy import async_proxy, is_recorded
 from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import EncodeError, GatewayError
 from rpyc_gateway.held import Caller, Held, RemoteObject, held_by, is_proxy
@@ -124,10 +124,8 @@ class References:
             return self.raisables.reference(value)
         if not is_proxy(value):
             return ExportDraft(value, describe(value))
-        if type(value) is AsyncProxy and is_recorded(value):
-            raise EncodeError(
-                "an expression that was not awaited is inside a value: await it first, or pass it as an argument of its own"
-            )
+        if is_recorded(value):
+            raise EncodeError(type(value).refusal)  # type: ignore[attr-defined]
         held = held_by(value)
         if held.caller is self.caller:
             return HomeDraft(held.number)

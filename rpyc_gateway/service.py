@@ -11,21 +11,35 @@ from collections import UserString
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
-from rpyc_gateway.classes import BINARY, describe, described
+from rpyc_gateway.classes import BINARY, RemoteObject, describe, described
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.known import members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME, plain_kind
 from rpyc_gateway.proto.values import BY_VALUE
+from rpyc_gateway.views import Restricted, shows
 
-__all__ = ["ClassicService", "Modules", "Policy", "Service", "allows", "expose", "policy_for", "root_methods"]
+__all__ = [
+    "ClassicService",
+    "Modules",
+    "Policy",
+    "Service",
+    "allows",
+    "expose",
+    "policy_for",
+    "read",
+    "root_methods",
+]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
 def expose(function: _F) -> _F:
-    """Mark a method of a Service as one that peers may call. Written below `@property`, `@staticmethod` or `@classmethod`."""
+    """Mark a method of a Service as one that peers may call. Written below `@property`, `@staticmethod` or `@classmethod`.
+
+    A property that peers may set has a setter that is marked too: `@level.setter`, and below it `@gw.expose`.
+    """
     try:
         function.__gw_exposed__ = True  # type: ignore[attr-defined]
     except AttributeError:
@@ -35,8 +49,9 @@ def expose(function: _F) -> _F:
 
 
 class Service:
-    """The root object of the sessions that are opened for it; peers reach only what `@expose` marks.
+    """The root object of the sessions that are opened for it; peers reach only what `@expose` marks, or a name that begins with `exposed_`.
 
+    `exposed_read` is RPyC's way to write it, for attributes and nested classes too: peers say `root.read`. It is read, not set.
     One instance serves one session when the class is served, and every session when an instance is.
     """
 
@@ -57,8 +72,11 @@ class Service:
 class Policy(Protocol):
     """Decides what a peer may do with an object it holds a reference to."""
 
-    def check(self, target: object, verb: Verb, name: str) -> None:
-        """Pass, or raise NotExposed. `name` is the attribute or special method, "" for a call."""
+    def check(self, target: object, verb: Verb, name: str) -> str | None:
+        """Pass, or raise NotExposed. `name` is the attribute or special method, "" for a call.
+
+        For a GET it may return the name of the attribute that is meant by it.
+        """
         ...
 
 
@@ -93,37 +111,94 @@ _FORMATTERS = frozenset({"format", "format_map"})
 class PublicOnly:
     """The policy for everything outside `classic`: public names and special methods, no insides, and of a Service what it exposes."""
 
-    def check(self, target: object, verb: Verb, name: str) -> None:
+    def check(self, target: object, verb: Verb, name: str) -> str | None:
         """Pass public names and special methods; refuse the rest by name."""
         kind = type(target)
         if verb is Verb.CALL and kind in _FUNCTIONS:
-            return  # what may be called was decided when the reference was given; here without the rest, as most calls are of these
+            return None  # what may be called was decided when the reference was given; here without the rest, as most calls are of these
         info = described(target)
         if issubclass(kind, Service):
-            _check_service(target, verb, name)
+            return _check_service(target, verb, name)
+        if kind is Restricted:
+            _check_view(target, verb, name)
         elif verb is Verb.COPY:
             if name and not _is_open(kind, info):
                 raise _denied(target, "what its builtin type holds")
         elif kind in BY_VALUE and verb is not Verb.VALUE:
             raise NotExposed(f"{kind.__name__} values are used where they arrive: a program cannot go on with one here")
         elif verb is Verb.GET and name in _DESCRIPTIVE:
-            return
+            return None
         elif verb is Verb.OP:
             if name in _SEALED_SPECIAL or (issubclass(kind, types.MappingProxyType) and name in BINARY):
                 raise _denied(target, name)
-        elif info is not None and verb not in _UNNAMED:
-            if name.startswith("_") or _is_sealed_elsewhere(info, name):
-                raise _denied(target, name)
-        elif verb not in _UNNAMED and (name.startswith("_") or _is_sealed(target, name)):
+        elif verb not in _UNNAMED and _is_inside(target, info, name):
             raise _denied(target, name)
+        return None
 
 
-def _check_service(target: object, verb: Verb, name: str) -> None:
+def _check_service(target: object, verb: Verb, name: str) -> str | None:
     if verb is Verb.VALUE:
-        return
+        return None
     name = _SPECIAL_OF.get(verb, name)
-    if verb in _CHANGES or not _is_marked(_member(type(target), name)):
-        raise _denied(target, name)
+    member = _member(type(target), name)
+    if verb in _CHANGES:
+        change = getattr(member, _CHANGES[verb], None) if isinstance(member, property) else None
+        if getattr(change, "__gw_exposed__", False) is True:
+            return None
+    elif _is_marked(member):
+        return None
+    elif verb is Verb.GET:
+        found = name if name.startswith(PREFIX) and _has(target, name) else exposed_name(target, name)
+        if found is not None:
+            return found
+    raise _denied(target, name)
+
+
+def _check_view(target: Any, verb: Verb, name: str) -> None:
+    """What a view shows is for the view to say; of its own it has a text and an identity."""
+    if verb is Verb.OP:
+        if name not in _VIEW_SPECIAL:
+            raise _denied(target, name)
+    elif verb is not Verb.VALUE and not (verb in (Verb.GET, Verb.SET) and shows(target, name)):
+        raise _denied(target, name or verb.name)
+
+
+_VIEW_SPECIAL = frozenset({"__repr__", "__str__", "__format__", "__dir__", "__hash__", "__eq__", "__ne__", "__bool__"})
+
+
+PREFIX = "exposed_"
+"""RPyC's mark, which is honoured too: peers ask for `read` and get `exposed_read`."""
+
+
+def exposed_name(target: object, name: str) -> str | None:
+    """The prefixed name, if an object of this process has an attribute under that; it is not asked itself."""
+    prefixed = PREFIX + name
+    return prefixed if _has(target, prefixed) else None
+
+
+def read(policy: Policy, target: Any, name: str) -> Any:
+    """An attribute of an object, or what is meant by its name, if a peer may have it."""
+    name = policy.check(target, Verb.GET, name) or name
+    try:
+        return getattr(target, name)
+    except AttributeError:
+        prefixed = exposed_name(target, name)
+        if prefixed is None:
+            raise
+    return getattr(target, prefixed)
+
+
+def _has(target: object, name: str) -> bool:
+    kind = type(target)
+    if issubclass(kind, RemoteObject | type):
+        return False
+    if any(name in members(base) for base in mro_of(kind)):
+        return True
+    try:
+        own = object.__getattribute__(target, "__dict__")
+    except AttributeError:
+        return False
+    return type(own) is dict and name in own
 
 
 def _member(kind: type, name: str) -> object:
@@ -154,6 +229,12 @@ def _is_open(kind: type, info: ClassInfo | None) -> bool:
 
 
 _READERS = ("__iter__", "__getitem__", "__str__", "keys", "values", "items", "get")
+
+
+def _is_inside(target: object, info: ClassInfo | None, name: str) -> bool:
+    if name.startswith("_"):
+        return True
+    return _is_sealed(target, name) if info is None else _is_sealed_elsewhere(info, name)
 
 
 def _is_sealed(target: object, name: str) -> bool:
@@ -197,7 +278,7 @@ _SEALED_NAMES = frozenset(
 _DESCRIPTIVE = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
 # A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
 _UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
-_CHANGES = frozenset({Verb.SET, Verb.DEL})
+_CHANGES = {Verb.SET: "fset", Verb.DEL: "fdel"}  # what a property does it with, which is marked like any function
 # A Service is called and iterated only if it says so.
 _SPECIAL_OF = {Verb.CALL: "__call__", Verb.TAKE: "__next__"}
 # Special methods that reach into the class or rebuild the object.
@@ -229,7 +310,8 @@ def root_methods(root: object) -> tuple[str, ...]:
             return False
         return True
 
-    return tuple(name for name in describe(root).methods if may_call(name))
+    names = describe(root).methods
+    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names if may_call(name)))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:

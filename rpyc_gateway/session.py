@@ -13,7 +13,6 @@ import trio
 from msgspec.structs import replace
 
 from rpyc_gateway.answering import Answering
-from rpyc_gateway.asking import Asking
 from rpyc_gateway.circuits import BulkCircuit, CallCircuit
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.desk import SessionDesk, again
@@ -27,6 +26,7 @@ from rpyc_gateway.proto.messages import ClassInfo, SessionInfo
 from rpyc_gateway.proto.rpc import Rpc
 from rpyc_gateway.references import References
 from rpyc_gateway.service import Service, policy_for, root_methods
+from rpyc_gateway.started import Starting
 from rpyc_gateway.trio_face import TrioFace
 from rpyc_gateway.version import __version__
 from rpyc_gateway.waiters import Outcome
@@ -86,7 +86,7 @@ class Session(SessionDesk, TrioFace):
         self._service = root if isinstance(root, Service) else None
         self._runs = runs
         self._references = References(self)
-        self.asking = Asking(
+        self.asking = Starting(
             self, self._references, self
         )  # which session this is, to a block with an affinity of its own
         self._answering = Answering(self, self._references, self.asking, policy_for(root), runs)

@@ -7,6 +7,7 @@ import os
 import select
 import threading
 import time
+from contextlib import suppress
 from typing import Protocol
 
 from rpyc_gateway.per_process import PerProcess
@@ -46,6 +47,9 @@ class Standby:
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._waker, select.EPOLLIN)
         self._waiting: dict[int, Readable] = {}
+        # A descriptor may be closed, and its number another's, in the middle of `dismiss`: that one must not lose its place. Entered twice by one
+        # thread where a finalizer, run by the garbage collector in between, makes a remote call.
+        self._changing = threading.RLock()
         self._watched: dict[Watched, None] = {}
         self._asleep = False
         threading.Thread(target=self._run, name="rpyc-gateway standby", daemon=True).start()
@@ -58,22 +62,22 @@ class Standby:
 
     def wait_for(self, place: Readable) -> bool:
         """Read `place` whenever there is something; False if its descriptor cannot be waited for."""
-        self._waiting[place.fileno] = place
-        try:
-            self._epoll.register(place.fileno, select.EPOLLIN)
-        except OSError:
-            self._waiting.pop(place.fileno, None)
-            return False
+        with self._changing:
+            self._waiting[place.fileno] = place
+            try:
+                self._epoll.register(place.fileno, select.EPOLLIN)
+            except OSError:
+                self._waiting.pop(place.fileno, None)
+                return False
         return True
 
     def dismiss(self, place: Readable) -> None:
         """Wait for it no more; from any thread. It may hear once more."""
-        if self._waiting.get(place.fileno) is place:  # else the number is another's by now
-            self._waiting.pop(place.fileno, None)
-            try:
-                self._epoll.unregister(place.fileno)
-            except OSError:
-                return  # closed already
+        with self._changing:
+            if self._waiting.get(place.fileno) is place:  # else the number is another's by now
+                self._waiting.pop(place.fileno, None)
+                with suppress(OSError):  # closed already
+                    self._epoll.unregister(place.fileno)
 
     def _run(self) -> None:
         due = 0.0

@@ -78,7 +78,7 @@ TESTED_ELSEWHERE = {
 
 PUBLIC = """
     connect serve BlockingSession open_session open_node Node Config Service expose ops checkpoint remote_path remote_traceback timeout
-    thread
+    thread async_ timed AsyncResult batch restricted
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
     download upload upload_package

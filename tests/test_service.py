@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from rpyc_gateway import service
 from rpyc_gateway.classes import describe
 from rpyc_gateway.errors import NotExposed
 from rpyc_gateway.held import Held
@@ -420,3 +421,91 @@ def test_what_a_thing_is_called_is_no_secret(thing: object, name: str) -> None:
     policy.check(thing, Verb.GET, name)
     with pytest.raises(NotExposed):
         policy.check(thing, Verb.SET, name)
+
+
+# -- RPyC's prefix, and what may be set --------------------------------------------------------------------------------
+
+
+class Old(Service):
+    """Written for RPyC."""
+
+    exposed_limit = 3
+
+    def __init__(self) -> None:
+        self.exposed_own = 4
+        self.own_secret = 5
+
+    def exposed_read(self) -> str:
+        return "exposed"
+
+    def read(self) -> str:
+        return "of this process"
+
+    def quiet(self) -> None: ...
+
+    class exposed_Monitor:  # noqa: N801  # as RPyC's users write it
+        """Made by peers."""
+
+        def __init__(self) -> None:
+            self.running = True
+
+        def exposed_stop(self) -> bool:
+            self.running = False
+            return self.running
+
+
+class Dial(Service):
+    """Has a property that is set by peers, and one that is not."""
+
+    def __init__(self) -> None:
+        self.value = 1
+
+    @property
+    @expose
+    def level(self) -> int:
+        return self.value
+
+    @level.setter
+    @expose
+    def level(self, value: int) -> None:
+        if value > 10:
+            raise ValueError("too loud")
+        self.value = value
+
+    @property
+    @expose
+    def serial(self) -> int:
+        return 7
+
+    @serial.setter
+    def serial(self, value: int) -> None:
+        raise AssertionError("peers must not get here")
+
+
+def test_the_prefix_marks_and_peers_leave_it_out() -> None:
+    old = Old()
+    for name in ("read", "exposed_read", "limit", "own", "Monitor"):
+        assert passes(old, Verb.GET, name), name
+    assert service.read(PUBLIC, old, "read")() == "exposed"
+    assert service.read(PUBLIC, old, "exposed_read")() == "exposed"
+    assert (service.read(PUBLIC, old, "limit"), service.read(PUBLIC, old, "own")) == (3, 4)
+    assert service.read(PUBLIC, service.read(PUBLIC, old, "Monitor")(), "stop")() is False
+    for name in ("quiet", "own_secret", "exposed_nothing", "nothing", "exposed_", "_own", "on_connect"):
+        assert not passes(old, Verb.GET, name), name
+    for verb in (Verb.SET, Verb.DEL):
+        for name in ("limit", "own", "exposed_own", "exposed_read", "read"):
+            assert not passes(old, verb, name), name
+    assert set(service.root_methods(old)) == {"read"}
+
+
+def test_an_object_that_answers_to_every_name_is_not_asked_for_the_prefixed_one() -> None:
+    assert not passes(Answering(), Verb.GET, "exposed_anything")
+    with pytest.raises(AttributeError, match="nothing"):
+        service.read(policy_for(ClassicService()), Plain(), "nothing")
+
+
+def test_a_property_is_set_where_its_setter_is_marked() -> None:
+    dial = Dial()
+    assert passes(dial, Verb.SET, "level")
+    for verb, name in ((Verb.SET, "serial"), (Verb.DEL, "level"), (Verb.SET, "value"), (Verb.SET, "new")):
+        assert not passes(dial, verb, name), name

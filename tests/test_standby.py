@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -62,6 +64,49 @@ def test_it_reads_what_it_waits_for_until_it_is_dismissed() -> None:
     keeper.dismiss(other)
     place.close()
     other.close()
+
+
+class InTheMiddle:
+    """An epoll that lets something happen just before it unregisters."""
+
+    def __init__(self, epoll: Any, happens: Callable[[], None]) -> None:
+        self._epoll = epoll
+        self._happens = happens
+
+    def unregister(self, fileno: int) -> None:
+        self._happens()
+        self._epoll.unregister(fileno)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._epoll, name)
+
+
+def test_a_link_that_gets_the_number_of_one_that_is_dismissed_just_now_is_read() -> None:
+    """Nobody else would: it was silent until its peer gave it up, a quarter of a minute later."""
+    keeper, place, newcomer = Standby(), Place(), Place()
+    keeper.wait_for(place)
+
+    def take_over_its_number() -> None:
+        os.dup2(newcomer.near.fileno(), place.fileno)
+        newcomer.fileno = place.fileno
+        keeper.wait_for(newcomer)
+
+    taking_over = threading.Thread(target=take_over_its_number)
+
+    def happens() -> None:
+        taking_over.start()
+        taking_over.join(0.1)  # it may have to wait until the other is dismissed
+
+    epoll = keeper._epoll
+    keeper._epoll = InTheMiddle(epoll, happens)  # type: ignore[assignment]
+    keeper.dismiss(place)
+    keeper._epoll = epoll
+    taking_over.join()
+    newcomer.far.send(b"hello")
+    assert newcomer.came.get(timeout=10) == b"hello"
+    keeper.dismiss(newcomer)
+    newcomer.close()
+    place.close()
 
 
 def test_a_descriptor_that_is_closed_is_not_waited_for() -> None:

@@ -51,7 +51,7 @@ def test_errors_can_be_named_without_the_rest() -> None:
     assert "trio" not in loaded_after("from rpyc_gateway import LinkLost, TimedOut")
 
 
-@pytest.mark.parametrize("name", ["connect", "open_session", "serve", "open_node", "ops"])
+@pytest.mark.parametrize("name", ["connect", "open_session", "serve", "open_node", "ops", "async_", "batch"])
 def test_what_most_programs_need_loads_nothing_that_few_do(name: str) -> None:
     before = loaded_after("import trio")
     assert HEAVY.isdisjoint(loaded_after(f"from rpyc_gateway import {name}") - before)

@@ -68,6 +68,11 @@ class Speaker:
         return cause
 
     @property
+    def most(self) -> int:
+        """How many questions the peer takes at a time."""
+        return self._most_asked
+
+    @property
     def room(self) -> int:
         """How many more questions the peer takes now."""
         return self._most_asked - len(self._asked)

@@ -18,7 +18,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.session import Session, SessionStatistics
-from tests.conformance.worlds import MAKER, RemoteWorld, made_by
+from tests.conformance.worlds import MAKER, Kit, RemoteWorld, made_by
 from tests.house import CLASSIC
 
 __all__ = ["RELAYS", "Far", "open_far", "world"]
@@ -131,7 +131,7 @@ class Far:
 
 def world(conn: gw.BlockingSession, setup: str, beyond: str) -> RemoteWorld:
     """What a setup made behind a session."""
-    return made_by(conn, setup, beyond, gw.obtain, partial(gw.deliver, conn))
+    return made_by(conn, setup, beyond, Kit(gw.obtain, partial(gw.deliver, conn), gw.async_, gw.timed, gw.buffiter))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import rpyc
 from rpyc.utils import classic
 
-from tests.conformance.worlds import MAKER, RemoteWorld, made_by
+from tests.conformance.worlds import MAKER, Kit, RemoteWorld, made_by
 
 __all__ = ["RpycSide", "open_rpyc"]
 
@@ -42,7 +42,8 @@ class RpycSide:
         """What a setup makes over there."""
         if self._conn is None:
             self._connect()
-        return made_by(self._conn, setup, beyond, classic.obtain, partial(classic.deliver, self._conn))
+        kit = Kit(classic.obtain, partial(classic.deliver, self._conn), rpyc.async_, rpyc.timed, rpyc.buffiter)
+        return made_by(self._conn, setup, beyond, kit)
 
     def _connect(self) -> None:
         port, other = self._stack.enter_context(_server()), self._stack.enter_context(_server())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -67,6 +68,21 @@ class Client(ClassicClient):
         super().__init__(conn)
         self._url = url
         self._numbers = count()
+
+    def inflight(self, n: int) -> None:
+        add = gw.async_(self._add)
+        waiting = deque(add(1, 2) for _ in range(100))
+        for _ in range(n - 100):
+            assert waiting.popleft().value == 3
+            waiting.append(add(1, 2))
+        assert all(result.value == 3 for result in waiting)
+
+    def burst(self, n: int) -> None:
+        for _ in range(n // 100):
+            with gw.batch(self._conn) as b:
+                add = b(self._add)
+                results = [add(1, 2) for _ in range(100)]
+            assert all(result.value == 3 for result in results)
 
     def _iterate(self, remote: Any) -> Iterable[int]:
         return gw.buffiter(remote, BATCH)

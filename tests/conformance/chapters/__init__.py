@@ -1,6 +1,7 @@
 """The rows, chapter by chapter."""
 
 from tests.conformance.chapters import (
+    asynchronous,
     attributes,
     calls,
     classes,
@@ -33,6 +34,7 @@ CHAPTERS = tuple(
         identity,
         values,
         stdlib,
+        asynchronous,
         trio_code,
     )
 )
