@@ -250,7 +250,9 @@ def report(baudrate: float, found: list[Measurement]) -> Iterator[str]:
 
 def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.board_peers", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two short rounds: under a minute")
+    parser.add_argument(
+        "--quick", action="store_true", help="two short rounds, which show that it runs: about a minute"
+    )
     parser.add_argument("--json", type=Path, help="each slot as a line of JSON, to this file")
     options = parser.parse_args(arguments)
     print("| baud | workload | peer | wanted | ratio | of the rounds | ours | peer | reached |")
