@@ -14,7 +14,7 @@ import time
 import tty
 from collections import deque
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, Self, TypeAlias
@@ -196,11 +196,15 @@ class BadLine:
         timeout: float | None = 0.0
         while not self._stopping:
             asleep = time.monotonic()
-            readable, _, _ = select.select([self._awake, *sources], (), (), timeout)
+            try:
+                readable, _, _ = select.select([self._awake, *sources], (), (), timeout)
+            except OSError:  # unplugged between the plan and here
+                readable = [self._awake]
             late = 0.0 if timeout is None else max(0.0, time.monotonic() - asleep - timeout)
             with self._turn:
                 if self._awake in readable:
-                    os.read(self._awake, 4096)
+                    with suppress(BlockingIOError):
+                        os.read(self._awake, 4096)
                 elif self._ports is not None:
                     for way in self._ways.values():
                         way.step(time.monotonic(), late, readable=way.source in readable)
