@@ -332,6 +332,72 @@ async def test_unplugging_says_so_to_everybody() -> None:
     assert not isinstance(caught.value, PeerRestarted)
 
 
+@pytest.mark.parametrize("after", [0, 1, 4, 60, 300, 700, 2500, 5000, 7000, 7300, 7400])
+async def test_the_plug_may_be_pulled_at_any_byte(after: int) -> None:
+    """Of the search for the prompt, the probe, the upload, the greeting, calls and callbacks, releases and the farewell."""
+    with BadLine(math.inf) as line, board_on(line.far):
+        async with pipe_to(line.near) as pipe:
+            stream = Pulled(pipe.stream, after, line)
+            with trio.fail_after(20), pytest.raises((LinkLost, DialFailed)):
+                await use_for_ever(Pipe(stream, pipe.peer, reliable=False))
+    assert stream.pulled
+
+
+async def use_for_ever(pipe: Pipe) -> None:
+    async with open_board(pipe) as board:
+        while True:
+            echo = await board.evaluate("lambda f: f([1])")
+            assert await board.call(echo, lambda thing: 7) == 7
+
+
+class Pulled(trio.abc.Stream):
+    """Takes so many bytes, and then its line is unplugged."""
+
+    def __init__(self, stream: trio.abc.Stream, left: int, line: BadLine) -> None:
+        self.pulled = False
+        self._stream = stream
+        self._left = left
+        self._line = line
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await self._stream.send_all(data[: self._left])
+        self._left -= len(data)
+        if self._left <= 0 and not self.pulled:
+            self.pulled = True
+            self._line.unplug()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._stream.receive_some(max_bytes)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+async def test_an_exception_may_say_anything() -> None:
+    async with a_board() as board:
+        for text in ("gr\u00fc\u00dfe \U0001f40d", "\n>>> \x04>", "x" * 3000):
+            with pytest.raises(BoardError) as caught:
+                await board.execute(f"raise ValueError({text!r})")
+            assert caught.value.failure.text == text
+
+
+async def test_a_program_may_print_anything() -> None:
+    async with a_board() as board:
+        await board.execute("import sys")
+        for junk in (
+            bytes(range(256)),
+            b"\x1e\x40\x00\x00abcd\n" * 50,
+            b"\x04>",
+            b"raw REPL; CTRL-B to exit\r\n>",
+            b"x" * 5000,
+        ):
+            await board.execute(f"sys.stdout.buffer.write({junk!r})")
+            assert await board.evaluate("6 * 7") == 42
+
+
 async def unplug(line: BadLine) -> None:
     await trio.sleep(0.05)
     line.unplug()
