@@ -83,7 +83,8 @@ class BadLine:
         }
         self._ports: ExitStack | None = None
         self._stopping = False
-        self._turn = threading.Lock()  # whoever has it may use the descriptors
+        self._turn = threading.Condition()  # whoever has it may use the descriptors
+        self._waits = False  # the line's thread waits for descriptors, which closes none of them
         self._undo = ExitStack()
 
     def silence(self, *, toward: Toward = "both") -> None:
@@ -120,7 +121,8 @@ class BadLine:
             if self._ports is not None:
                 self._ports.close()
                 self._ports = None
-        self._wake()
+            self._wake()
+            self._turn.wait_for(lambda: not self._waits)  # until then a closed port is still there
 
     def plug(self) -> None:
         """Bring the ports back under the same paths. Whoever had one open has to open it again."""
@@ -202,6 +204,8 @@ class BadLine:
                 readable = [self._awake]
             late = 0.0 if timeout is None else max(0.0, time.monotonic() - asleep - timeout)
             with self._turn:
+                self._waits = False
+                self._turn.notify_all()
                 if self._awake in readable:
                     with suppress(BlockingIOError):
                         os.read(self._awake, 4096)
@@ -209,7 +213,10 @@ class BadLine:
                     for way in self._ways.values():
                         way.step(time.monotonic(), late, readable=way.source in readable)
                 sources, timeout = self._plan() if self._ports is not None else ({}, None)
+                self._waits = bool(sources)
             self.cpu = time.thread_time()
+        with self._turn:
+            self._waits = False
 
     def _plan(self) -> tuple[dict[int, Way], float | None]:
         """Which descriptors to wait for, and for how long."""

@@ -17,7 +17,7 @@ from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.driver import open_board, start
 from rpyc_gateway.device.repl import Repl
 from rpyc_gateway.device.small import SmallBoard
-from rpyc_gateway.errors import EncodeError, LinkLost, PeerRestarted
+from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Pipe
 
