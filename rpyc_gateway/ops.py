@@ -144,15 +144,25 @@ def type(proxy: Any) -> AsyncProxy:  # noqa: A001  # mirrors the builtin
 async def isinstance(proxy: Any, classes: Any) -> builtins.bool:  # noqa: A001  # mirrors the builtin
     """Whether the original is an instance of a class of either side, or of one of a tuple of them.
 
-    No round trip for what is held already, one for an expression, as its class is known by name here. Abstract classes know their
+    No round trip for what is held already, one for an expression, as its class is known by name here; a class of a board is asked. Abstract classes know their
     members by inheritance only.
     """
     value = await proxy if builtins.isinstance(proxy, AsyncProxy) else proxy
     kinds = classes if builtins.isinstance(classes, tuple) else (classes,)
     info = described(value)
-    if info is None:
-        return any(builtins.isinstance(value, kind) for kind in kinds if not builtins.isinstance(kind, RemoteObject))
-    return any(_is_instance(info, kind) for kind in kinds)
+    for kind in kinds:
+        theirs = described(kind)
+        if theirs is not None and not theirs.flags & ClassInfo.IS_CLASS and "__instancecheck__" in theirs.special:
+            judged = builtins.bool(
+                await record_op(kind, Verb.OP, "__instancecheck__", (value,))
+            )  # what stands for a class
+        elif info is not None:
+            judged = _is_instance(info, kind)
+        else:
+            judged = theirs is None and builtins.isinstance(value, kind)
+        if judged:
+            return True
+    return False
 
 
 def _is_instance(info: ClassInfo, kind: Any) -> builtins.bool:

@@ -13,8 +13,9 @@ from rpyc_gateway.admission import failure_of
 from rpyc_gateway.config import Config, Device, Listen, NodeSection, Serve
 from rpyc_gateway.device.anyboard import AnyBoard
 from rpyc_gateway.device.bare import arrive, open_agent
+from rpyc_gateway.device.classic import BoardService
 from rpyc_gateway.device.driver import open_board
-from rpyc_gateway.device.standins import BoardService, Desk
+from rpyc_gateway.device.standins import Desk
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, GatewayError
 from rpyc_gateway.gateway import Node, open_node

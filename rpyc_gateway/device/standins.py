@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import builtins
 import functools
-import re
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import trio
@@ -16,27 +12,18 @@ import trio
 from rpyc_gateway.awaiting import Blocks, Later, Recorded, Unsent, awaited
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
+from rpyc_gateway.device.arguments import PLAIN, Absent, check_callable, fetched
 from rpyc_gateway.device.codec import Ref, Result
-from rpyc_gateway.device.conversation import Failure, Primitive, Step
+from rpyc_gateway.device.conversation import Primitive, Step
+from rpyc_gateway.device.deeds import OPERATORS, SOURCES, statements
+from rpyc_gateway.device.raising import raised
 from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
-from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.service import Policy, PublicOnly, Service, expose
+from rpyc_gateway.held import is_proxy
 
-__all__ = ["BoardService", "Desk"]
+__all__ = ["ASKED", "Desk", "Standin"]
 
 LOOK = 0.05  # seconds between two looks whether the caller has lost interest
-
-# What boards can do and their agent has no primitive for: defined there when it is first needed.
-HELPERS = {
-    "slice": "def {}(a, b, c, d): return a[b:c:d]",
-    "setitem": "def {}(a, b, c): a[b] = c",
-    "delitem": "def {}(a, b): del a[b]",
-    "contains": "def {}(a, b): return b in a",
-    "delattr": "def {}(a, b): delattr(a, b)",
-    "equal": "def {}(a, b): return a == b",
-    "advance": "def {}(a):\n try: return next(a),\n except StopIteration: return ()",
-}
 
 
 class Desk:
@@ -47,7 +34,7 @@ class Desk:
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
-        self._helpers: dict[str, Any] = {}
+        self._deeds: dict[str, Ref] = {}  # functions on the board, by their names in SOURCES
         self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
 
     def ask(self, *steps: Step, copy: bool = False) -> Any:
@@ -58,7 +45,10 @@ class Desk:
         if threading.get_ident() == self._thread:
             raise Blocks
         waiter = ThreadWaiter()
-        told = self.told(steps)
+        try:
+            told = self.told(steps)
+        except Absent:
+            told = trio.from_thread.run(self.told_whole, steps, trio_token=self._token)
         self._token.run_sync_soon(self._begin, told, waiter, copy)
         try:
             while not waiter.wait(LOOK):
@@ -91,8 +81,12 @@ class Desk:
         return Later(Joined(self, self._board, Step(target, args)))
 
     def told(self, steps: Sequence[Step]) -> list[Step]:
-        """These steps in the board's words."""
+        """These steps in the board's words. Raises Absent if there is data of the client among the arguments: see `told_whole`."""
         return [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
+
+    async def told_whole(self, steps: Sequence[Step]) -> list[Step]:
+        """The same, with copies of the client's data. Raises EncodeError for what has none."""
+        return self.told([Step(step.target, await fetched(step.args)) for step in steps])
 
     def close(self) -> None:
         """The session is over: the board has no use for its functions any more."""
@@ -101,22 +95,36 @@ class Desk:
         self._callbacks.clear()
 
     def help(self, name: str, *args: Any) -> Any:
-        """Call one of HELPERS, on the board."""
-        found = self._helpers.get(name)
+        """What one of SOURCES makes of these. Raises what `ask` raises, Blocks too."""
+        found = self._deeds.get(name)
         if found is None:
-            there = f"_gateway_{name}"
-            found = self._helpers[name] = self.ask(
-                Step(Primitive.EXEC, (HELPERS[name].format(there),)), Step(Primitive.EVAL, (there,))
-            )
-        return self.ask(Step(object.__getattribute__(found, "_ref"), args))
+            found = self._deeds[name] = ref_of(self.ask(*made(name)))
+        return self.ask(Step(found, args))
+
+    def help_later(self, name: str, *args: Any) -> Later:
+        """The same, for whoever can wait for it."""
+        found = self._deeds.get(name)
+        return self._made_later(name, args) if found is None else self.later(found, *args)
+
+    def _made_later(self, name: str, args: tuple[Any, ...]) -> Later:
+        return Later(self._make(name, args))  # type: ignore[arg-type]
+
+    async def _make(self, name: str, args: tuple[Any, ...]) -> Any:
+        found = self._deeds[name] = ref_of(await Joined(self, self._board, *made(name)).wait())
+        return await Joined(self, self._board, Step(found, args)).wait()
 
     def _sent(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in PLAIN:
+            return value
         if isinstance(value, Standin):
-            return object.__getattribute__(value, "_ref")
-        if type(value) is tuple:
-            return tuple(map(self._sent, value))
-        if type(value) is dict:  # keyword arguments
-            return {key: self._sent(part) for key, part in value.items()}
+            return ref_of(value)
+        if kind is tuple or kind is list:
+            return kind(map(self._sent, value))
+        if kind is dict:
+            return {self._sent(key): self._sent(part) for key, part in value.items()}
+        if is_proxy(value):
+            check_callable(value)
         if callable(value) and not isinstance(value, Primitive | Ref | Result):
             if id(value) not in self._callbacks:
                 self._callbacks[id(value)] = (value, functools.partial(self._call_back, value))
@@ -135,17 +143,17 @@ class Desk:
         """A function of a session's client: it may take its time."""
         call = functools.partial(function, *map(self.received, args), **keywords)
         if isinstance(function, Recorded):
-            return self._sent(await awaited(call()))
+            return self._sent(await fetched(await awaited(call())))
         return self._sent(await trio.to_thread.run_sync(call, abandon_on_cancel=True))
 
 
 class Joined(Unsent):
     """Steps of one program, sent to the board in one message."""
 
-    def __init__(self, desk: Desk, board: AnyBoard, step: Step) -> None:
+    def __init__(self, desk: Desk, board: AnyBoard, *steps: Step) -> None:
         self._desk = desk
         self._board = board
-        self.steps = [step]
+        self.steps = [*steps]
         self._waiter: Told | None = None
 
     def placeholder(self, index: int) -> Standin:
@@ -172,7 +180,7 @@ class Joined(Unsent):
         value: Any = None
         error: BaseException | None = None
         try:
-            value = await self._board.run(self._desk.told(self.steps))
+            value = await self._board.run(await self._desk.told_whole(self.steps))
         except Exception as exc:  # noqa: BLE001  # it is raised below
             error = exc
         value, error = self._outcome(value, error)
@@ -192,9 +200,11 @@ class Joined(Unsent):
 
     def _unsendable(self) -> int:
         """Which of the steps has what cannot be sent."""
-        for index, step in enumerate(self._desk.told(self.steps)):
+        for index, step in enumerate(self.steps):
             try:
-                self._board.check(step)
+                self._board.check(*self._desk.told([step]))
+            except Absent:
+                pass
             except GatewayError:
                 return index
         return 0
@@ -213,30 +223,24 @@ class Told(Waiter):
         self._done(self.value, self.error)
 
 
-def raised(error: BoardError) -> BaseException:
-    """The exception of a board, as a builtin one if it is one, with the traceback from there as a note."""
-    failure: Failure = error.failure
-    kind = getattr(builtins, failure.kind, None)
-    if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return error
-    args: tuple[Any, ...] = (failure.text,)
-    if issubclass(kind, OSError) and failure.errno is not None:
-        args = (failure.errno, re.sub(r"^\[Errno \d+\] ", "", failure.text))  # which it puts there again
-    elif kind is KeyError:
-        with suppress(ValueError, SyntaxError):
-            args = (ast.literal_eval(failure.text),)
-    try:
-        found: Exception = kind(*args)
-    except TypeError:  # some want more than a text
-        return error
-    found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
-    return found
+def ref_of(standin: Any) -> Any:
+    """What it stands for."""
+    return object.__getattribute__(standin, "_ref")
+
+
+def made(name: str) -> list[Step]:
+    """The steps that make one of SOURCES."""
+    if not statements(name):
+        return [Step(Primitive.EVAL, (SOURCES[name],))]
+    there = f"_gateway_{name.strip('_')}"
+    return [Step(Primitive.EXEC, (SOURCES[name].format(there),)), Step(Primitive.EVAL, (there,))]
 
 
 class Standin:
     """An object of a board, or the result of an earlier step that is to be sent in the same message.
 
-    Attributes, calls, items, iteration, `len`, `in`, `==`, `str` and `repr` are asked for there. The first three come Later.
+    All that Python does to an object is done there. Attributes, calls, items and operators come Later; what has to be of a certain type
+    (`len`, `in`, `==`, `str` ...) is waited for, which raises Blocks in trio's thread.
     """
 
     __slots__ = ("_desk", "_ref")
@@ -246,9 +250,13 @@ class Standin:
         object.__setattr__(self, "_ref", ref)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
+        if name.startswith("__") and name.endswith("__") and name not in ASKED:
             raise AttributeError(name)  # Python asks for these by itself
         return self._desk.later(Primitive.GETATTR, self, name)
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return self._desk.later(Primitive.GETATTR, self, "__class__")
 
     def __setattr__(self, name: str, value: object) -> None:
         self._desk.ask(Step(Primitive.SETATTR, (self, name, value)))
@@ -256,14 +264,25 @@ class Standin:
     def __delattr__(self, name: str) -> None:
         self._desk.help("delattr", self, name)
 
+    def __dir__(self) -> list[str]:
+        return list(self._desk.ask(Step(Primitive.DIR, (self,)), copy=True))
+
     def __call__(self, *args: Any, **keywords: Any) -> Any:
         if keywords:
             return self._desk.later(Primitive.APPLY, self, args, keywords)
         return self._desk.later(self._ref, *args)
 
+    def __instancecheck__(self, instance: object) -> bool:
+        return bool(self._desk.help("isinstance", self, instance))
+
+    def __subclasscheck__(self, cls: object) -> bool:
+        return bool(self._desk.help("issubclass", self, cls))
+
+    # -- items
+
     def __getitem__(self, key: object) -> Any:
         if type(key) is slice:
-            return self._desk.help("slice", self, key.start, key.stop, key.step)
+            return self._desk.help_later("slice", self, key.start, key.stop, key.step)
         return self._desk.later(Primitive.GETITEM, self, key)
 
     def __setitem__(self, key: object, value: object) -> None:
@@ -276,29 +295,86 @@ class Standin:
         return bool(self._desk.help("contains", self, item))
 
     def __len__(self) -> int:
-        length: int = self._desk.ask(Step(Primitive.EVAL, ("len",)), Step(Result(0), (self,)))
-        return length
-
-    def __bool__(self) -> bool:
-        return bool(self._desk.ask(Step(Primitive.EVAL, ("bool",)), Step(Result(0), (self,))))
+        return int(self._desk.help("len", self))
 
     def __iter__(self) -> StandinIterator:
-        return StandinIterator(self._desk, self._desk.ask(Step(Primitive.EVAL, ("iter",)), Step(Result(0), (self,))))
+        return StandinIterator(self._desk, self._desk.help("iter", self))
+
+    def __reversed__(self) -> StandinIterator:
+        return StandinIterator(self._desk, self._desk.help("reversed", self))
+
+    def __next__(self) -> Any:
+        return next(StandinIterator(self._desk, self))
+
+    # -- what it is
+
+    def __bool__(self) -> bool:
+        return bool(self._desk.help("bool", self))
 
     def __eq__(self, other: object) -> bool:
         return bool(self._desk.help("equal", self, other))
 
-    __hash__ = object.__hash__
+    def __ne__(self, other: object) -> bool:
+        return bool(self._desk.help("different", self, other))
+
+    def __hash__(self) -> int:
+        return int(self._desk.help("hash", self))
+
+    def __str__(self) -> str:
+        return str(self._desk.help("str", self))
+
+    def __repr__(self) -> str:
+        return str(self._desk.ask(Step(Primitive.REPR, (self,))))
+
+    def __format__(self, spec: str) -> str:
+        return str(self._desk.help("format", self, spec))
+
+    def __bytes__(self) -> bytes:
+        found: bytes = self._desk.help("bytes", self)
+        return found
+
+    def __int__(self) -> int:
+        return int(self._desk.help("int", self))
+
+    def __float__(self) -> float:
+        return float(self._desk.help("float", self))
+
+    def __round__(self, *digits: int) -> Any:
+        return self._desk.help_later("round", self, *digits)
+
+    def __pow__(self, other: object, *modulo: object) -> Any:
+        return self._desk.help_later("pow" if modulo else "__pow__", self, other, *modulo)
 
     def __gw_copy__(self) -> Any:
         """What it is, if that is plain data; what is not within it comes as a Standin."""
         return self._desk.ask(Step(Primitive.SAME, (self,)), copy=True)
 
-    def __str__(self) -> str:
-        return str(self._desk.ask(Step(Primitive.EVAL, ("str",)), Step(Result(0), (self,))))
+    # -- blocks
 
-    def __repr__(self) -> str:
-        return str(self._desk.ask(Step(Primitive.REPR, (self,))))
+    def __enter__(self) -> Any:
+        return self._desk.help("enter", self)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> Any:
+        if kind is None:
+            return self._desk.help("leave", self)
+        args = error.args if error is not None and all(type(arg) in PLAIN for arg in error.args) else (str(error),)
+        return self._desk.help("fail", self, kind.__name__, args, str(error))
+
+
+ASKED = frozenset({"__name__", "__qualname__", "__file__", "__path__", "__class__"})
+"""Names between underscores that are asked for on the board. All others are of what stands for an object, and nobody's."""
+
+
+def _operator(name: str) -> Callable[..., Any]:
+    def method(self: Standin, *others: object) -> Any:
+        return self._desk.help_later(name, self, *others)
+
+    method.__name__ = method.__qualname__ = name
+    return method
+
+
+for _name in OPERATORS.keys() - Standin.__dict__.keys():
+    setattr(Standin, _name, _operator(_name))
 
 
 class StandinIterator:
@@ -310,7 +386,7 @@ class StandinIterator:
         self._desk = desk
         self._iterator = iterator
 
-    def __iter__(self) -> StandinIterator:
+    def __iter__(self) -> Iterator[Any]:
         return self
 
     def __next__(self) -> Any:
@@ -318,74 +394,3 @@ class StandinIterator:
         if not found:
             raise StopIteration
         return found[0]
-
-
-class BoardModules:
-    """`modules.machine`, `modules["os.path"]`: the modules of a board, imported when asked for."""
-
-    __slots__ = ("_desk",)
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") and name.endswith("__"):
-            raise AttributeError(name)
-        return self[name]
-
-    def __getitem__(self, name: str) -> Any:
-        return self._desk.later(Primitive.IMPORT, name)
-
-
-class BoardPolicy(PublicOnly):
-    """What is the board's is for whoever may use the board, whatever its name; what stands for it here is not."""
-
-    def check(self, target: object, verb: Verb, name: str) -> None:
-        if type(target) is not Standin or name in Standin.__slots__ or not re.fullmatch(r"_[^_].*", name):
-            super().check(target, verb, name)
-
-
-class BoardService(Service):
-    """The whole interpreter of a board, as `classic` is that of a node: `modules`, `builtins`, `namespace`, `eval`, `execute`."""
-
-    __gw_policy__: Policy | None = BoardPolicy()
-
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
-        self._modules = BoardModules(desk)
-
-    def on_disconnect(self, session: object) -> None:
-        self._desk.close()
-
-    @property
-    @expose
-    def modules(self) -> BoardModules:
-        """The modules of the board."""
-        return self._modules
-
-    @property
-    @expose
-    def builtins(self) -> Any:
-        """Its builtins."""
-        return self._modules["builtins"]
-
-    @property
-    @expose
-    def namespace(self) -> Any:
-        """The dict in which `eval` and `execute` run."""
-        return self._desk.later(Primitive.EVAL, "globals()")
-
-    @expose
-    def getmodule(self, name: str) -> Any:
-        """Import a module by its dotted name."""
-        return self._desk.later(Primitive.IMPORT, name)
-
-    @expose
-    def eval(self, text: str) -> Any:
-        """Evaluate an expression in the board's namespace."""
-        return self._desk.later(Primitive.EVAL, text)
-
-    @expose
-    def execute(self, text: str) -> Any:
-        """Execute statements in the board's namespace."""
-        return self._desk.later(Primitive.EXEC, text)

@@ -142,7 +142,7 @@ async def test_what_cannot_be_one_message_is_done_step_by_step(programs: list[in
         assert await ops.len(board.modules.machine.Pin.names) == 2
         await ops.setattr(pin, "n", 5)
         assert await pin.value() == 5
-        assert len(programs) == 11
+        assert len(programs) == 12
 
 
 async def test_an_error_names_its_step_in_one_message_too(
