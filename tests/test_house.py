@@ -39,7 +39,6 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
-    "rpyc_gateway/device/anyboard.py": "tests/device/test_driver.py, tests/device/test_small.py",
     "rpyc_gateway/device/board.py": "tests/device/test_driver.py",
     "rpyc_gateway/device/flash.py": "tests/device/test_installed.py",
     "rpyc_gateway/device/arguments.py": "tests/device/test_standins.py",

@@ -11,8 +11,8 @@ import trio
 from rpyc_gateway.device.codec import Ref
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.repl import Platform
-from rpyc_gateway.device.waiting import TaskWaiter, Waiter
-from rpyc_gateway.errors import GatewayError, PeerRestarted
+from rpyc_gateway.device.waiting import Cause, TaskWaiter, Waiter
+from rpyc_gateway.errors import GatewayError, LimitExceeded, PeerRestarted
 
 __all__ = ["AnyBoard", "BoardError", "again"]
 
@@ -26,8 +26,16 @@ class BoardError(GatewayError):
         self.failure = failure
 
 
+WAITING = 256
+"""Programs that may wait for their turn: each is in the memory of the front."""
+
+
 class AnyBoard(ABC):
-    """The interpreter of a board. All methods are for the trio thread; any number of tasks may call, and what they ask is done one after another."""
+    """The interpreter of a board. All methods are for the trio thread; any number of tasks may call, and what they ask is done one after another.
+
+    A board has one thread, which is for one Cause at a time: from its first program to the end of its last one, callbacks included. It may send
+    more meanwhile; when others wait for their turn only a callback of it may. They get it in the order in which they came.
+    """
 
     kind: ClassVar[str] = ""
     """What is to be known of it, in a few words for `rpyc-gw nodes`."""
@@ -41,7 +49,10 @@ class AnyBoard(ABC):
         self.dropped = 0
         """Events that came too fast, for the board or for this side."""
         self.peer = peer
-        self.room = trio.lowlevel.ParkingLot()  # who waits to call, or for the end
+        self.end = trio.lowlevel.ParkingLot()  # who waits for it
+        self._own = Cause("its node")
+        self._holder: Cause | None = None
+        self._turns: dict[Waiter, tuple[Sequence[Step], bool]] = {}  # programs that wait, and whether copies are wanted
 
     async def evaluate(self, source: str, *, copy: bool = False) -> Any:
         """The value of an expression in the board's namespace: None, bool, int, float, str, bytes and tuples of them, a Ref to all else.
@@ -62,49 +73,114 @@ class AnyBoard(ABC):
             return await self.run([Step(Primitive.APPLY, (target, args, keywords))], copy=copy)
         return await self.run([Step(target, args)], copy=copy)
 
-    async def run(self, steps: Sequence[Step], *, copy: bool = False) -> Any:
+    async def run(self, steps: Sequence[Step], *, copy: bool = False, cause: Cause | None = None) -> Any:
         """Run a program in one message; the result of its last step. A step may use the Result of an earlier one.
 
         Raises BoardError; PeerRestarted or LinkLost if the board is gone, before or meanwhile: whether the call was done is unknown; EncodeError for
-        a value that cannot be sent. Cancelled: the board is interrupted as soon as it is at this call, and others wait until it has ended there.
+        a value that cannot be sent; LimitExceeded if 256 programs wait already. Cancelled: the board is interrupted as soon as it is at this call, and others wait until it has ended there.
         """
         await trio.lowlevel.checkpoint_if_cancelled()
-        waiter = TaskWaiter()
-        while not self.begin(steps, waiter, copy=copy):
-            await self.room.park()
+        waiter = TaskWaiter(cause)
+        self.begin(steps, waiter, copy=copy)
         await waiter.wait(self.abandon)
         if waiter.error is not None:
             raise waiter.error
         return waiter.value
 
-    async def wait_room(self) -> None:
-        """Wait until there may be room for another call, or never any more."""
-        await self.room.park()
-
     async def wait_lost(self) -> GatewayError:
         """Wait until nothing can be asked any more; why."""
         while self.lost is None:
-            await self.room.park()
+            await self.end.park()
         return self.lost
 
     def tell(self) -> str:
         """What `rpyc-gw nodes` says of it."""
-        return self.kind
+        held = ""
+        if self._holder is not None:
+            held = f"held by {self._holder.name}"
+            if self._turns:
+                held += f", {len(self._turns)} wait{'s' * (len(self._turns) == 1)}"
+        return "; ".join(filter(None, (self.kind, held)))
 
     @abstractmethod
     async def serve(self, nursery: trio.Nursery) -> None:
         """Start its tasks; returns when it can be asked. Raises DialFailed."""
 
-    @abstractmethod
-    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
-        """Send a program as `run` does, without waiting: `waiter` is told its outcome, once. False if it must wait for others: `wait_room`.
+    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> None:
+        """Send a program as `run` does, when it is its turn, without waiting: `waiter` is told its outcome, once.
 
-        Raises what `run` raises of this side.
+        Raises what `run` raises of this side, if that is known at once.
         """
+        if self.lost is not None:
+            raise again(self.lost)
+        cause = waiter.cause or self._own
+        if self.ready and (
+            (self._holder in (cause, None) and not self._turns) or (self._holder is cause and self.nested)
+        ):
+            self.start(steps, waiter, copy=copy)
+            self._holder = cause
+            return
+        if len(self._turns) >= WAITING:
+            raise LimitExceeded(f"{self.peer}: {WAITING} programs wait for this board already")
+        self._turns[waiter] = steps, copy
 
-    @abstractmethod
     def abandon(self, waiter: Waiter) -> None:
         """Nobody waits any more: the board is interrupted if it is at this call, or comes to it."""
+        if self._turns.pop(waiter, None) is None:
+            self.interrupt(waiter)
+
+    def go_on(self) -> None:
+        """A program has ended, or a callback has begun: others may have their turn."""
+        if self.idle:
+            self._holder = None
+        while self.ready and (waiter := self._next()) is not None:
+            steps, copy = self._turns.pop(waiter)
+            try:
+                self.start(steps, waiter, copy=copy)
+            except GatewayError as error:
+                waiter.finish(None, error)
+            else:
+                self._holder = waiter.cause or self._own
+
+    def _next(self) -> Waiter | None:
+        """Whose turn it is."""
+        for waiter in self._turns:
+            if self._holder is None or self._holder is (waiter.cause or self._own):
+                return waiter
+            if not self.nested:  # else a callback of the holder may wait for what that one does
+                break
+        return None
+
+    def end_turns(self, error: GatewayError) -> None:
+        """It is lost: no turn comes any more."""
+        turns, self._turns = self._turns, {}
+        self._holder = None
+        for waiter in turns:
+            waiter.finish(None, again(error))
+        self.end.unpark_all()
+
+    @property
+    def nested(self) -> bool:
+        """Whether a callback is under way."""
+        return False
+
+    @property
+    @abstractmethod
+    def ready(self) -> bool:
+        """Whether another program may be sent."""
+
+    @property
+    @abstractmethod
+    def idle(self) -> bool:
+        """Whether no program is under way."""
+
+    @abstractmethod
+    def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
+        """Send a program. Raises what `run` raises of this side."""
+
+    @abstractmethod
+    def interrupt(self, waiter: Waiter) -> None:
+        """Nobody waits any more for a program that was sent."""
 
     @abstractmethod
     def check(self, step: Step) -> None:

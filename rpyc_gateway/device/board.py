@@ -99,27 +99,29 @@ class Board(AnyBoard):
         self._verdict_at = inf  # when it is clear that a banner was one, if no frame comes before
         self._nursery: trio.Nursery | None = None
 
-    @property
-    def idle(self) -> bool:
-        """Whether nothing was asked that is not answered."""
-        return self._conversation.running is None
-
     # -- what one does with it
 
-    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
-        if self.lost is not None:
-            raise again(self.lost)
-        if self._given_up or not self._conversation.room:
-            return False
+    @property
+    def ready(self) -> bool:
+        return not self._given_up and self._conversation.room > 0
+
+    @property
+    def idle(self) -> bool:
+        return self._conversation.running is None
+
+    @property
+    def nested(self) -> bool:
+        return bool(self._callbacks)
+
+    def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
         lent = [Step(step.target, self._lend(step.args)) for step in steps]
         waiter.name = self._conversation.call(lent, copy=copy)
         self._waiting[waiter.name] = waiter
         if self._ask_at == inf:
             self._plan_question()
         self._step()
-        return True
 
-    def abandon(self, waiter: Waiter) -> None:
+    def interrupt(self, waiter: Waiter) -> None:
         if self._waiting.get(waiter.name) is waiter:
             del self._waiting[waiter.name]
             self._given_up.add(waiter.name)
@@ -167,7 +169,7 @@ class Board(AnyBoard):
         for scope in self._callbacks.values():
             scope.cancel()
         self._given_up.clear()
-        self.room.unpark_all()
+        self.end_turns(error)
         self._wake.set()
 
     def _break(self, why: str) -> None:
@@ -243,8 +245,7 @@ class Board(AnyBoard):
         self._plan_key()
         if not self._waiting and not self._given_up:
             self._ask_at = inf
-        if not self._given_up and self.room:
-            self.room.unpark_all()
+        self.go_on()
 
     def _take_printed(self, text: bytes) -> None:
         if BANNER.search(text) and self._verdict_at == inf:
@@ -306,6 +307,7 @@ class Board(AnyBoard):
     async def _call_back(self, called: facts.Called) -> None:
         with trio.CancelScope() as scope:
             self._callbacks[called.callback] = scope
+            self.go_on()
             try:
                 result = called.target(*called.args, **called.keywords)
                 if inspect.isawaitable(result):

@@ -51,6 +51,10 @@ class BoardService(Service):
         self._desk = desk
         self._modules = BoardModules(desk)
 
+    def on_connect(self, session: object) -> None:
+        path: tuple[str, ...] = getattr(session, "path", ())
+        self._desk.cause.name = (path[0] if len(path) > 1 else "") or "a session without a name"
+
     def on_disconnect(self, session: object) -> None:
         self._desk.close()
 

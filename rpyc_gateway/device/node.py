@@ -106,11 +106,10 @@ async def open_board_node(config: Config, pipe: Pipe, *, agent: bool = True) -> 
 @asynccontextmanager
 async def stand_for(board: AnyBoard, config: Config) -> AsyncIterator[Node]:
     """Run the node of a board that is open."""
-    async with open_background() as nursery:
-        allow = {serve.service: serve.allow for serve in config.serve}.get("classic", ())
-        offer = Offer(lambda: BoardService(Desk(board, nursery)), allow, runs="trio")
-        async with open_node(config, services={"classic": offer}) as node:
-            yield node
+    allow = {serve.service: serve.allow for serve in config.serve}.get("classic", ())
+    offer = Offer(lambda: BoardService(Desk(board)), allow, runs="trio")
+    async with open_node(config, services={"classic": offer}) as node:
+        yield node
 
 
 @asynccontextmanager

@@ -77,19 +77,22 @@ class SmallBoard(AnyBoard):
 
     # -- what is asked
 
-    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> bool:
-        if self.lost is not None:
-            raise again(self.lost)
-        if len(self._queue) >= QUEUE:
-            return False
+    @property
+    def ready(self) -> bool:
+        return len(self._queue) < QUEUE
+
+    @property
+    def idle(self) -> bool:
+        return self._running is None and not self._queue
+
+    def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
         if any(ref.owner is not self for step in steps for ref in refs_in((step.target, step.args))):
             raise PeerRestarted("this object is one of another board, or of another life of this one")
         source_of(steps, 0, copy=copy)  # what cannot be said is known now
         self._queue.append(Program(steps, copy, waiter))
         self._more.set()
-        return True
 
-    def abandon(self, waiter: Waiter) -> None:
+    def interrupt(self, waiter: Waiter) -> None:
         running = self._running
         if running is not None and running.waiter is waiter:
             running.abandoned = True
@@ -99,7 +102,7 @@ class SmallBoard(AnyBoard):
         for program in self._queue:
             if program.waiter is waiter:
                 self._queue.remove(program)
-                self.room.unpark_all()
+                self.go_on()
                 return
 
     def check(self, step: Step) -> None:
@@ -116,7 +119,7 @@ class SmallBoard(AnyBoard):
                 self._more = trio.Event()
                 await self._more.wait()
             program = self._running = self._queue.popleft()
-            self.room.unpark_all()
+            self.go_on()
             value: Any = None
             error: GatewayError | None = None
             try:
@@ -129,11 +132,14 @@ class SmallBoard(AnyBoard):
             self._running = None
             if not program.abandoned:
                 program.waiter.finish(value, error)
+                self.go_on()
                 continue
             try:
                 await self._repl.find()  # a key may have come after the end
             except DialFailed as exc:
                 self._lose(LinkLost(str(exc)))
+                return
+            self.go_on()
 
     async def _run(self, program: Program) -> Any:
         """The value of a program. Raises BoardError, ProtocolError for an answer that is none, DialFailed if the REPL is lost."""
@@ -202,7 +208,7 @@ class SmallBoard(AnyBoard):
         for program in pending:
             if not program.abandoned:
                 program.waiter.finish(None, again(error))
-        self.room.unpark_all()
+        self.end_turns(error)
 
 
 class Printed:

@@ -17,7 +17,7 @@ from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.deeds import OPERATORS, SOURCES, statements
 from rpyc_gateway.device.raising import raised
-from rpyc_gateway.device.waiting import ThreadWaiter, Waiter
+from rpyc_gateway.device.waiting import Cause, ThreadWaiter, Waiter
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
 from rpyc_gateway.held import is_proxy
 
@@ -27,11 +27,11 @@ LOOK = 0.05  # seconds between two looks whether the caller has lost interest
 
 
 class Desk:
-    """Asks a board for the threads of one session that ends at its front. `nursery` lives as long as the board."""
+    """Asks a board for the threads of one session that ends at its front."""
 
-    def __init__(self, board: AnyBoard, nursery: trio.Nursery) -> None:
+    def __init__(self, board: AnyBoard) -> None:
+        self.cause = Cause("a session")
         self._board = board
-        self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
         self._thread = threading.get_ident()
         self._deeds: dict[str, Ref] = {}  # functions on the board, by their names in SOURCES
@@ -44,7 +44,7 @@ class Desk:
         """
         if threading.get_ident() == self._thread:
             raise Blocks
-        waiter = ThreadWaiter()
+        waiter = ThreadWaiter(self.cause)
         try:
             told = self.told(steps)
         except Absent:
@@ -63,14 +63,10 @@ class Desk:
 
     def _begin(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001  # run_sync_soon takes no names
         try:
-            if not waiter.abandoned and not self._board.begin(steps, waiter, copy=copy):
-                self._nursery.start_soon(self._begin_later, steps, waiter, copy)
+            if not waiter.abandoned:
+                self._board.begin(steps, waiter, copy=copy)
         except Exception as exc:  # noqa: BLE001  # it is the thread's
             waiter.finish(None, exc)
-
-    async def _begin_later(self, steps: Sequence[Step], waiter: ThreadWaiter, copy: bool) -> None:  # noqa: FBT001
-        await self._board.wait_room()
-        self._begin(steps, waiter, copy)
 
     def _abandon(self, waiter: ThreadWaiter) -> None:
         waiter.abandoned = True
@@ -165,11 +161,12 @@ class Joined(Unsent):
             self.steps += other.steps
 
     def begin(self, done: Callable[[object, BaseException | None], object]) -> bool:
-        self._waiter = Told(lambda value, error: done(*self._outcome(value, error)))
+        self._waiter = Told(self._desk.cause, lambda value, error: done(*self._outcome(value, error)))
         try:
-            return self._board.begin(self._desk.told(self.steps), self._waiter)
+            self._board.begin(self._desk.told(self.steps), self._waiter)
         except Exception:  # noqa: BLE001  # whoever waits for it in a task is told again
             return False
+        return True
 
     def cancel(self) -> None:
         if self._waiter is not None and not self._waiter.done:
@@ -180,7 +177,7 @@ class Joined(Unsent):
         value: Any = None
         error: BaseException | None = None
         try:
-            value = await self._board.run(await self._desk.told_whole(self.steps))
+            value = await self._board.run(await self._desk.told_whole(self.steps), cause=self._desk.cause)
         except Exception as exc:  # noqa: BLE001  # it is raised below
             error = exc
         value, error = self._outcome(value, error)
@@ -215,8 +212,8 @@ class Told(Waiter):
 
     __slots__ = ("_done",)
 
-    def __init__(self, done: Callable[[Any, BaseException | None], object]) -> None:
-        super().__init__()
+    def __init__(self, cause: Cause, done: Callable[[Any, BaseException | None], object]) -> None:
+        super().__init__(cause)
         self._done = done
 
     def wake(self) -> None:

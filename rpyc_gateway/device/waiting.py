@@ -8,15 +8,25 @@ from typing import Any
 
 import trio
 
-__all__ = ["TaskWaiter", "ThreadWaiter", "Waiter"]
+__all__ = ["Cause", "TaskWaiter", "ThreadWaiter", "Waiter"]
+
+
+class Cause:
+    """On whose behalf a board is asked: a session, for example. `name` is for people."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Waiter:
-    """Waits for the answer to a call. `wake` is for who waits."""
+    """Waits for the answer to a call. `wake` is for who waits; the cause is the board's own front if none is given."""
 
-    __slots__ = ("done", "error", "name", "value")
+    __slots__ = ("cause", "done", "error", "name", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, cause: Cause | None = None) -> None:
+        self.cause = cause
         self.name = 0
         self.done = False
         self.value: Any = None
@@ -37,8 +47,8 @@ class TaskWaiter(Waiter):
 
     __slots__ = ("_task",)
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, cause: Cause | None = None) -> None:
+        super().__init__(cause)
         self._task: trio.lowlevel.Task | None = None
 
     def wake(self) -> None:
@@ -62,8 +72,8 @@ class ThreadWaiter(Waiter):
 
     __slots__ = ("_lock", "abandoned")
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, cause: Cause | None = None) -> None:
+        super().__init__(cause)
         self.abandoned = False
         self._lock = threading.Lock()
         self._lock.acquire()
