@@ -39,6 +39,8 @@ class AnyBoard(ABC):
 
     kind: ClassVar[str] = ""
     """What is to be known of it, in a few words for `rpyc-gw nodes`."""
+    calls_back: ClassVar[bool] = True
+    """Whether it can call functions of this side."""
 
     def __init__(self, peer: str, platform: Platform) -> None:
         self.platform = platform

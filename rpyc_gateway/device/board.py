@@ -227,6 +227,8 @@ class Board(AnyBoard):
             case facts.Called():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._call_back, fact)
+            case facts.Notified(target, _) if target is facts.gone:
+                pass  # it was on its way when it was withdrawn
             case facts.Notified(target, args):
                 try:
                     self._notices[0].send_nowait((target, args))

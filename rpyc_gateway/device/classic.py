@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from rpyc_gateway.awaiting import Later
 from rpyc_gateway.device.conversation import Primitive
 from rpyc_gateway.device.standins import ASKED, Desk, Standin
 from rpyc_gateway.proto.messages import Verb
@@ -75,6 +76,14 @@ class BoardService(Service):
     def namespace(self) -> Any:
         """The dict in which `eval` and `execute` run."""
         return self._desk.later(Primitive.EVAL, "globals()")
+
+    @expose
+    def events(self, source: Any = None, **how: Any) -> Any:
+        """What the interrupts of `source` are called with, as an endless iterator: `source.irq(handler=..., **how)` until it is closed, or dropped.
+
+        Without a source, what the board calls the iterator with, which is to be given to it as an argument. 256 events wait, and `dropped` counts those beyond.
+        """
+        return Later(self._desk.hear(source, how))  # type: ignore[arg-type]
 
     @expose
     def getmodule(self, name: str) -> Any:

@@ -48,6 +48,7 @@ class SmallBoard(AnyBoard):
     """A board without the agent. Programs are run one after another; whoever gives up one that runs has the key pressed."""
 
     kind = "without the agent, by its REPL: no callbacks, no events"
+    calls_back = False
 
     def __init__(self, pipe: Pipe, platform: Platform, repl: Repl, show: Callable[[bytes], object] | None) -> None:
         super().__init__(pipe.peer, platform)

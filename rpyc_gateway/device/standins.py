@@ -13,9 +13,11 @@ from rpyc_gateway.awaiting import Blocks, Later, Recorded, Unsent, awaited
 from rpyc_gateway.calls import checkpoint
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.arguments import PLAIN, Absent, check_callable, fetched
+from rpyc_gateway.device.board import Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.deeds import OPERATORS, SOURCES, statements
+from rpyc_gateway.device.events import Events, Inlet
 from rpyc_gateway.device.raising import raised
 from rpyc_gateway.device.waiting import Cause, ThreadWaiter, Waiter
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError
@@ -36,6 +38,7 @@ class Desk:
         self._thread = threading.get_ident()
         self._deeds: dict[str, Ref] = {}  # functions on the board, by their names in SOURCES
         self._callbacks: dict[int, tuple[Any, Any]] = {}  # by the id of what they call, which is kept
+        self._inlets: set[Inlet] = set()
 
     def ask(self, *steps: Step, copy: bool = False) -> Any:
         """The result of a program; what is no value comes as a Standin. With `copy` lists and dicts are values. For other threads than trio's, where it raises Blocks.
@@ -76,6 +79,26 @@ class Desk:
         """A step for the board that is all of the program, or is joined by the rest of it."""
         return Later(Joined(self, self._board, Step(target, args)))
 
+    async def hear(self, source: object, how: dict[str, Any]) -> Events:
+        """Events from the interrupts of `source`, whose `irq` is called with `how`; or from whatever calls them. Raises what Board.run raises; then there are none."""
+        if not self._board.calls_back:
+            raise EncodeError(f"this board is driven {self._board.kind}")
+        if source is not None and not isinstance(source, Standin):
+            raise EncodeError("events are those of an object of the board that has `irq`, a Pin for example")
+        inlet = Inlet(self._board, self.cause, self._inlets.discard)
+        self._inlets.add(inlet)
+        events = Events(inlet, self.received)
+        if source is not None:
+            irq = Step(Primitive.APPLY, (Result(0), (), {**how, "handler": events}))
+            inlet.source = ref_of(source)  # cancelled in between, it is withdrawn
+            try:
+                await Joined(self, self._board, Step(Primitive.GETATTR, (source, "irq")), irq).wait()
+            except Exception:
+                inlet.source = None
+                inlet.close()
+                raise
+        return events
+
     def told(self, steps: Sequence[Step]) -> list[Step]:
         """These steps in the board's words. Raises Absent if there is data of the client among the arguments: see `told_whole`."""
         return [Step(self._sent(step.target), tuple(map(self._sent, step.args))) for step in steps]
@@ -89,6 +112,8 @@ class Desk:
         for _, callback in self._callbacks.values():
             self._board.withdraw(callback)
         self._callbacks.clear()
+        for inlet in list(self._inlets):
+            inlet.close()
 
     def help(self, name: str, *args: Any) -> Any:
         """What one of SOURCES makes of these. Raises what `ask` raises, Blocks too."""
@@ -119,6 +144,8 @@ class Desk:
             return kind(map(self._sent, value))
         if kind is dict:
             return {self._sent(key): self._sent(part) for key, part in value.items()}
+        if kind is Events:
+            return Event(value._inlet.hear)  # noqa: SLF001  # private to clients
         if is_proxy(value):
             check_callable(value)
         if callable(value) and not isinstance(value, Primitive | Ref | Result):
