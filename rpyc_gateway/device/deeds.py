@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["OPERATORS", "SOURCES", "statements"]
+from rpyc_gateway.device.conversation import Primitive, Step
+
+__all__ = ["OPERATORS", "SOURCES", "made"]
 
 _BINARY = {
     "add": "+",
@@ -36,6 +38,8 @@ SOURCES: dict[str, str] = {
     **OPERATORS,
     "pow": "lambda a,b,c:pow(a,b,c)",
     "slice": "lambda a,b,c,d:a[b:c:d]",
+    "setslice": "def {}(a,b,c,d,e):a[b:c:d]=e",
+    "delslice": "def {}(a,b,c,d):del a[b:c:d]",
     "contains": "lambda a,b:b in a",
     "equal": "lambda a,b:a==b",
     "different": "lambda a,b:a!=b",
@@ -45,6 +49,7 @@ SOURCES: dict[str, str] = {
     "delitem": "def {}(a,b):del a[b]",
     "delattr": "lambda a,b:delattr(a,b)",
     "advance": "def {}(a):\n try:return next(a),\n except StopIteration:return()",
+    "index": "lambda a:a.__index__()",
     "enter": "lambda a:a.__enter__()",
     "leave": "lambda a:a.__exit__(None,None,None)",
     "fail": (
@@ -62,6 +67,10 @@ SOURCES: dict[str, str] = {
 """All of them. `fail` leaves a context manager with an exception: its class by name, its arguments, its text."""
 
 
-def statements(name: str) -> bool:
-    """Whether the source of this one is a statement, with a place for its name."""
-    return SOURCES[name].startswith("def")
+def made(name: str) -> list[Step]:
+    """The steps that make one of SOURCES."""
+    source = SOURCES[name]
+    if not source.startswith("def"):
+        return [Step(Primitive.EVAL, (source,))]
+    there = f"_gateway_{name.strip('_')}"
+    return [Step(Primitive.EXEC, (source.format(there),)), Step(Primitive.EVAL, (there,))]

@@ -16,7 +16,7 @@ from rpyc_gateway.device.arguments import PLAIN, Absent, check_callable, fetched
 from rpyc_gateway.device.board import Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
-from rpyc_gateway.device.deeds import OPERATORS, SOURCES, statements
+from rpyc_gateway.device.deeds import OPERATORS, made
 from rpyc_gateway.device.events import Events, Inlet
 from rpyc_gateway.device.raising import raised
 from rpyc_gateway.device.waiting import Cause, ThreadWaiter, Waiter
@@ -252,14 +252,6 @@ def ref_of(standin: Any) -> Any:
     return object.__getattribute__(standin, "_ref")
 
 
-def made(name: str) -> list[Step]:
-    """The steps that make one of SOURCES."""
-    if not statements(name):
-        return [Step(Primitive.EVAL, (SOURCES[name],))]
-    there = f"_gateway_{name.strip('_')}"
-    return [Step(Primitive.EXEC, (SOURCES[name].format(there),)), Step(Primitive.EVAL, (there,))]
-
-
 class Standin:
     """An object of a board, or the result of an earlier step that is to be sent in the same message.
 
@@ -310,10 +302,16 @@ class Standin:
         return self._desk.later(Primitive.GETITEM, self, key)
 
     def __setitem__(self, key: object, value: object) -> None:
-        self._desk.help("setitem", self, key, value)
+        if type(key) is slice:
+            self._desk.help("setslice", self, key.start, key.stop, key.step, value)
+        else:
+            self._desk.help("setitem", self, key, value)
 
     def __delitem__(self, key: object) -> None:
-        self._desk.help("delitem", self, key)
+        if type(key) is slice:
+            self._desk.help("delslice", self, key.start, key.stop, key.step)
+        else:
+            self._desk.help("delitem", self, key)
 
     def __contains__(self, item: object) -> bool:
         return bool(self._desk.help("contains", self, item))
@@ -359,6 +357,12 @@ class Standin:
 
     def __int__(self) -> int:
         return int(self._desk.help("int", self))
+
+    def __index__(self) -> int:
+        try:
+            return int(self._desk.help("index", self))
+        except AttributeError as error:
+            raise TypeError("this object of the board is no index: it has no __index__") from error
 
     def __float__(self) -> float:
         return float(self._desk.help("float", self))

@@ -65,6 +65,7 @@ class Number:
   def __hash__(self): return self.n
   def __neg__(self): return -self.n
   def __len__(self): return self.n
+  def __index__(self): return self.n
 class Block:
   said = ()
   def __enter__(self): return self
@@ -118,6 +119,7 @@ def use(board: dict[str, Any]) -> None:
         assert hash(number) == 7
         assert len(number) == 7
         assert bool(number)
+        assert "abcdefgh"[number] == "h"
         xs = conn.eval("xs")
         assert repr(xs + [3]) == "[1, 2, 3]"  # noqa: RUF005  # the operator
         assert repr(xs * 2) == "[1, 2, 1, 2]"
@@ -129,8 +131,13 @@ def use(board: dict[str, Any]) -> None:
         assert repr(conn.eval("xs")) == "[9, 4]"
         assert list(reversed(xs)) == [4, 9]
         assert next(conn.builtins.iter(xs)) == 9
+        xs[:1] = [6, 7]
+        del xs[1:]
+        assert rpyc_gateway.obtain(xs) == [6]
         with pytest.raises(TypeError):
             xs - 1
+        with pytest.raises(TypeError, match="no index"):
+            "abc"[xs]
         assert isinstance(number, conn.eval("Number"))
         assert not isinstance(xs, conn.eval("Number"))
         assert "n" in dir(number)
