@@ -139,7 +139,7 @@ class AnyBoard(ABC):
             steps, copy = self._turns.pop(waiter)
             try:
                 self.start(steps, waiter, copy=copy)
-            except GatewayError as error:
+            except Exception as error:  # noqa: BLE001  # it is for who has asked, and nobody else's
                 waiter.finish(None, error)
             else:
                 self._holder = waiter.cause or self._own

@@ -43,7 +43,7 @@ pin = Pin()
 async def open_lab(*, agent: bool = True) -> AsyncIterator[tuple[str, Any, FakeBoard]]:
     """The URL of a gateway of a board, and the board."""
     async with AsyncExitStack() as stack:
-        stack.enter_context(trio.fail_after(30))
+        stack.enter_context(trio.fail_after(10))
         pipe, fake = await stack.enter_async_context(fake_board())
         config = Config(node=NodeSection(name="board"), listen=(Listen(url="memory://board"),), serve=CLASSIC)
         _, board = await stack.enter_async_context(open_board_node(config, pipe, agent=agent))
@@ -103,8 +103,9 @@ def hear(url: str) -> None:
         assert pin.handler is not None
         del edges  # nobody has it any more
         gc.collect()
-        while pin.handler is not None:
-            pass
+        with rpyc_gateway.timeout(5):
+            while pin.handler is not None:
+                pass
         kept = conn.root.events(pin)
         pin.edge()
         assert next(kept) == 5  # and it is withdrawn with its session

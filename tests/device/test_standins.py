@@ -89,6 +89,10 @@ class Pair(NamedTuple):
     b: list[int]
 
 
+class Own(list[Any]):
+    pass
+
+
 class Overload(Exception):
     """The board has one of this name."""
 
@@ -189,10 +193,10 @@ def given(conn: Any) -> None:
         show(Stranger())
     with pytest.raises(TypeError):
         show({1, 2})
-    endless: list[Any] = []
-    endless.append(endless)
-    with pytest.raises(TypeError):
-        show(endless)
+    for endless in ([], Own()):
+        endless.append(endless)
+        with pytest.raises(TypeError):
+            show(endless)
     assert show(1) == "1"
 
 
