@@ -27,14 +27,15 @@ class BoardError(GatewayError):
 
 
 WAITING = 256
-"""Programs that may wait for their turn: each is in the memory of the front."""
+"""Programs of one Cause that may wait for their turn: each is in the memory of the front."""
 
 
 class AnyBoard(ABC):
     """The interpreter of a board. All methods are for the trio thread; any number of tasks may call, and what they ask is done one after another.
 
     A board has one thread, which is for one Cause at a time: from its first program to the end of its last one, callbacks included. It may send
-    more meanwhile; when others wait for their turn only a callback of it may. They get it in the order in which they came.
+    more meanwhile; when others wait for their turn only a callback of it may. They get it in the order in which they came, but that nobody has it
+    twice in a row while another waits.
     """
 
     kind: ClassVar[str] = ""
@@ -54,6 +55,7 @@ class AnyBoard(ABC):
         self.end = trio.lowlevel.ParkingLot()  # who waits for it
         self._own = Cause("its node")
         self._holder: Cause | None = None
+        self._previous: Cause | None = None  # who had it before
         self._turns: dict[Waiter, tuple[Sequence[Step], bool]] = {}  # programs that wait, and whether copies are wanted
 
     async def evaluate(self, source: str, *, copy: bool = False) -> Any:
@@ -122,8 +124,8 @@ class AnyBoard(ABC):
             self.start(steps, waiter, copy=copy)
             self._holder = cause
             return
-        if len(self._turns) >= WAITING:
-            raise LimitExceeded(f"{self.peer}: {WAITING} programs wait for this board already")
+        if sum((other.cause or self._own) is cause for other in self._turns) >= WAITING:
+            raise LimitExceeded(f"{self.peer}: {WAITING} programs of {cause.name} wait for this board already")
         self._turns[waiter] = steps, copy
 
     def abandon(self, waiter: Waiter) -> None:
@@ -134,7 +136,7 @@ class AnyBoard(ABC):
     def go_on(self) -> None:
         """A program has ended, or a callback has begun: others may have their turn."""
         if self.idle:
-            self._holder = None
+            self._previous, self._holder = self._holder or self._previous, None
         while self.ready and (waiter := self._next()) is not None:
             steps, copy = self._turns.pop(waiter)
             try:
@@ -146,12 +148,13 @@ class AnyBoard(ABC):
 
     def _next(self) -> Waiter | None:
         """Whose turn it is."""
-        for waiter in self._turns:
-            if self._holder is None or self._holder is (waiter.cause or self._own):
-                return waiter
-            if not self.nested:  # else a callback of the holder may wait for what that one does
-                break
-        return None
+        causes = {waiter: waiter.cause or self._own for waiter in self._turns}
+        if self._holder is None:
+            others = (waiter for waiter, cause in causes.items() if cause is not self._previous)
+            return next(others, None) or next(iter(causes), None)
+        if not self.nested and any(cause is not self._holder for cause in causes.values()):
+            return None  # it has had its turn
+        return next((waiter for waiter, cause in causes.items() if cause is self._holder), None)
 
     def end_turns(self, error: GatewayError) -> None:
         """It is lost: no turn comes any more."""

@@ -148,8 +148,9 @@ def test_no_more_than_so_many_wait() -> None:
     board.ask(ANN, "a1")
     for n in range(WAITING):
         board.ask(BOB, str(n))
-    with pytest.raises(LimitExceeded, match="256 programs wait"):
-        board.ask(CID, "one too many")
+    with pytest.raises(LimitExceeded, match="256 programs of bob wait"):
+        board.ask(BOB, "one too many")
+    board.ask(CID, "not hers")
 
 
 def test_who_waits_for_a_board_that_is_lost_is_told() -> None:
@@ -193,3 +194,18 @@ async def test_while_a_callback_of_one_session_runs_no_other_one_gets_between() 
         with trio.fail_after(10):
             assert await call(callback) == 21
             assert done[0] == "callback"
+
+
+def test_who_floods_a_board_keeps_nobody_from_it() -> None:
+    board = OneByOne(most=2)
+    for n in range(20):
+        board.ask(ANN, f"ann {n}")
+    board.ask(BOB, "bob")
+    board.ask(CID, "cid")
+    seen = []
+    while board.open:
+        seen.append(board.names[0])
+        board.end_one()
+    assert seen.index("bob") <= 3
+    assert seen.index("cid") <= 6
+    assert len(seen) == 22
