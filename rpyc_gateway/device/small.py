@@ -16,7 +16,7 @@ from msgspec import Struct
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
 from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, STARTED
 from rpyc_gateway.device.codec import Ref
-from rpyc_gateway.device.conversation import Step, refs_in
+from rpyc_gateway.device.conversation import Failure, Step, refs_in
 from rpyc_gateway.device.phrasing import MARK, failure_of, helpers, read, source_of
 from rpyc_gateway.device.repl import END, RAW_BANNER, Platform, Repl
 from rpyc_gateway.device.waiting import Waiter
@@ -30,6 +30,9 @@ CHUNK = 4096  # bytes of one read
 QUEUE = 31  # programs that wait: as many as the agent takes
 RECENT = 200  # bytes that are looked at for the signs of a restart
 LONGEST = 1000  # bytes of a line that is shown
+SHARE = (
+    2  # of its free heap a program may be long: a REPL that has no room for what it is sent hangs, or resets the board
+)
 RELEASED = 16  # objects that are given up with one program
 
 logger = logging.getLogger(__name__)
@@ -147,6 +150,10 @@ class SmallBoard(AnyBoard):
         released = [self._released.popleft() for _ in range(min(len(self._released), RELEASED))]
         self._last = number = self._last + 1
         source, before = source_of(program.steps, number, copy=program.copy, released=released)
+        length = len(source.encode())
+        if length > self.platform.free // SHARE:
+            self._released.extend(released)
+            raise BoardError(too_long(length, self.platform.free), self.peer)
         printed = Printed(self._mark.encode(), self._shown)
         raised = await self._repl.answer(source, printed.hear)
         answer = printed.end()
@@ -210,6 +217,11 @@ class SmallBoard(AnyBoard):
             if not program.abandoned:
                 program.waiter.finish(None, again(error))
         self.end_turns(error)
+
+
+def too_long(length: int, free: int) -> Failure:
+    """What the board cannot say itself."""
+    return Failure(kind="MemoryError", text=f"a program of {length} bytes, for a board that had {free} free")
 
 
 class Printed:

@@ -133,6 +133,15 @@ async def test_a_function_of_this_side_is_refused_in_words(port: str) -> None:
         assert await board.call(length, "abc") == 3
 
 
+@needs_microbit
+async def test_a_program_that_is_longer_than_its_heap_is_refused_here_as_its_repl_would_hang() -> None:
+    with microbit() as port:
+        async with a_board(port) as board:
+            with pytest.raises(BoardError, match="MemoryError: a program of 8"):
+                await board.execute(f"x = {'y' * 8000!r}")
+            assert await board.evaluate("1 + 1") == 2
+
+
 @needs_micropython
 async def test_a_board_that_was_reset_is_another_one() -> None:
     async with fake_board() as (pipe, process), open_board(pipe, small=True) as board:
