@@ -28,6 +28,8 @@ def read_line(ms):
 
 #: usb
 # CircuitPython's other boards.
+from gc import mem_free
+
 import usb_cdc
 
 port = usb_cdc.data or usb_cdc.console

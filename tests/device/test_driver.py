@@ -6,11 +6,13 @@ import gc
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from rpyc_gateway.device import driver
 from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
@@ -444,3 +446,42 @@ async def test_a_board_that_works_in_silence_is_asked_and_goes_on(monkeypatch: p
         await board.execute("import time")
         await board.execute("time.sleep(0.8)")  # asked thrice
         assert await board.evaluate("1 + 1") == 2
+
+
+USB_CDC = """
+import select
+import sys
+
+
+class Port:
+    timeout = 0.0
+
+    def __init__(self):
+        self.poller = select.poll()
+        self.poller.register(sys.stdin, 1)
+
+    def readline(self):
+        return sys.stdin.buffer.readline(600) if self.poller.poll(int(self.timeout * 1000)) else b""
+
+    def write(self, data):
+        return sys.stdout.buffer.write(data)
+
+
+data = None
+console = Port()
+"""
+
+
+async def test_a_board_whose_bytes_come_by_usb_cdc_is_driven_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing here has that module, so that it is made; the rest of the agent's port is what such boards get."""
+    (tmp_path / "usb_cdc.py").write_text(USB_CDC)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(driver, "choose", lambda _platform, _peer: ("usb", "micropython", "core", "callbacks"))
+    async with fake_board() as (pipe, _), open_board(pipe) as board:
+        assert board.platform.usb
+        length = await board.evaluate("len")
+        with trio.fail_after(10):
+            assert await board.call(length, "x" * 500) == 500
+            assert await board.evaluate("'x' * 2000") == "x" * 2000
