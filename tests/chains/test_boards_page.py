@@ -101,7 +101,9 @@ class Unpacked(NamedTuple):
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Unpacked]:
     directory = tmp_path_factory.mktemp("board")
     (directory / "machine.py").write_text(MACHINE)
-    with BadLine(math.inf) as line, contextlib.chdir(directory), board_on(line.far):
+    with BadLine(math.inf) as line, contextlib.ExitStack() as stack:
+        with contextlib.chdir(directory):  # what the board has for its flash
+            stack.enter_context(board_on(line.far))
         yield Unpacked(directory, line)
 
 
