@@ -15,7 +15,7 @@ from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.lookout import ABSENT
 from rpyc_gateway.naming import described, name_each
 from rpyc_gateway.serving import Offer
-from rpyc_gateway.transport import Pipe, Place, without_secrets
+from rpyc_gateway.transport import Pipe, without_secrets
 
 __all__ = ["fronted", "open_node"]
 
@@ -61,6 +61,9 @@ class Boards:
         self._node = node
         self._devices = devices
         self._names = {node.name, *(device.name for device in devices)}
+        self._owned: dict[
+            str, str
+        ] = {}  # names that two boards claimed at once, with the URL of the one that had it: the other never gets it unnoticed
         self._told: dict[str, list[str]] = {}  # what was wrong with the boards of a template, so that it is logged once
 
     def have(self, device: Device) -> gateway.Kept:
@@ -81,18 +84,18 @@ class Boards:
 
     async def _attend_each(self, template: Device, dialer: Dialer) -> None:
         """Have a board for each port that fits, as they come and go. Raises DialFailed when there is none."""
-        served: dict[str, tuple[Place, gateway.Kept]] = {}
+        served: dict[str, tuple[str, gateway.Kept]] = {}  # with the URL
         try:
             while True:
-                here, problems = await self._find(template, {name: place for name, (place, _) in served.items()})
-                for name, (place, kept) in list(served.items()):
+                here, problems = await self._find(template, {name: url for name, (url, _) in served.items()})
+                for name, (url, kept) in list(served.items()):
                     # One that is up is not where it was: its link will end, or else the system only told so.
-                    if here.get(name) != place and kept.dialer.state != "up":
+                    if here.get(name) != url and kept.dialer.state != "up":
                         kept.scope.cancel()
                         del served[name]
                         self._names.discard(name)
                 for name in here.keys() - served.keys():
-                    served[name] = here[name], self.have(template.but(name=name, url=here[name].url))
+                    served[name] = here[name], self.have(template.but(name=name, url=here[name]))
                     self._names.add(name)
                 if not served:
                     raise DialFailed("; ".join(problems) or ABSENT)
@@ -105,8 +108,8 @@ class Boards:
                 kept.scope.cancel()
                 self._names.discard(name)
 
-    async def _find(self, template: Device, served: Mapping[str, Place]) -> tuple[dict[str, Place], list[str]]:
-        """The ports that fit and are no other device's, by their names; and what is wrong with the rest."""
+    async def _find(self, template: Device, served: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+        """The URLs of the ports that fit and are no other device's, by their names; and what is wrong with the rest."""
         lookout = self._node.lookout
         taken: set[str] = set()
         before = True
@@ -118,11 +121,13 @@ class Boards:
                 if device.is_template or len(others) == 1:
                     taken.update(place.name for place in others)
         fitting = [place for place in await lookout.find(template.url) or [] if place.name not in taken]
-        named, problems = name_each(template.name, fitting, served)
+        named, problems, shared = name_each(template.name, fitting, kept=served, owned=self._owned)
         for name in named.keys() - served.keys():
             if name in self._names or self._node.holder(name) is not None:
                 problems.append(f"{described(named.pop(name))} would be {name}, which is the name of another node")
-        return named, problems
+        here = {name: place.url for name, place in named.items()}
+        self._owned.update({name: here[name] for name in shared if name in here})
+        return here, problems
 
     def _tell(self, template: Device, problems: list[str]) -> None:
         for problem in problems:

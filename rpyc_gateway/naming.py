@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from rpyc_gateway.proto.frames import valid_name
 from rpyc_gateway.transport import Place
 
-__all__ = ["described", "fields", "name_each", "shape"]
+__all__ = ["Names", "described", "fields", "name_each", "shape"]
 
 _FIELD = re.compile(r"\{([^{}]*)\}")
 LONGEST = 64  # of a node name
@@ -24,34 +25,53 @@ def shape(template: str) -> str:
     return _FIELD.sub("0", template)
 
 
-def name_each(template: str, places: Sequence[Place], kept: Mapping[str, Place]) -> tuple[dict[str, Place], list[str]]:
-    """The places by their names, without those that cannot be told apart; and what is wrong with these, in words.
+class Names(NamedTuple):
+    """Which places have names, and why others have none."""
 
-    One that is `kept` under its name keeps it while it is there, whoever else claims it.
+    places: dict[str, Place]
+    problems: list[str]  # in words, of those that have none
+    shared: list[str]  # names that several claim
+
+
+def name_each(
+    template: str, places: Sequence[Place], *, kept: Mapping[str, str] = {}, owned: Mapping[str, str] = {}
+) -> Names:
+    """The places by their names, without those that cannot be told apart.
+
+    `kept` and `owned` have URLs of places by their names: a name that is kept stays while its place is there, whoever else claims it; one that
+    is owned is for nobody else.
     """
     claims: dict[str, list[Place]] = {}
-    problems: list[str] = []
+    names = Names({}, [], [])
     for place in places:
         lacks = [field for field in fields(template) if not place.about.get(field)]
         name = _fill(template, place)
         if lacks:
-            problems.append(f"{described(place)} has no {' and no '.join(lacks)} to be named by: it is left alone")
+            names.problems.append(
+                f"{described(place)} has no {' and no '.join(lacks)} to be named by: it is left alone"
+            )
         elif not valid_name(name):
-            problems.append(f"{described(place)} would be {name!r}, which is no node name: it is left alone")
+            names.problems.append(f"{described(place)} would be {name!r}, which is no node name: it is left alone")
         else:
             claims.setdefault(name, []).append(place)
-    named: dict[str, Place] = {}
-    for name, several in claims.items():
-        keeper = (
-            several[0] if len(several) == 1 else next((place for place in several if place == kept.get(name)), None)
-        )
+    for name, claimants in claims.items():
+        if len(claimants) == 1 and name not in owned:
+            names.places[name] = claimants[0]
+            continue
+        url = owned.get(name, kept.get(name))
+        keeper = next((place for place in claimants if place.url == url), None)
         if keeper is not None:
-            named[name] = keeper
-        if len(several) > 1:
+            names.places[name] = keeper
+        if len(claimants) > 1:
+            names.shared.append(name)
             outcome = f"{keeper.name} keeps the name" if keeper is not None else "none of them is served"
-            claimants = " and ".join(map(described, several))
-            problems.append(f"{claimants} would all be {name}: {outcome}; `{{location}}` in the name tells them apart")
-    return named, problems
+            told = " and ".join(map(described, claimants))
+            names.problems.append(f"{told} would all be {name}: {outcome}; `{{location}}` in the name tells them apart")
+        elif keeper is None:
+            names.problems.append(
+                f"{described(*claimants)} would be {name}, as another was that is gone: it is left alone until this node is started anew"
+            )
+    return names
 
 
 def _fill(template: str, place: Place) -> str:

@@ -295,6 +295,11 @@ async def test_one_that_is_served_keeps_its_name_from_another_that_claims_it(
             while "would all be pico-A" not in caplog.text:  # noqa: ASYNC110  # a log sets no event
                 await trio.sleep(0.01)
             assert await heap_of(node, "pico-A") < 200_000
+            bench.ports.pop(0)
+            one.unplug()
+            await wait_state(
+                node, f"waiting: {two.near} (Pico, serial number A, at 1-2) would be pico-A, as another was"
+            )
     assert f"{one.near} (Pico, serial number A, at 1-1) and {two.near} (Pico, serial" in caplog.text
     assert f"{one.near} keeps the name" in caplog.text
 
