@@ -338,6 +338,17 @@ async def test_a_device_of_its_own_goes_before_a_template(bench: Bench) -> None:
             await wait_boards(node, ("", "waiting"), ("own", "up"))
 
 
+async def test_a_node_at_the_other_end_of_a_cable_is_dialled_when_the_cable_is_plugged_in(bench: Bench) -> None:
+    with BadLine(math.inf) as line:
+        dials = Config(node=NodeSection(name="hub"), dial=(Dial(url="serial://?vid=0403"),))
+        listens = Config(node=NodeSection(name="lab"), listen=(Listen(url=f"serial://{line.far}"),))
+        async with gw.open_node(listens), gw.open_node(dials) as node:
+            await wait_state(node, "waiting: nothing is plugged in there")
+            bench.ports.append(Port(line.near, "0403", "6001", "FT1", "1-1", "FT232R"))
+            with trio.fail_after(10):
+                await node.wait_route("lab")
+
+
 # -- a bare Python
 
 
