@@ -231,9 +231,9 @@ def picos(name: str = "pico-{serial}", *, allow: tuple[str, ...] = ("*",)) -> Co
 
 
 async def wait_boards(node: gw.Node, *rows: tuple[str, str]) -> None:
-    """Until `nodes` has these, by name and state, and no more."""
+    """Until `nodes` has these, by name, or else by URL, and state, and no more."""
     with trio.fail_after(20):
-        while sorted((info.name, info.state.partition(":")[0]) for info in node.nodes()[1:]) != [*rows]:  # noqa: ASYNC110
+        while sorted((info.name or info.link, info.state.partition(":")[0]) for info in node.nodes()[1:]) != [*rows]:  # noqa: ASYNC110
             await trio.sleep(0.01)
 
 
@@ -263,7 +263,7 @@ async def test_each_board_that_fits_is_a_node_of_its_own_name_wherever_it_is_plu
                 bench.pull(one, two)
                 with pytest.raises(gw.LinkLost):
                     await use_up(session)
-            await wait_boards(node, ("", "waiting"))
+            await wait_boards(node, ("serial://?vid=2E8A", "waiting"))
             bench.plug(one, "B", "1-1", heap="900K")
             bench.plug(two, "A", "1-2", heap="200K")
             assert await heap_of(node, "pico-B") > 500_000
@@ -335,7 +335,7 @@ async def test_a_device_of_its_own_goes_before_a_template(bench: Bench) -> None:
         own = Device(name="own", url="serial://?serial=a", allow=())
         async with gw.open_node(config.but(device=(*config.device, own))) as node:
             await node.wait_route("own")
-            await wait_boards(node, ("", "waiting"), ("own", "up"))
+            await wait_boards(node, ("own", "up"), ("serial://?vid=2E8A", "waiting"))
 
 
 async def test_a_node_at_the_other_end_of_a_cable_is_dialled_when_the_cable_is_plugged_in(bench: Bench) -> None:
