@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
 from rpyc_gateway.errors import ConfigError
+from rpyc_gateway.naming import fields, shape
 from rpyc_gateway.places import Runs
 from rpyc_gateway.proto.frames import valid_name
 from rpyc_gateway.sections import (
@@ -31,7 +32,7 @@ from rpyc_gateway.sections import (
     tables,
     text,
 )
-from rpyc_gateway.transport import check_url, find_transport, without_secrets
+from rpyc_gateway.transport import Finder, check_url, find_transport, without_secrets
 
 if TYPE_CHECKING:
     import tomllib
@@ -79,6 +80,12 @@ def _node_name(name: str) -> str:
         raise ValueError(
             f"{shown(name)} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit"
         )
+    return name
+
+
+def _board_name(name: str) -> str:
+    if not valid_name(shape(name)):
+        _node_name(name)
     return name
 
 
@@ -161,12 +168,23 @@ class Dial(Section):
 
 
 class Device(Section):
-    """`[[device]]`: a board, which becomes a node of its own behind this one."""
+    """`[[device]]`: a board, which becomes a node of its own behind this one; or each that its URL stands for, with fields in `name`."""
 
-    name: str = key(text(_node_name))
+    name: str = key(text(_board_name))
     url: str = key(text(_port_url))
     allow: tuple[str, ...] = key(_ALLOW, default=())
     agent: bool = key(flag, default=True)
+
+    @classmethod
+    def _disagreements(cls, given: Mapping[str, Any], values: dict[str, Any]) -> Iterator[Problem]:
+        if "name" in values and "url" in values:
+            for problem in _misnamed(values["name"], values["url"]):
+                yield ("name",), problem
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it is for each board that fits, and no board itself."""
+        return bool(fields(self.name))
 
 
 class Serve(Section):
@@ -273,6 +291,22 @@ class Config(Section):
                     shells[0],
                     without_secrets(listen.url),
                 )
+
+
+def _misnamed(name: str, url: str) -> Iterator[str]:
+    """What is wrong with the fields of a name for what is at this URL."""
+    transport = find_transport(url)
+    known = transport.fields(url) if isinstance(transport, Finder) else ()
+    wanted = fields(name)
+    if wanted and not known:
+        yield (
+            f"{shown(name)} is a name for each of several boards, and {shown(without_secrets(url))} is one: "
+            "leave out the braces, or write a URL that may stand for several, such as 'serial://?vid=2E8A'"
+        )
+        return
+    for field in wanted:
+        if field not in known:
+            yield f"unknown field {shown(field)}{hint(field, known)} (known: {', '.join(known)})"
 
 
 def unknown_service(name: str, known: Collection[str] = SERVICES) -> str:

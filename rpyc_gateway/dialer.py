@@ -57,11 +57,17 @@ class Dialer:
 
     `state`, `reason` (why the link is not up; "" while it is, or when nothing is known yet) and `retry_at` (by trio's clock)
     are for people to look at. Each change is logged by one line; a failure that only repeats itself is not. `longest` is the
-    most seconds between two attempts, where nobody has said no.
+    most seconds between two attempts, where nobody has said no; `wait_changed` returns when there is a reason not to wait any more.
     """
 
     def __init__(
-        self, what: str, attempt: Attempt, *, longest: float = Backoff.CAP, random: Callable[[], float] = chance.random
+        self,
+        what: str,
+        attempt: Attempt,
+        *,
+        longest: float = Backoff.CAP,
+        wait_changed: Callable[[], Awaitable[object]] = trio.sleep_forever,
+        random: Callable[[], float] = chance.random,
     ) -> None:
         self.what = what
         self.state: Literal["dialling", "up", "waiting"] = "dialling"
@@ -69,6 +75,7 @@ class Dialer:
         self.retry_at: float | None = None
         self._attempt = attempt
         self._longest = longest
+        self._wait_changed = wait_changed
         self._random = random
         self._backoff = Backoff()
         self._up_since = math.inf
@@ -82,7 +89,9 @@ class Dialer:
             delay = self._decide(failures)
             self.state, self.retry_at = "waiting", trio.current_time() + delay
             self._tell(delay)
-            await trio.sleep(delay)
+            with trio.move_on_after(delay):
+                await self._wait_changed()
+                self._backoff = Backoff()  # what failed was with what was there before
 
     async def _try(self) -> list[Exception]:
         """Why the attempt ended; nothing if its link simply did."""

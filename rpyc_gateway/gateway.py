@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from itertools import count
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import trio
 
@@ -19,6 +19,7 @@ from rpyc_gateway.config import Config, Device, Dial
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.dialer import Attempt, Backoff, Dialer
 from rpyc_gateway.errors import Code, Denied, DialFailed, GatewayError, LimitExceeded, LinkLost, Unreachable
+from rpyc_gateway.lookout import ABSENT, Lookout, Watch
 from rpyc_gateway.node_service import NodeInfo, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
@@ -34,7 +35,7 @@ from rpyc_gateway.session import Session
 from rpyc_gateway.splice import splice
 from rpyc_gateway.transport import Pipe, find_transport, without_secrets
 
-__all__ = ["Fronting", "Node", "NodeInfo", "Offer", "open_node"]
+__all__ = ["Fronting", "Kept", "Node", "NodeInfo", "Offer", "open_node"]
 
 Fronting: TypeAlias = Callable[[Pipe], AbstractAsyncContextManager[Pipe]]
 """Makes of a pipe, at whose other end may be no node, one at whose other end is a node: a front, if need be. Raises DialFailed."""
@@ -105,7 +106,8 @@ class Node:
         self._serving = Serving(self.name, self.vat, nursery, {})
         self._guests = {device.name: device for device in config.device}
         self._descriptions: dict[str, Callable[[], str]] = {}  # of those devices that were here
-        self._dialers: list[tuple[NodeInfo, Dialer]] = []
+        self.lookout = Lookout()
+        self._kept: list[Kept] = []
         self._departure: Failure | None = None
         self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
 
@@ -129,24 +131,43 @@ class Node:
             url = without_secrets(dial.url)
             what = f"{url} via {dial.via}" if dial.via else url
             path = (self.name, dial.via) if dial.via else (self.name,)
-            self._keep(NodeInfo("", path, 0, url, ""), what, partial(self._dial, dial))
+            watched = "" if dial.via else dial.url
+            self._keep(NodeInfo("", path, 0, url, ""), what, watched, partial(self._dial, dial))
         self._nursery.start_soon(self._tell_routes)
 
-    def keep(self, device: Device, attempt: Attempt) -> None:
-        """Have a board of this node: `attempt` is made again and again, links it, and raises a GatewayError when it is gone."""
+    def keep(self, device: Device, attempt: Attempt) -> Kept:
+        """Have a board of this node: `attempt` is made again and again, links it, and raises a GatewayError when it is gone.
+        It is made at once when the board is plugged in. Cancel the scope of what is returned to have it no more; its rule stays.
+        """
+        self._guests[device.name] = device
         url = without_secrets(device.url)
         absent = NodeInfo("", (self.name,), 0, url, "")
-        self._keep(absent, f"{device.name} at {url}", attempt, longest=LONGEST_ABSENCE)
+        return self._keep(absent, f"{device.name} at {url}", device.url, attempt, longest=LONGEST_ABSENCE)
 
     def describe(self, device: str, tell: Callable[[], str]) -> None:
         """What `nodes` says of a board of this node, beside that it is up; "" for nothing."""
         self._descriptions[device] = tell
 
-    def _keep(self, absent: NodeInfo, what: str, attempt: Attempt, *, longest: float = Backoff.CAP) -> None:
-        """`absent` is told in `nodes` while the attempt is not up, with the dialer's state."""
-        dialer = Dialer(what, partial(self._try, attempt), longest=longest)
-        self._dialers.append((absent, dialer))
-        self._nursery.start_soon(dialer.run)
+    def _keep(
+        self, absent: NodeInfo, what: str, watched: str, attempt: Attempt, *, longest: float = Backoff.CAP
+    ) -> Kept:
+        """`absent` is told in `nodes` while the attempt is not up, with the dialer's state. `watched` is a URL of this machine, or ""."""
+        watch = Watch(self.lookout, watched) if watched else None
+        dialer = Dialer(
+            what,
+            partial(self._try, attempt, watch),
+            longest=longest,
+            wait_changed=watch.wait_changed if watch else trio.sleep_forever,
+        )
+        kept = Kept(absent, dialer, trio.CancelScope())
+        self._kept.append(kept)
+        self._nursery.start_soon(self._run_kept, kept)
+        return kept
+
+    async def _run_kept(self, kept: Kept) -> None:
+        with kept.scope:
+            await kept.dialer.run()
+        self._kept.remove(kept)
 
     async def leave(self) -> None:
         """Take nothing new, withdraw what was announced, and give the circuits a moment to end.
@@ -274,7 +295,7 @@ class Node:
                 address = without_secrets(self._guests[name].url)
                 about = self._descriptions[name]() if name in self._descriptions else ""
             known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up", about))
-        for absent, dialer in self._dialers:
+        for absent, dialer, _ in self._kept:
             if dialer.state != "up":
                 reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state
                 known.append(absent._replace(state=reason))
@@ -439,9 +460,11 @@ class Node:
             await neighbour.over.wait()
         raise neighbour.reason()
 
-    async def _try(self, attempt: Attempt, dialer: Dialer) -> None:
+    async def _try(self, attempt: Attempt, watch: Watch | None, dialer: Dialer) -> None:
         """One attempt, whose end is no news where the node leaves: it makes no more of them then."""
         try:
+            if watch is not None and not await watch.look():
+                raise DialFailed(ABSENT)
             await attempt(dialer)
         except GatewayError:
             if dialer.state == "up":
@@ -465,6 +488,14 @@ class Node:
                 if routes is not None:
                     neighbour.connection.announce(routes)
             await changed.wait()
+
+
+class Kept(NamedTuple):
+    """What a node dials again and again."""
+
+    absent: NodeInfo
+    dialer: Dialer
+    scope: trio.CancelScope
 
 
 @asynccontextmanager

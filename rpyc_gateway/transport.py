@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +31,7 @@ __all__ = [
     "Buffer",
     "Crowded",
     "Doorway",
+    "Finder",
     "Handler",
     "Hearing",
     "Interpreter",
@@ -181,6 +182,19 @@ class Surveyor(Protocol):
 
     def places(self) -> Iterable[Place]:
         """What could be dialled from here now. It may read files, and takes no more than a moment. Raises OSError if it cannot look."""
+        ...
+
+
+@runtime_checkable
+class Finder(Surveyor, Protocol):
+    """What a Surveyor may do beside: say which of the places a URL stands for."""
+
+    def fields(self, url: str) -> Collection[str]:
+        """The names of what is known `about` each place that the URL may stand for; none if it is the address of one."""
+        ...
+
+    def fitting(self, url: str, places: Iterable[Place]) -> list[Place]:
+        """Those of the places that the URL stands for; each has, instead of its own, a URL for it alone, wherever the others go."""
         ...
 
 

@@ -122,6 +122,26 @@ def test_every_mistake_is_told_at_once_in_the_order_of_the_file() -> None:
             "[[device]]\nname = 'b'\nurl = 'serial:///dev/x'\nbaud = 9600",
             "4:1: device[0].baud: unknown key",
         ),
+        (
+            "[[device]]\nname = 'pico-{serail}'\nurl = 'serial://?vid=2E8A'",
+            "2:1: device[0].name: unknown field 'serail', did you mean `serial`? (known: vid, pid, serial, location)",
+        ),
+        (
+            "[[device]]\nname = 'pico-{serial}'\nurl = 'serial:///dev/x'",
+            "2:1: device[0].name: 'pico-{serial}' is a name for each of several boards, and 'serial:///dev/x' is one: ",
+        ),
+        (
+            "[[device]]\nname = 'pico-{serial}'\nurl = 'rfc2217://host:1'",
+            "2:1: device[0].name: 'pico-{serial}' is a name for each of several boards, and 'rfc2217://host:1' is one: ",
+        ),
+        (
+            "[[device]]\nname = 'pico-{serial'\nurl = 'serial://?vid=2E8A'",
+            "2:1: device[0].name: 'pico-{serial' is not a node name",
+        ),
+        (
+            "[[device]]\nname = 'my {serial}'\nurl = 'serial://?vid=2E8A'",
+            "2:1: device[0].name: 'my {serial}' is not a node name",
+        ),
         ("[[device]]\nname = 'b'\nurl = 'serial:'", "3:1: device[0].url: 'serial:' does not say where to"),
         (
             "[[device]]\nname = 'b'\nurl = 'serial:///dev/x?baudrate=fast'",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -51,6 +52,21 @@ def test_the_wait_doubles_up_to_a_cap_and_jitter_takes_all_of_it() -> None:
         backoff = backoff.failed()
     assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30]
     assert Backoff(10**6).delay(1.0) == 30
+
+
+async def test_a_change_of_what_there_is_to_dial_ends_the_wait_and_begins_the_backoff_anew(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    link = Link(*20 * [REFUSED])
+
+    async def wait_changed() -> None:
+        await trio.sleep_until(20 if trio.current_time() < 20 else math.inf)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialer("board", link.attempt, wait_changed=wait_changed, random=lambda: 1.0).run)
+        await trio.sleep(25)
+        nursery.cancel_scope.cancel()
+    assert link.dialled == [0, 0.5, 1.5, 3.5, 7.5, 15.5, 20, 20.5, 21.5, 23.5]
 
 
 async def test_who_cannot_wait_so_long_says_how_long(autojump_clock: trio.testing.MockClock) -> None:

@@ -40,6 +40,7 @@ def test_programs_are_told_in_json(monkeypatch: pytest.MonkeyPatch) -> None:
             "vid": "2E8A",
             "pid": "0005",
             "serial": "E6614C77",
+            "location": "1-1",
             "product": "Board in FS mode",
         },
         {"port": "/dev/ttyS0", "url": "serial:///dev/ttyS0"},

@@ -65,7 +65,14 @@ def test_what_to_write_is_what_stays_with_the_device() -> None:
     assert CLONE.place([PICO, CLONE]).url == "serial://?vid=1A86&pid=7523"
     odd = PICO._replace(serial="A&B=?#ü")
     assert odd.place([odd]).url == "serial://?serial=A%26B%3D%3F%23%C3%BC"
-    assert PICO.place(ALL).about == {"vid": "2E8A", "pid": "0005", "serial": "E6614C77", "product": "Board in FS mode"}
+    assert PICO.place(ALL).about == {
+        "vid": "2E8A",
+        "pid": "0005",
+        "serial": "E6614C77",
+        "location": "1-1",
+        "product": "Board in FS mode",
+    }
+    assert BUILT_IN.place(ALL).about == {}
 
 
 def test_the_system_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -510,6 +510,28 @@ def test_what_is_plugged_in_can_be_dialled(monkeypatch: pytest.MonkeyPatch) -> N
     ]
 
 
+@pytest.mark.parametrize(
+    ("url", "fits"),
+    [
+        ("serial://?vid=2e8a", ["serial://?vid=2E8A&serial=E6614C77&location=1-1"]),
+        ("serial://?baudrate=9600&pid=7523", ["serial://?pid=7523&vid=1A86&location=1-3&baudrate=9600"]),
+        ("serial://?location=1-1", ["serial://?location=1-1&serial=E6614C77"]),
+        ("serial://?vid=0403", []),
+        ("serial:///dev/ttyACM0?rtscts=1", ["serial:///dev/ttyACM0?rtscts=1"]),
+        ("serial:///dev/null", ["serial:///dev/null"]),  # it is there; what it is is seen when it is opened
+        ("serial:///dev/nowhere", []),
+    ],
+)
+def test_which_ports_a_url_stands_for_each_with_what_tells_it_from_all_others(
+    monkeypatch: pytest.MonkeyPatch, url: str, fits: list[str]
+) -> None:
+    monkeypatch.setattr(ports, "plugged_in", lambda: [PICO, CLONE])
+    fitting = serial.fitting(url, serial.places())
+    assert [place.url for place in fitting] == fits
+    assert all(serial.check(place.url) is None for place in fitting)
+    assert bool(serial.fields(url)) == ("//?" in url)
+
+
 @pytest.mark.skipif(not shutil.which("socat"), reason="socat is not installed: apt-get install socat")
 async def test_socat_makes_a_line_too(tmp_path: Path) -> None:
     near, far = tmp_path / "near", tmp_path / "far"

@@ -38,8 +38,12 @@ class Port(NamedTuple):
 
     def place(self, others: Sequence[Port]) -> Place:
         """What to write to dial it: by what tells it from the others and stays with the device, or by its path."""
-        about = {"vid": self.vid, "pid": self.pid, "serial": self.serial, "product": self.product}
-        return Place(self._url(others), self.path, {name: known for name, known in about.items() if known})
+        return Place(self._url(others), self.path, self.about)
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What is known of its device."""
+        return {name: known for name, known in self._asdict().items() if known and name != "path"}
 
     def _url(self, others: Sequence[Port]) -> str:
         for ids in ({"serial": self.serial}, {"vid": self.vid, "pid": self.pid}):

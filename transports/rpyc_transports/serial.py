@@ -6,10 +6,11 @@ import errno
 import os
 import re
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import NamedTuple
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import trio
 
@@ -80,6 +81,21 @@ class SerialTransport:
         found = ports.plugged_in()
         return [port.place(found) for port in found]
 
+    def fields(self, url: str) -> Collection[str]:
+        target, problems = _parse(url)
+        return () if problems or target.path else tuple(IDS)
+
+    def fitting(self, url: str, places: Iterable[Place]) -> list[Place]:
+        """A path that exists fits, whatever it is."""
+        target, _ = _parse(url)
+        if target.ids:
+            return [replace(place, url=_url_of(place, url, target.ids)) for place in places if _fits(place, target.ids)]
+        real = os.path.realpath(target.path)
+        known = [place for place in places if os.path.realpath(place.name) == real]
+        if not known and os.path.exists(target.path):
+            known = [Place(url, target.path, {})]
+        return [replace(place, url=url) for place in known]
+
     def _target(self, url: str) -> Target:
         target, problems = _parse(url)
         if problems:
@@ -134,6 +150,18 @@ def _parse(url: str) -> tuple[Target, list[str]]:
         hint = "" if "@" in path else f": did you mean serial:///{path}?"  # before an @ may be a password
         problems.append(f"names a port by a path without its first slash{hint}")
     return Target(path, ids, Settings(**given), fastest), problems
+
+
+def _fits(place: Place, ids: Mapping[str, str]) -> bool:
+    return all(place.about.get(name, "").casefold() == wanted.casefold() for name, wanted in ids.items())
+
+
+def _url_of(place: Place, url: str, ids: Mapping[str, str]) -> str:
+    """The same URL, with all that tells this port from others added."""
+    telling = ("serial", "location") if "serial" in place.about else ("vid", "pid", "location")
+    ids = {**ids, **{name: place.about[name] for name in telling if name in place.about}}
+    options = [option for option in url.partition("?")[2].split("&") if option.partition("=")[0] not in IDS]
+    return "serial://?" + "&".join([*(f"{name}={quote(known, safe='')}" for name, known in ids.items()), *options])
 
 
 def _pipe(stream: PortStream, port: ports.Port, fastest: int) -> Pipe:
