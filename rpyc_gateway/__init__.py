@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
     from rpyc_gateway.service import Service, expose
     from rpyc_gateway.sync import BlockingSession, connect, serve
+    from rpyc_gateway.teleporting import teleport
     from rpyc_gateway.views import restricted
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "remote_traceback",
     "restricted",
     "serve",
+    "teleport",
     "thread",
     "timed",
     "timeout",
@@ -122,6 +124,7 @@ _HOMES = {
     "proto.raised": "remote_path remote_traceback",
     "service": "Service expose",
     "sync": "BlockingSession connect serve",
+    "teleporting": "teleport",
     "views": "restricted",
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names.split()}

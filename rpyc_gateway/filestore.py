@@ -157,6 +157,8 @@ class Incoming:
     """
 
     def __init__(self, path: str) -> None:
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise OSError(errno.EINVAL, "a device, pipe or socket is there, and no file takes its place", path)
         directory, name = os.path.split(path)
         self._path = path
         self._part = os.path.join(directory, f".{name}.gw-part")

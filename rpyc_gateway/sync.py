@@ -26,6 +26,7 @@ from rpyc_gateway.proxy import Proxy, blocking_proxy
 from rpyc_gateway.service import Service
 from rpyc_gateway.serving import Offer
 from rpyc_gateway.session import Session
+from rpyc_gateway.teleporting import teleport
 from rpyc_gateway.transport import without_secrets
 
 __all__ = ["BlockingSession", "connect", "serve"]
@@ -104,6 +105,10 @@ class BlockingSession:
     def execute(self, text: str) -> None:
         """Execute statements there."""
         self._root.execute(text)
+
+    def teleport(self, function: Callable[..., Any]) -> Any:
+        """A function of this process, made again there: see `teleport`."""
+        return teleport(self, function)
 
     def ping(self, data: object = None) -> object:
         """Send `data` there and back. Raises LinkLost or SessionClosed if that cannot be."""

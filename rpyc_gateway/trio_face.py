@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
 from rpyc_gateway.async_proxy import AsyncProxy, async_proxy
 from rpyc_gateway.held import Held
 from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.teleporting import teleport
 
 __all__ = ["TrioFace"]
 
@@ -55,6 +57,10 @@ class TrioFace(ABC):
     def execute(self, text: str) -> Any:
         """Execute statements there; to be awaited."""
         return self.root.execute(text)
+
+    def teleport(self, function: Callable[..., Any]) -> Any:
+        """A function of this process, made again there; to be awaited. See `teleport`."""
+        return teleport(self, function)
 
     async def ping(self, data: object = None) -> object:
         """Send `data` there and back."""

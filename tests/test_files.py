@@ -124,6 +124,15 @@ def test_what_is_neither_file_nor_directory_is_refused_or_left_out(
     assert transfer(way, str(source / "pipe"), str(tmp_path / "x"), ignore_invalid=True).files == 0
 
 
+def test_no_file_takes_the_place_of_a_device_or_pipe(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(b"1")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="no file takes its place"):
+        transfer(way, str(tmp_path / "source"), str(tmp_path / "pipe"))
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(os.listdir(tmp_path)) == ["pipe", "source"]
+
+
 def test_what_is_not_there_or_may_not_be_is_an_error_of_its_kind(way: Any, transfer: Transfer, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         transfer(way, str(tmp_path / "missing"), str(tmp_path / "target"))
