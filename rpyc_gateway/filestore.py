@@ -198,7 +198,7 @@ class Incoming:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self.give_up()
-            raise
+            raise OSError(exc.errno, exc.strerror, self._path) from exc  # a write knows no path
         self._hash.update(data)
 
     def take(self, at: int, chunks: Iterable[bytes]) -> None:

@@ -220,3 +220,15 @@ def test_what_cannot_be_put_in_its_place_can_be_gone_on_with(tmp_path: Path, mon
     with closing(incoming), pytest.raises(PermissionError):
         incoming.finish(incoming.digest(), (0o400, 0))
     assert (tmp_path / ".file.gw-part").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
+    with closing(Store().incoming(str(tmp_path / "file"), (), 1)[0]) as incoming:
+        own = incoming._file
+        with open("/dev/full", "r+b", buffering=0) as full:
+            incoming._file = full
+            with pytest.raises(OSError, match="No space left") as caught:
+                incoming.write(b"1")
+        own.close()
+    assert caught.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == []
