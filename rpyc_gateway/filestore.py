@@ -11,7 +11,7 @@ import hashlib
 import os
 import stat
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ if POSIX:
     import fcntl
 
 CHUNK = 1 << 18
+LONG = 255 - len("..gw-part")  # bytes: file systems take names of 255
 AHEAD = 8  # chunks of a message when it goes well: 2 MiB on their way at most
 
 
@@ -157,11 +158,14 @@ class Incoming:
     """
 
     def __init__(self, path: str) -> None:
+        if not os.path.basename(path):
+            raise FileNotFoundError(errno.ENOENT, "that is no name for a file", path)
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise IsADirectoryError(errno.EISDIR, "a directory is where the file is to go", path)
         if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
             raise OSError(errno.EINVAL, "a device, pipe or socket is there, and no file takes its place", path)
-        directory, name = os.path.split(path)
         self._path = path
-        self._part = os.path.join(directory, f".{name}.gw-part")
+        self._part = _part(path)
         self._file: BinaryIO | None = _open_part(self._part, path)
         self._hash = hashlib.blake2b()
 
@@ -196,7 +200,7 @@ class Incoming:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self.give_up()
-            raise
+            raise OSError(exc.errno, exc.strerror, self._path) from exc  # a write knows no path
         self._hash.update(data)
 
     def take(self, at: int, chunks: Iterable[bytes]) -> None:
@@ -219,7 +223,8 @@ class Incoming:
             file.flush()
             os.fsync(file.fileno())  # or a crash could leave an empty file in place of the old one
             mode, modified = facts
-            os.chmod(self._part, mode)
+            with suppress(PermissionError):  # FAT and the like have no such permissions: better the file without
+                os.chmod(self._part, mode)
             os.utime(self._part, ns=(modified, modified))
             if not POSIX:
                 file.close()  # Windows renames no open file
@@ -227,6 +232,9 @@ class Incoming:
         except OSError as exc:
             if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 self.give_up()
+            else:
+                with suppress(OSError):  # with those of a read-only file the next transfer could not go on
+                    os.chmod(self._part, 0o600)
             raise
         self.close()
 
@@ -263,20 +271,31 @@ def inside(path: str, names: tuple[str, ...]) -> str:
     return place
 
 
+def _part(path: str) -> str:
+    """Where a file is while it is not whole. A name that leaves no room for more than itself goes by its digest."""
+    directory, name = os.path.split(path)
+    if len(os.fsencode(name)) > LONG:
+        name = hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
+    return os.path.join(directory, f".{name}.gw-part")
+
+
 def _open_part(part: str, path: str) -> BinaryIO:
     """The unfinished file, locked: of two transfers into one file the second is refused."""
+    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    exclusive = 0
     while True:
-        file = os.fdopen(
-            os.open(part, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0), 0o600),
-            "r+b",
-            0,
-        )
+        file = os.fdopen(os.open(part, flags | exclusive, 0o600), "r+b", 0)
         try:
             if not POSIX:
                 return file
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if os.path.exists(part) and os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
-                return file  # else another one has just put it in its place
+            status = os.fstat(file.fileno())
+            with suppress(FileNotFoundError):  # another one has just put it in its place
+                if os.path.samestat(status, os.stat(part)):
+                    if exclusive or status.st_uid == os.geteuid():
+                        return file
+                    os.unlink(part)  # whoever owns it could write into it, also when it is in its place
+                    exclusive = os.O_EXCL  # what is made then is ours, whatever a server of files calls us
         except BlockingIOError:
             file.close()
             raise BlockingIOError(errno.EBUSY, "another transfer into it is under way", path) from None

@@ -163,3 +163,72 @@ def test_of_a_tree_links_and_special_files_are_told_apart(tmp_path: Path) -> Non
     assert entries == ((("also",), False, 4), (("sub",), True, 0), (("sub", "file"), False, 4))
     assert links == (str(tmp_path / "round"),)
     assert others == (str(tmp_path / "pipe"),)
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ä" * 127])
+def test_a_file_may_have_as_long_a_name_as_there_are(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name, DATA[:5]).close()
+    incoming, have, _ = Store().incoming(str(tmp_path / name), (), 5)
+    assert have == 5
+    incoming.finish(incoming.digest(), FACTS)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_directory_in_its_place_is_told_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+    with pytest.raises(IsADirectoryError, match="a directory is where the file is to go") as caught:
+        Store().write_small(str(tmp_path), [(("file",), b"1", FACTS)])
+    assert caught.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == ["file"]
+
+
+def test_a_path_without_a_name_is_no_file() -> None:
+    with pytest.raises(FileNotFoundError, match="no name for a file"):
+        Store().incoming("", (), 1)
+
+
+def test_a_file_system_without_permissions_gets_the_file_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "chmod", refused)
+    Store().write_small(str(tmp_path), [(("file",), b"1", FACTS)])
+    assert (tmp_path / "file").read_bytes() == b"1"
+
+
+def test_an_unfinished_file_of_somebody_else_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would have it open, and own it, when it is in its place."""
+    (tmp_path / ".file.gw-part").write_bytes(DATA[:5])
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with (tmp_path / ".file.gw-part").open("r+b") as theirs:
+        incoming = write(tmp_path / "file", DATA)
+        incoming.finish(incoming.digest(), FACTS)
+        theirs.write(b"evil")
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
+def test_what_cannot_be_put_in_its_place_can_be_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if it is to be read-only."""
+
+    def refused(*_: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    incoming = write(tmp_path / "file", DATA)
+    monkeypatch.setattr(os, "replace", refused)
+    with closing(incoming), pytest.raises(PermissionError):
+        incoming.finish(incoming.digest(), (0o400, 0))
+    assert (tmp_path / ".file.gw-part").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_failed_write_names_the_file(tmp_path: Path) -> None:
+    with closing(Store().incoming(str(tmp_path / "file"), (), 1)[0]) as incoming:
+        own = incoming._file
+        with open("/dev/full", "r+b", buffering=0) as full:
+            incoming._file = full
+            with pytest.raises(OSError, match="No space left") as caught:
+                incoming.write(b"1")
+        own.close()
+    assert caught.value.filename == str(tmp_path / "file")
+    assert os.listdir(tmp_path) == []

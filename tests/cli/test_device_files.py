@@ -152,3 +152,14 @@ async def test_a_plug_that_is_pulled_leaves_no_half_file_under_its_name(calls: i
             await copy(board)
         assert there.read_bytes() == b"old" * 1000
     assert set(os.listdir(tmp_path)) <= {"there", "here", "there.part"}
+
+
+async def test_a_board_without_files_is_told_as_one() -> None:
+    """The `os` of a micro:bit has neither directories nor stat."""
+
+    class Small(Here):
+        async def call(self, function: Any, *args: Any) -> Any:
+            raise BoardFailed(self.name, "AttributeError", "'module' object has no attribute 'getcwd'")
+
+    with pytest.raises(BoardFailed, match=r"^here: this board has no files that can be reached this way \(Attr"):
+        await files.listing(Small(), "")

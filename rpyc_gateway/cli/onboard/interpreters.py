@@ -126,11 +126,14 @@ def in_its_words(name: str) -> Iterator[None]:
 
 @contextmanager
 def about(path: str) -> Iterator[None]:
-    """A board does not say which file it is that is missing."""
+    """A board does not say which file it is that is missing, nor, if its `os` is a small one, that it is that."""
     try:
         yield
     except BoardFailed as exc:
-        raise BoardFailed(f"{exc.name}: {path}", "", exc.said) from None
+        name = f"{exc.name}: {path}" if path else exc.name
+        if exc.said.startswith(("AttributeError: ", "ImportError: ")):  # of its os, which is all that is asked for
+            raise BoardFailed(name, "", f"this board has no files that can be reached this way ({exc.said})") from None
+        raise BoardFailed(name, "", exc.said) from None
 
 
 def noted(error: Exception) -> str:
