@@ -22,7 +22,7 @@ from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
 from rpyc_gateway.proto import lineevents as events
 from rpyc_gateway.proto.line import Line
-from rpyc_gateway.proto.lineframes import NONCE, Greeting
+from rpyc_gateway.proto.lineframes import NONCE, TO_DIALLER, Greeting
 from rpyc_gateway.reliable import Console
 from rpyc_gateway.transport import Pipe
 
@@ -265,7 +265,12 @@ class Board(AnyBoard):
             self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
             self._wake.set()
         elif self._established.is_set() and last.endswith(RAW_PROMPT):
-            self._restarted("its agent was ended")
+            if TO_DIALLER not in last:
+                self._restarted("its agent was ended")
+                return
+            # A frame may have such bytes anywhere; or it was one that did not end.
+            self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT + MTU / self._pipe.rate)
+            self._wake.set()
 
     # -- the key
 
