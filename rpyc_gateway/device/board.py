@@ -79,6 +79,7 @@ class Board(AnyBoard):
         """`mtu` is how many bytes of a piece this side takes, `largest` of a message. Nothing is sent twice on a `lossless` pipe."""
         super().__init__(pipe.peer, platform)
         self._pipe = pipe
+        self._lossless = lossless
         self._nonce = nonce
         self._show = show or Console(pipe.peer).log
         self._token = trio.lowlevel.current_trio_token()
@@ -264,7 +265,7 @@ class Board(AnyBoard):
         if self._verdict_at < inf and (last.endswith(PROMPT) or last == b">"):
             self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
             self._wake.set()
-        elif self._established.is_set() and last.endswith(RAW_PROMPT):
+        elif self._established.is_set() and last.endswith(RAW_PROMPT) and not self._lossless:
             if TO_DIALLER not in last:
                 self._restarted("its agent was ended")
                 return

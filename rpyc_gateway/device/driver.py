@@ -29,6 +29,8 @@ __all__ = ["open_board"]
 BUFFER = 240  # bytes under way to a board: what the smallest buffer of its firmware holds
 PIECE = 240  # bytes of its pieces, and what it takes as one
 SMALL = 32_000  # bytes of free heap: below it pieces are shorter, and the upload is not checked
+# While the heap is in one piece the dict of globals gets room for the agent's names: to grow it later takes more than is left in one.
+SPACE = "for i in range(120):globals()[i]=0\nfor i in range(120):del globals()[i]\ndel i\n"
 SHORT = 96  # bytes, those
 SMALL_PART = 500  # bytes of the parts of the agent that it compiles one by one
 ROOMY = 64_000  # bytes of free heap: from there on fewer and longer parts are uploaded, each costs a few round trips
@@ -103,7 +105,8 @@ async def start(
         return SmallBoard(pipe, platform, repl, show)
     most = SMALL_PART if platform.free < SMALL else PART if platform.free < ROOMY else LARGE_PART
     try:
-        await upload(repl, parts(agent(*sections), most), progress, checked=platform.free >= SMALL)
+        roomy = platform.free >= SMALL
+        await upload(repl, [*([] if roomy else [SPACE]), *parts(agent(*sections), most)], progress, checked=roomy)
     except ReplFailed as exc:
         if "MemoryError" not in str(exc):
             raise
