@@ -484,8 +484,9 @@ def main(nonce, rest, size):
             owed = 1
         except SystemExit:
             return
-        except Exception as e:
-            print(repr(e))
+        except Exception as e:  # for want of memory perhaps, and again at once
+            print(e)
+            strikes += 1
 
 
 #: callbacks

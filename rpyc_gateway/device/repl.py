@@ -123,6 +123,7 @@ class Repl:
 
     async def _probe(self) -> Platform:
         why = ""
+        emptied = False
         for _ in range(TRIES):
             said = b""
             try:
@@ -133,6 +134,9 @@ class Repl:
                 why = str(exc)
             except (ValueError, SyntaxError, TypeError):
                 why = f"{self.peer}: asked what it is, the board said {said[-HEARD:]!r}"
+            if "MemoryError" in why and not emptied:
+                emptied = True
+                await self._send(END)  # a soft reset: what fills its heap is nobody's any more
             await self.find()  # the line may have changed what was asked, or said
         raise DialFailed(f"{why}; so it was {TRIES} times: does the line change what is sent?")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +248,18 @@ async def test_a_small_heap_is_enough(heap: str) -> None:
         await board.execute("def f(x): return x + 1")
         f = await board.evaluate("f")
         assert [await board.call(f, n) for n in range(100)] == list(range(1, 101))
+
+
+async def test_a_board_whose_heap_is_filled_says_so_and_can_be_had_again() -> None:
+    async with fake_board("64k") as (pipe, _):
+        async with open_board(pipe) as board:
+            await board.execute("hog = []")
+            with pytest.raises(BoardError):
+                await board.execute("while True: hog.append(bytearray(64))")
+            with trio.fail_after(20), suppress(BoardError, PeerRestarted):  # and not nothing for ever
+                await board.evaluate("1")
+        async with open_board(pipe) as board:
+            assert await board.evaluate("1 + 1") == 2
 
 
 async def test_a_heap_that_is_too_small_for_the_agent_is_driven_without_and_that_is_said(
