@@ -46,9 +46,6 @@ async def test_a_dialogue_is_as_in_pythons_own_shell(way: str, tmp_path: Path) -
         assert ask("def (\n").splitlines()[-2] == "SyntaxError: invalid syntax"
         assert ask(f"x = {'1 + ' * 1000}1\n").endswith("1\n>>> ")
         assert ask("x\n") == "x\n1001\n>>> "
-        typist.type("fo")
-        typist.see("fo")
-        assert ask("\x03").endswith("\nKeyboardInterrupt\n>>> ")
         typist.type("while 1: print('on')\n\n")
         typist.see("on\non\n")
         assert ask("\x03").endswith("\nKeyboardInterrupt\n>>> ")
