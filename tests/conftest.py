@@ -13,6 +13,9 @@ from typing import ParamSpec
 import pytest
 import trio
 from hypothesis import HealthCheck, settings
+from trio.testing import MockClock
+
+from tests.patience import Patience
 
 settings.register_profile("dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), max_examples=200, derandomize=True, print_blob=True)
@@ -51,6 +54,14 @@ def _quiet_again() -> Iterator[None]:
     """What a test of the command line has set up of logging is no other test's."""
     yield
     logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.fixture
+def autojump_clock(monkeypatch: pytest.MonkeyPatch) -> MockClock:
+    """pytest-trio's, but calls that are served in threads are given a moment."""
+    clock = MockClock(autojump_threshold=0)
+    Patience(clock, monkeypatch)
+    return clock
 
 
 def _bounded(test: Callable[P, Awaitable[None]], seconds: float) -> Callable[P, Awaitable[None]]:

@@ -93,9 +93,6 @@ async def test_half_open_silence_is_noticed_and_said(autojump_clock: MockClock) 
 
 
 async def test_a_link_that_breaks_anywhere_breaks_in_words(autojump_clock: MockClock) -> None:
-    autojump_clock.autojump_threshold = (
-        0.01  # the clock does not see the threads that serve the calls, and would run away from them
-    )
     for size in [*range(0, 600, 7), *range(600, 3000, 101)]:
         async with lab_behind() as wire:
             with pytest.raises((gw.LinkLost, gw.SessionClosed)) as caught:
