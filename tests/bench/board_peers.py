@@ -23,7 +23,9 @@ from typing import Any, TypeAlias
 
 import trio
 
-from rpyc_gateway.cli import onboard
+from rpyc_gateway.cli.onboard.files import get as get_file
+from rpyc_gateway.cli.onboard.files import put as put_file
+from rpyc_gateway.cli.onboard.interpreters import AtPort
 from rpyc_gateway.device.driver import open_board
 from tests.bench.figures import Measurement, ratio, rotated, values
 from tests.device.boards import board_on, pipe_to
@@ -84,16 +86,16 @@ async def ours(port: str, baudrate: float, directory: Path) -> AsyncIterator[Act
     async with pipe_to(port, rate=baudrate / 10) as pipe, open_board(pipe) as board:
         await board.execute(PROGRAM)
         same, method, up, down = [await board.evaluate(name) for name in ("same", "a.m", "up", "down")]
-        there = onboard.AtPort("the board", board)
+        there = AtPort("the board", board)
         sent, got, remote = directory / "sent", directory / "got", str(directory / FILE)
         sent.write_bytes(PAYLOAD)
 
         async def get() -> int:
-            await onboard.get(there, remote, got, nothing)
+            await get_file(there, remote, got, nothing)
             return len(got.read_bytes())
 
         async def put() -> None:
-            await onboard.put(there, sent, remote, nothing)
+            await put_file(there, sent, remote, nothing)
 
         yield {
             "call": lambda: board.call(same, 5),
