@@ -46,6 +46,7 @@ BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
 BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
 PROMPT = b">>> "
+FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
 RAW_PROMPT = b"\x04>"
 VERDICT = 3.0  # seconds without a frame after a banner: it was one
 PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
@@ -262,7 +263,7 @@ class Board(AnyBoard):
     def _look_at_prompt(self) -> None:
         """What was said last, and is no line yet, may be the prompt of a board without an agent."""
         last = self.line.unfinished
-        if self._verdict_at < inf and (last.endswith(PROMPT) or last == b">"):
+        if self._verdict_at < inf and (last.endswith((PROMPT, FURTHER)) or last == b">"):
             self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
             self._wake.set()
         elif self._established.is_set() and last.endswith(RAW_PROMPT) and not self._lossless:

@@ -41,7 +41,7 @@ DELAY = 50  # ms that a front waits for an answer before it asks whether the cal
 LINGER = 0.5  # seconds for an agent to end
 RESTORING = 3.0  # seconds for one that is interrupted
 LEAVING = 5.0  # seconds for all that
-ESCAPES = b"\x01\x02\x03\x04\x05\r\x11\x13"
+ESCAPES = b"\x01\x02\x03\x04\x05\r\x11\x13\x15\x17"  # the last two erase a line and a word at a REPL: the # as well
 
 logger = logging.getLogger(__name__)
 

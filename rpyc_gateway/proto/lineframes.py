@@ -17,7 +17,7 @@ ESCAPE = b"\x7d"
 FLIP = 0x40  # what an escaped byte is xored with
 END = b"\n"
 
-LONG_MAP = bytes((*range(1, 6), 8, 9, 10, 13, 14, 16, 17, 19, 27, 30, 35, 125, 127))
+LONG_MAP = bytes((*range(1, 6), 8, 9, 10, 13, 14, 16, 17, 19, 21, 23, 27, 30, 35, 125, 127))
 """What is escaped as long as a REPL may be at the other end."""
 
 SHORT_MAP = b"\r\x11\x13"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import math
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -308,6 +310,21 @@ async def test_an_idle_board_that_is_reset_is_noticed() -> None:
             with trio.fail_after(5):
                 await board.wait_lost()
             assert isinstance(board.lost, PeerRestarted)
+
+
+@pytest.mark.parametrize("prompt", [b">>> ", b"... ", b"raw REPL; CTRL-B to exit\r\n>"])
+async def test_a_banner_and_a_prompt_are_a_restart_at_once(prompt: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 600.0)
+    with BadLine(math.inf) as line, board_on(line.far) as fake:
+        async with pipe_to(line.near) as pipe, open_board(pipe) as board:
+            assert await board.evaluate("1") == 1  # it has said all that it had to say
+            os.kill(fake.pid, signal.SIGSTOP)
+            with open(line.far, "wb", buffering=0) as port:  # noqa: ASYNC230
+                port.write(b"\r\nMicroPython v1.26.0 on 2026-01-01; linux\r\n" + prompt)
+            with trio.fail_after(5):
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
+            os.kill(fake.pid, signal.SIGCONT)
 
 
 async def test_a_program_that_prints_a_banner_is_no_restart() -> None:

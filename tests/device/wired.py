@@ -139,7 +139,9 @@ class Wired:
         self.line = Line(Greeting(nonce=nonce), dialler=True, now=self.now, rate=rate, patience=inf)
         self.front = Front(Conversation())
         self.size = size
-        hello = Greeting(nonce=NONCE, mtu=240, window=8, buffer=buffer, delay=50, escapes=b"\1\2\3\4\5\r\x11\x13")
+        hello = Greeting(
+            nonce=NONCE, mtu=240, window=8, buffer=buffer, delay=50, escapes=b"\1\2\3\4\5\r\x11\x13\x15\x17"
+        )
         self.rest = hello.encode()[11:]
         self.agent = core() if agent is None else agent
         self.agent.update(read_line=self.read_line, write=self.write, strikes=0, mem_free=lambda: free)
