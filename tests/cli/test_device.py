@@ -186,10 +186,10 @@ async def test_the_path_of_a_port_is_enough() -> None:
 class Damaging(Here):
     """A board whose flash damages what is written."""
 
-    async def evaluate(self, source: str) -> Any:
-        if source == files.WRITE:
-            return lambda file, data: file.write(data[:-1] + b"?")
-        return await super().evaluate(source)
+    async def call(self, function: Any, *args: Any) -> Any:
+        if getattr(function, "__name__", "") == "write":
+            args = (args[0][:-1] + b"?",)
+        return await super().call(function, *args)
 
 
 async def test_a_file_that_arrived_damaged_takes_no_other_ones_place(tmp_path: Path) -> None:

@@ -55,16 +55,6 @@ def f(path):
         return None
     return s[0], s[6]
 """
-# A FAT file system does not rename to a name that there is.
-PLACE = """
-import os
-def f(part, path):
-    try:
-        os.rename(part, path)
-    except OSError:
-        os.remove(path)
-        os.rename(part, path)
-"""
 MAKE = """
 import os
 def f(path):
@@ -74,15 +64,55 @@ def f(path):
         if not os.stat(path)[0] & 0x4000:
             raise
 """
-READ = """
+CHECK = """
 from binascii import crc32
-def f(file, size, crc):
-    data = file.read(size)
-    return data, crc32(data, crc)
+def check(path):
+    file = open(path, "rb")
+    length = crc = 0
+    while True:
+        data = file.read(512)
+        if not data:
+            file.close()
+            return length, crc
+        length += len(data)
+        crc = crc32(data, crc)
 """
-CHECK = READ.replace("return data", "return len(data)")
-WRITE = "lambda file, data: file.write(data)"
-CLOSE = "lambda file: file.close()"
+# What is written is read again before it takes the place of what was there; without arguments `finish` gives it up. (A FAT file
+# system does not rename to a name that there is.)
+WRITING = (
+    CHECK
+    + """
+import os
+def f(path, part):
+    file = open(part, "wb")
+    def finish(*wanted):
+        file.close()
+        found = wanted and check(part)
+        if not wanted or found != wanted:
+            os.remove(part)
+            return found
+        try:
+            os.rename(part, path)
+        except OSError:
+            os.remove(path)
+            os.rename(part, path)
+        return found
+    return file.write, finish
+"""
+)
+READING = """
+import os
+from binascii import crc32
+def f(path):
+    s = os.stat(path)
+    if s[0] & 0x4000:
+        return None
+    file = open(path, "rb")
+    def more(size, crc):
+        data = file.read(size)
+        return data, crc32(data, crc)
+    return s[6], more, file.close
+"""
 REMOVE = "lambda path: __import__('os').remove(path)"
 REMOVE_DIRECTORY = "lambda path: __import__('os').rmdir(path)"
 PART = ".part"  # behind the name of a file that is not whole
@@ -125,7 +155,8 @@ async def up_to_date(board: Interpreter, local: Path, remote: str) -> bool:
     if found is None or found[0] & DIRECTORY or found[1] != size:
         return False
     with about(remote):
-        return await checksum(board, remote) == checksum_here(local)
+        there: tuple[int, int] = await board.call(await board.evaluate(defined(CHECK, "check")), remote)
+        return there == checksum_here(local)
 
 
 def size_here(local: Path) -> int | None:
@@ -156,44 +187,23 @@ async def put(board: Interpreter, local: Path, remote: str, progress: Progress) 
 
     Raises BoardFailed, and OSError of this side. Cancelled: nothing of it is left there.
     """
-    part = remote + PART
     with about(remote), local.open("rb") as source:
         whole = os.fstat(source.fileno()).st_size
-        file = await board.call(await board.evaluate("open"), part, "wb")
+        write, finish = await board.call(await board.evaluate(defined(WRITING)), remote, remote + PART)
         try:
-            write = await board.evaluate(WRITE)
             done = crc = 0
             while data := source.read(CHUNK):
-                await board.call(write, file, data)
+                await board.call(write, data)
                 done += len(data)
                 crc = crc32(data, crc)
                 progress(done, max(whole, done))
-            await board.call(await board.evaluate(CLOSE), file)
-            if (found := await checksum(board, part)) != (done, crc):
-                raise BoardFailed(
-                    board.name,
-                    "",
-                    f"of {done} bytes it holds {found[0]}, or others: what was there stays",
-                )
-            await board.call(await board.evaluate(defined(PLACE)), part, remote)
+            found = await board.call(finish, done, crc)
         except BaseException:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVING), suppress(GatewayError):
-                await board.call(await board.evaluate(CLOSE), file)
-                await remove(board, part)
+                await board.call(finish)
             raise
-
-
-async def checksum(board: Interpreter, path: str) -> tuple[int, int]:
-    """Length and CRC of a file, read again there."""
-    file = await board.call(await board.evaluate("open"), path, "rb")
-    check = await board.evaluate(defined(CHECK))
-    done = crc = 0
-    while True:
-        length, crc = await board.call(check, file, CHUNK, crc)
-        done += length
-        if not length:
-            await board.call(await board.evaluate(CLOSE), file)
-            return done, crc
+        if found != (done, crc):
+            raise BoardFailed(board.name, "", f"of {done} bytes it holds {found[0]}, or others: what was there stays")
 
 
 async def get(board: Interpreter, remote: str, local: Path, progress: Progress) -> None:
@@ -213,15 +223,14 @@ async def get(board: Interpreter, remote: str, local: Path, progress: Progress) 
 async def read(board: Interpreter, remote: str, take: Callable[[bytes], object], progress: Progress) -> None:
     """Give `take` a file of the board, part by part. Raises BoardFailed, at the end also if what came is not what is there."""
     with about(remote):
-        file = await board.call(await board.evaluate("open"), remote, "rb")
+        found = await board.call(await board.evaluate(defined(READING)), remote)
+        if found is None:  # some boards open those
+            raise BoardFailed(board.name, "", "is a directory: -r copies those")
+        whole, more, close = found
         try:
-            mode, whole = await board.call(await board.evaluate(defined(LOOK)), remote)
-            if mode & DIRECTORY:  # some boards open those
-                raise BoardFailed(board.name, "", "is a directory: -r copies those")
-            more = await board.evaluate(defined(READ))
             done = crc = here = 0
             while True:
-                data, crc = await board.call(more, file, CHUNK, crc)
+                data, crc = await board.call(more, CHUNK, crc)
                 if not data:
                     break
                 take(data)
@@ -232,4 +241,4 @@ async def read(board: Interpreter, remote: str, take: Callable[[bytes], object],
                 raise BoardFailed(board.name, "", f"has {whole} bytes there, and {done} came, or others")
         finally:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVING), suppress(GatewayError):
-                await board.call(await board.evaluate(CLOSE), file)
+                await board.call(close)
