@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from rpyc_gateway.cli.onboard.interpreters import in_its_words
+from rpyc_gateway.cli.onboard.interpreters import Interpreter, in_its_words
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.device.node import serve_board
 from rpyc_gateway.errors import GatewayError
@@ -69,7 +69,7 @@ async def open_board(way: str) -> AsyncIterator[Board]:
         nursery.cancel_scope.cancel()
 
 
-class Here:
+class Here(Interpreter):
     """This interpreter as a board."""
 
     name = "here"

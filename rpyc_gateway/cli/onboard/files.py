@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from rpyc_gateway.cli.onboard.interpreters import CHUNK, BoardFailed, Interpreter, Progress, about, defined
+from rpyc_gateway.cli.onboard.interpreters import CHUNK, BoardFailed, Interpreter, Progress, about
 from rpyc_gateway.errors import GatewayError
 
 __all__ = [
@@ -121,7 +121,7 @@ PART = ".part"  # behind the name of a file that is not whole
 async def listing(board: Interpreter, path: str) -> list[tuple[str, bool, int]]:
     """Name, whether it is a directory, and size in bytes (a directory: 0) of what is in a directory, or of a file. Raises BoardFailed."""
     with about(path):
-        return list(await board.call(await board.evaluate(defined(LIST)), path))
+        return list(await board.call(await board.made(LIST), path))
 
 
 async def remove(board: Interpreter, path: str) -> None:
@@ -139,12 +139,12 @@ async def remove_directory(board: Interpreter, path: str) -> None:
 async def make_directory(board: Interpreter, path: str) -> None:
     """Make a directory, if it is not there. Raises BoardFailed, also if a file is."""
     with about(path):
-        await board.call(await board.evaluate(defined(MAKE)), path)
+        await board.call(await board.made(MAKE), path)
 
 
 async def look(board: Interpreter, path: str) -> tuple[int, int] | None:
     """Mode, as os.stat tells it, and size in bytes of what is there. None: nothing is. Raises BoardFailed."""
-    found: tuple[int, int] | None = await board.call(await board.evaluate(defined(LOOK)), path)
+    found: tuple[int, int] | None = await board.call(await board.made(LOOK), path)
     return found
 
 
@@ -155,7 +155,7 @@ async def up_to_date(board: Interpreter, local: Path, remote: str) -> bool:
     if found is None or found[0] & DIRECTORY or found[1] != size:
         return False
     with about(remote):
-        there: tuple[int, int] = await board.call(await board.evaluate(defined(CHECK, "check")), remote)
+        there: tuple[int, int] = await board.call(await board.made(CHECK, "check"), remote)
         return there == checksum_here(local)
 
 
@@ -189,7 +189,7 @@ async def put(board: Interpreter, local: Path, remote: str, progress: Progress) 
     """
     with about(remote), local.open("rb") as source:
         whole = os.fstat(source.fileno()).st_size
-        write, finish = await board.call(await board.evaluate(defined(WRITING)), remote, remote + PART)
+        write, finish = await board.call(await board.made(WRITING), remote, remote + PART)
         try:
             done = crc = 0
             while data := source.read(CHUNK):
@@ -223,7 +223,7 @@ async def get(board: Interpreter, remote: str, local: Path, progress: Progress) 
 async def read(board: Interpreter, remote: str, take: Callable[[bytes], object], progress: Progress) -> None:
     """Give `take` a file of the board, part by part. Raises BoardFailed, at the end also if what came is not what is there."""
     with about(remote):
-        found = await board.call(await board.evaluate(defined(READING)), remote)
+        found = await board.call(await board.made(READING), remote)
         if found is None:  # some boards open those
             raise BoardFailed(board.name, "", "is a directory: -r copies those")
         whole, more, close = found

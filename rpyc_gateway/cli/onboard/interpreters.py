@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from functools import cached_property
+from typing import Any
 
 from rpyc_gateway.client import open_session
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
@@ -33,24 +35,38 @@ class BoardFailed(GatewayError):
         self.traceback = traceback or said
 
 
-class Interpreter(Protocol):
-    """The Python of a board, by whatever way. Both raise BoardFailed for its exceptions, and LinkLost; cancelled, they interrupt it."""
+class Interpreter(ABC):
+    """The Python of a board, by whatever way. What asks it raises BoardFailed for its exceptions, and LinkLost; cancelled, it is interrupted."""
 
     name: str
     shows: bool
     """Whether what is printed there appears here by itself."""
 
+    @abstractmethod
     async def evaluate(self, source: str) -> Any:
         """The value of an expression, or what stands for an object that stays there."""
 
+    @abstractmethod
     async def call(self, function: Any, *args: Any) -> Any:
         """Call such an object."""
 
+    @abstractmethod
     async def wait_lost(self) -> GatewayError:
         """Wait until nothing can be asked any more; why."""
 
+    async def made(self, source: str, name: str = "f") -> Any:
+        """The function of this name that the source defines. It is sent once and stays there, for who copies many files."""
+        function = self._made.get(source)
+        if function is None:
+            function = self._made[source] = await self.evaluate(defined(source, name))
+        return function
 
-class AtPort:
+    @cached_property
+    def _made(self) -> dict[str, Any]:
+        return {}
+
+
+class AtPort(Interpreter):
     """A board at a port of this machine."""
 
     shows = True
@@ -71,7 +87,7 @@ class AtPort:
         return await self._board.wait_lost()
 
 
-class AtNode:
+class AtNode(Interpreter):
     """A board that is a node, behind a session."""
 
     shows = False
@@ -147,4 +163,5 @@ NOTE = "on the board:\n"
 
 def defined(source: str, name: str = "f") -> str:
     """An expression whose value is the function of this name that the source defines."""
-    return f"(lambda n:(exec({source!r},n),n[{name!r}])[1])({{}})"
+    dense = source.strip().replace("    ", " ")  # it may have to go down a slow line
+    return f"(lambda n:(exec({dense!r},n),n[{name!r}])[1])({{}})"
