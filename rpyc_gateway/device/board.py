@@ -357,9 +357,9 @@ class Board(AnyBoard):
             if not data:
                 self._break("the pipe has ended: was it unplugged?")
                 return
-            heard = self.line.statistics().frames_in
+            heard = self.line.frames_in
             self.line.receive_data(bytes(data), trio.current_time())
-            if self.line.statistics().frames_in != heard:
+            if self.line.frames_in != heard:
                 self._verdict_at = inf
                 self._plan_question()
             self._step()
@@ -374,20 +374,24 @@ class Board(AnyBoard):
             self._armed = 0.0
             now = trio.current_time()
             deadline = line.deadline()
-            if deadline is not None and deadline <= now:
-                line.handle_timeout(now)
+            if deadline is None:
+                deadline = inf
             if now >= self._verdict_at:
                 self._restarted("it has started anew")
                 return
-            out = self._press_key(now) + self._ask(now) + line.data_to_send(now)
-            self._step()
-            if out:
-                try:
-                    await send_all(out)
-                except BROKEN as exc:
-                    self._break(str(exc) or "the pipe broke")
+            if now >= min(deadline, self._key_at, self._ask_at):
+                if deadline <= now:
+                    line.handle_timeout(now)
+                out = self._press_key(now) + self._ask(now) + line.data_to_send(now)
+                self._step()
+                if out:
+                    try:
+                        await send_all(out)
+                    except BROKEN as exc:
+                        self._break(str(exc) or "the pipe broke")
+                else:
+                    await trio.lowlevel.checkpoint()
                 continue
-            deadline = line.deadline()
-            self._armed = min(inf if deadline is None else deadline, self._key_at, self._ask_at, self._verdict_at)
+            self._armed = min(deadline, self._key_at, self._ask_at, self._verdict_at)
             with trio.move_on_at(self._armed):
                 await self._wake.wait()

@@ -107,7 +107,8 @@ class Line:
         self._noise = b""  # what came last and was no frame, for the error
         self._change: RateChange | None = None
         self._garbage = 0  # bytes since the last frame
-        self._frames_in = self._frames_out = self._bytes_in = self._bytes_out = self._damaged = 0
+        self.frames_in = 0  # of any type
+        self._frames_out = self._bytes_in = self._bytes_out = self._damaged = 0
 
     # -- what it is
 
@@ -163,7 +164,7 @@ class Line:
 
     def statistics(self) -> LineStatistics:
         return LineStatistics(
-            frames_in=self._frames_in,
+            frames_in=self.frames_in,
             frames_out=self._frames_out,
             bytes_in=self._bytes_in,
             bytes_out=self._bytes_out,
@@ -187,7 +188,7 @@ class Line:
             if self.state is State.DOWN:
                 return
             if type(found) is Frame:
-                self._frames_in += 1
+                self.frames_in += 1
                 self._session.hear(now)
                 self._garbage = 0
                 self._take(found, now)
