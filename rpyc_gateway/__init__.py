@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from rpyc_gateway.files import download, upload, upload_package
     from rpyc_gateway.gateway import Node
+    from rpyc_gateway.imports import imports
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
     from rpyc_gateway.service import Service, expose
@@ -85,6 +86,7 @@ __all__ = [
     "deliver",
     "download",
     "expose",
+    "imports",
     "obtain",
     "open_node",
     "open_session",
@@ -120,6 +122,7 @@ _HOMES = {
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
     "files": "download upload upload_package",
     "gateway": "Node",
+    "imports": "imports",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",
     "service": "Service expose",

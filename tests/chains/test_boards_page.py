@@ -140,9 +140,11 @@ def test_it_blinks_through_two_gateways_from_commands_and_both_faces(unpacked: U
         assert (unpacked.directory / "main.py").read_text() == (unpacked.directory / "blink.py").read_text(), put
         assert unpacked.levels() == "10" * 5
 
-        blocking, trio = blocks("python", "6.")
+        blocking, imported, trio = blocks("python", "6.")
         assert say(unpacked.here(blocking, bastion)).endswith("'bastion', 'bench', 'board') 1\n")
         assert unpacked.levels() == "10101"
+        assert say(unpacked.here(imported, bastion)) == ""
+        assert unpacked.levels() == "1"
         assert say(unpacked.here(trio, bastion)) == "1\n"
         assert unpacked.levels() == "0101"
 
