@@ -106,7 +106,8 @@ async def start(
     most = SMALL_PART if platform.free < SMALL else PART if platform.free < ROOMY else LARGE_PART
     try:
         roomy = platform.free >= SMALL
-        await upload(repl, [*([] if roomy else [SPACE]), *parts(agent(*sections), most)], progress, checked=roomy)
+        source = [*([] if roomy else [SPACE]), *parts(agent(*sections), most)]
+        await upload(repl, source, progress, checked=roomy, packed=platform.free >= ROOMY)
     except ReplFailed as exc:
         if "MemoryError" not in str(exc):
             raise

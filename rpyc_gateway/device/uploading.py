@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from binascii import crc32
+import zlib
+from binascii import b2a_base64, crc32
 from collections.abc import Callable, Sequence
 
 from rpyc_gateway.device.repl import RUN, STEP, Repl, ReplFailed
@@ -35,19 +36,36 @@ def _u(s,n,k=0,x=1):
   print("=")
 print("=")"""
 DONE = b"="
+WINDOW = 10  # as a power of two: bytes of memory there
+# Unpacks what has been packed, on boards that can; most with so much memory can.
+UNPACKER = f"""try:
+ from deflate import DeflateIO,RAW
+ from io import BytesIO
+ from binascii import a2b_base64
+ def _z(s,n):return DeflateIO(BytesIO(a2b_base64(s)),RAW,{WINDOW}).read(n).decode()
+ print("z")
+except ImportError:pass
+"""
+UNPACKS = b"z"
 
 
 async def upload(
-    repl: Repl, sources: Sequence[str], progress: Callable[[int, int], object] | None = None, *, checked: bool = True
+    repl: Repl,
+    sources: Sequence[str],
+    progress: Callable[[int, int], object] | None = None,
+    *,
+    checked: bool = True,
+    packed: bool = False,
 ) -> None:
-    """Run each of these, one after another. `progress` is told the bytes that are done, and all. What is not `checked` takes less heap.
+    """Run each of these, one after another. `progress` is told the bytes that are done, and all. What is not `checked` takes less heap,
+    what is `packed`, if the board can unpack, less time on the line and more heap.
 
     Raises ReplFailed for what the board has to say against it, its MemoryError for example; DialFailed if too much is damaged on its way.
     """
     loading = Uploading(repl)
     if checked:
         repl.patience, repl.longest = SHORT_STEP, SHORT_RUN
-        await loading.begin()
+        await loading.begin(packed=packed)
     whole = sum(map(len, sources))
     done = 0
     for number, source in enumerate(sources, 1):
@@ -67,16 +85,19 @@ class Uploading:
     def __init__(self, repl: Repl) -> None:
         self._repl = repl
         self._failed = 0
+        self._unpacks = False
 
-    async def begin(self) -> None:
-        """Give the board what checks."""
-        while not await self._try(LOADER):
+    async def begin(self, *, packed: bool = False) -> None:
+        """Give the board what checks, and what unpacks."""
+        loader = UNPACKER + LOADER if packed else LOADER
+        while (said := await self._try(loader)) is None:
             pass
+        self._unpacks |= UNPACKS in said.split()
 
     async def put(self, source: str) -> None:
         """Run a part."""
         self._repl.patience, self._repl.longest = PART_STEP, PART_RUN
-        if await self._put(literal(source), source, tries=1):
+        if await self._put(pack(source) if self._unpacks else literal(source), source, tries=1):
             return
         for part in parts(source, SHORT_PART):
             self._repl.patience, self._repl.longest = PART_STEP, PART_RUN
@@ -98,16 +119,17 @@ class Uploading:
     async def _put(self, text: str, whole: str, at: int = 0, *, tries: int, run: bool = True) -> bool:
         order = f"_u({text},{crc32(whole.encode())}{f',{at}' if at or not run else ''}{'' if run else ',0'})"
         for _ in range(tries):
-            if await self._try(order):
+            if await self._try(order) is not None:
                 return True
         return False
 
-    async def _try(self, source: str) -> bool:
-        """Whether it was run, as far as is known: what has run once more does no harm."""
+    async def _try(self, source: str) -> bytes | None:
+        """What it says if it was run, as far as is known: what has run once more does no harm."""
         why = ""
         try:
-            if (await self._repl.run(source)).strip().endswith(DONE):
-                return True
+            said = await self._repl.run(source)
+            if said.strip().endswith(DONE):
+                return said
         except ReplFailed as exc:
             if "MemoryError" in str(exc):
                 raise
@@ -118,7 +140,14 @@ class Uploading:
         if self._failed >= MOST:
             raise DialFailed(f"{self._repl.peer}: what is sent arrives damaged too often, {self._failed} times{why}")
         await self._repl.find()
-        return False
+        return None
+
+
+def pack(source: str) -> str:
+    """An expression for it that is short, for who has `_z`."""
+    data = source.encode()
+    packer = zlib.compressobj(zlib.Z_BEST_COMPRESSION, wbits=-WINDOW)
+    return f"_z('{b2a_base64(packer.compress(data) + packer.flush(), newline=False).decode()}',{len(data)})"
 
 
 def literal(source: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
+from rpyc_gateway.device import uploading
 from rpyc_gateway.device.driver import open_board
 from rpyc_gateway.device.repl import Repl, ReplFailed
 from rpyc_gateway.device.uploading import literal, upload
@@ -18,13 +19,13 @@ pytestmark = needs_micropython
 PARTS = [f"done = {done}\n" + f"name_{done} = '{'x' * 200}'\n" * 4 for done in range(1, 6)]
 
 
-@pytest.mark.parametrize("checked", [True, False])
-async def test_each_part_is_run_once_and_in_order(checked: bool) -> None:  # noqa: FBT001
+@pytest.mark.parametrize("how", [{}, {"checked": False}, {"packed": True}], ids=["checked", "unchecked", "packed"])
+async def test_each_part_is_run_once_and_in_order(how: dict[str, bool]) -> None:
     told: list[tuple[int, int]] = []
     async with fake_board() as (pipe, _):
         repl = Repl(pipe.stream, pipe.peer)
         await repl.find()
-        await upload(repl, ["x = [1]\n", "x.append(2)\n"], lambda *now: told.append(now), checked=checked)
+        await upload(repl, ["x = [1]\n", "x.append(2)\n"], lambda *now: told.append(now), **how)
         assert await repl.run("print(x)") == b"[1, 2]\r\n".replace(b"\r", b"")
         assert told == [(8, 20), (20, 20)]
 
@@ -37,13 +38,37 @@ async def test_what_the_board_has_against_a_part_is_told_with_its_number() -> No
             await upload(repl, ["x = 1\n", "x = bytearray(10**6)\n"])
 
 
+async def test_what_is_packed_takes_less_of_the_line_where_a_board_can_unpack(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def sent() -> int:
+        async with fake_board() as (pipe, _):
+            count = 0
+            send_all = pipe.stream.send_all
+
+            async def counting(data: bytes) -> None:
+                nonlocal count
+                count += len(data)
+                await send_all(data)
+
+            monkeypatch.setattr(pipe.stream, "send_all", counting)
+            repl = Repl(pipe.stream, pipe.peer)
+            await repl.find()
+            await upload(repl, [*PARTS, "süß = '🐍' * 9\n"], packed=True)
+            assert (await repl.run("print(done, süß)")).decode() == "5 " + "🐍" * 9 + "\n"
+            return count
+
+    less = await sent()
+    monkeypatch.setattr(uploading, "UNPACKER", uploading.UNPACKER.replace("from deflate", "from no_such_thing"))
+    assert less < await sent() / 2
+
+
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-async def test_on_a_noisy_line_all_of_it_arrives_as_it_was(seed: int) -> None:
+async def test_on_a_noisy_line_all_of_it_arrives_as_it_was(seed: int, packed: bool) -> None:  # noqa: FBT001
     with BadLine(921600, seed=seed, corrupt=0.001) as line, board_on(line.far):
         async with pipe_to(line.near, rate=92160) as pipe:
             repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
             await repl.find()
-            await upload(repl, PARTS)
+            await upload(repl, PARTS, packed=packed)
             line.disturb()
             await repl.find()
             said = await repl.run("print(done, [name_1, name_2, name_3, name_4, name_5] == ['x' * 200] * 5)")
