@@ -22,7 +22,7 @@ from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
 from rpyc_gateway.proto import lineevents as events
 from rpyc_gateway.proto.line import Line
-from rpyc_gateway.proto.lineframes import NONCE, TO_DIALLER, Greeting
+from rpyc_gateway.proto.lineframes import NONCE, TO_DIALLER, TO_LISTENER, Greeting
 from rpyc_gateway.reliable import Console
 from rpyc_gateway.transport import Pipe
 
@@ -47,6 +47,7 @@ STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|e
 BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
 PROMPT = b">>> "
 FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
+ECHO = PROMPT + TO_LISTENER  # a REPL echoes a frame that it takes for a comment
 RAW_PROMPT = b"\x04>"
 VERDICT = 3.0  # seconds without a frame after a banner: it was one
 PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
@@ -255,14 +256,20 @@ class Board(AnyBoard):
         if BANNER.search(text) and self._verdict_at == inf:
             self._verdict_at = trio.current_time() + VERDICT
             self._conversation.nudge()
+        self._look_for_echo(text)
         try:
             self._show(text)
         except Exception:
             logger.exception("%s: what was printed there could not be shown", self._pipe.peer)
 
+    def _look_for_echo(self, text: bytes) -> None:
+        if self._verdict_at < inf and ECHO in text:
+            self._restarted("it has started anew")
+
     def _look_at_prompt(self) -> None:
         """What was said last, and is no line yet, may be the prompt of a board without an agent."""
         last = self.line.unfinished
+        self._look_for_echo(last)
         if self._verdict_at < inf and (last.endswith((PROMPT, FURTHER)) or last == b">"):
             self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
             self._wake.set()

@@ -9,7 +9,7 @@ from enum import IntEnum
 
 from msgspec import Struct
 
-__all__ = ["LONG_MAP", "SHORT_MAP", "TO_DIALLER", "Encoder", "Frame", "Greeting", "Kind", "Lines"]
+__all__ = ["LONG_MAP", "SHORT_MAP", "TO_DIALLER", "TO_LISTENER", "Encoder", "Frame", "Greeting", "Kind", "Lines"]
 
 TO_LISTENER = b"#"
 TO_DIALLER = b"\x1e"

@@ -312,7 +312,9 @@ async def test_an_idle_board_that_is_reset_is_noticed() -> None:
             assert isinstance(board.lost, PeerRestarted)
 
 
-@pytest.mark.parametrize("prompt", [b">>> ", b"... ", b"raw REPL; CTRL-B to exit\r\n>"])
+@pytest.mark.parametrize(
+    "prompt", [b">>> ", b"... ", b"raw REPL; CTRL-B to exit\r\n>", b">>> #}A", b">>> #}A}B\r\n"], ids=repr
+)
 async def test_a_banner_and_a_prompt_are_a_restart_at_once(prompt: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 600.0)
     with BadLine(math.inf) as line, board_on(line.far) as fake:
