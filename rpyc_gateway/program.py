@@ -288,7 +288,7 @@ def _get(subject: Any, operands: list[Any], reading: Program) -> object:
 
 def _set(subject: Any, operands: list[Any], reading: Program) -> None:
     name = _name(operands)
-    reading.policy.check(subject, Verb.SET, name)
+    name = reading.policy.check(subject, Verb.SET, name) or name
     if len(operands) < 2:
         raise ProtocolError("a SET step without a value")
     setattr(subject, name, reading.value(operands[1]))
@@ -296,7 +296,7 @@ def _set(subject: Any, operands: list[Any], reading: Program) -> None:
 
 def _del(subject: Any, operands: list[Any], reading: Program) -> None:
     name = _name(operands)
-    reading.policy.check(subject, Verb.DEL, name)
+    name = reading.policy.check(subject, Verb.DEL, name) or name
     delattr(subject, name)
 
 

@@ -8,8 +8,8 @@ import importlib
 import inspect
 import types
 from collections import UserString
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from rpyc_gateway.classes import BINARY, RemoteObject, describe, described
 from rpyc_gateway.errors import NotExposed
@@ -18,6 +18,7 @@ from rpyc_gateway.proto.known import members, mro_of
 from rpyc_gateway.proto.messages import ClassInfo, Verb
 from rpyc_gateway.proto.plain import BY_NAME, plain_kind
 from rpyc_gateway.proto.values import BY_VALUE
+from rpyc_gateway.rules import PREFIX, Called, Rules, combined, declared, member
 from rpyc_gateway.views import Restricted, shows
 
 __all__ = [
@@ -53,9 +54,29 @@ class Service:
 
     `exposed_read` is RPyC's way to write it, for attributes and nested classes too: peers say `root.read`. It is read, not set.
     One instance serves one session when the class is served, and every session when an instance is.
+
+    `class Lab(gw.Service, reads={"level"}, writes={"level"}, deletes=(), calls={"reset"})` names attributes, those of ancestors and of instances too,
+    that peers may read, set, delete and call; nothing follows from one for the others. Raises TypeError for a name that can never be so.
     """
 
     __gw_policy__: Policy | None = None
+    __gw_rules__: ClassVar[Rules] = Rules()
+
+    def __init_subclass__(
+        cls,
+        *,
+        reads: Iterable[str] = (),
+        writes: Iterable[str] = (),
+        deletes: Iterable[str] = (),
+        calls: Iterable[str] = (),
+        **others: Any,
+    ) -> None:
+        if others and type(super().__init_subclass__) is types.BuiltinMethodType:  # object's, which knows none
+            raise TypeError(f"{cls.__qualname__}: {', '.join(others)}: the rules are reads, writes, deletes and calls")
+        super().__init_subclass__(**others)
+        own = declared(cls, {"reads": reads, "writes": writes, "deletes": deletes, "calls": calls})
+        inherited = [base.__gw_rules__ for base in mro_of(cls) if issubclass(base, Service)]
+        cls.__gw_rules__ = combined(cls, [own, *inherited])
 
     @classmethod
     def service_name(cls) -> str:
@@ -75,7 +96,7 @@ class Policy(Protocol):
     def check(self, target: object, verb: Verb, name: str) -> str | None:
         """Pass, or raise NotExposed. `name` is the attribute or special method, "" for a call.
 
-        For a GET it may return the name of the attribute that is meant by it.
+        It may return the name of the attribute that is meant by it, for a GET as `Called` if all else that it can do is not for peers.
         """
         ...
 
@@ -140,17 +161,23 @@ def _check_service(target: object, verb: Verb, name: str) -> str | None:
     if verb is Verb.VALUE:
         return None
     name = _SPECIAL_OF.get(verb, name)
-    member = _member(type(target), name)
+    held = member(type(target), name)
     if verb in _CHANGES:
-        change = getattr(member, _CHANGES[verb], None) if isinstance(member, property) else None
+        change = getattr(held, _CHANGES[verb], None) if isinstance(held, property) else None
         if getattr(change, "__gw_exposed__", False) is True:
             return None
-    elif _is_marked(member):
+    elif _is_marked(held):
         return None
-    elif verb is Verb.GET:
-        found = name if name.startswith(PREFIX) and _has(target, name) else exposed_name(target, name)
-        if found is not None:
-            return found
+    prefixed = name if name.startswith(PREFIX) and _has(target, name) else exposed_name(target, name)
+    if verb is Verb.GET and prefixed is not None:
+        return prefixed
+    rules: Rules = type(target).__gw_rules__  # type: ignore[attr-defined]  # of a Service
+    said = name if prefixed is None else name.removeprefix(PREFIX)
+    if rules.grant(verb, said):
+        return prefixed
+    if verb is Verb.GET and said in rules.calls:
+        is_method = type(held) is types.FunctionType and name not in _own_attributes(target)
+        return None if is_method else Called(name)
     raise _denied(target, name)
 
 
@@ -166,10 +193,6 @@ def _check_view(target: Any, verb: Verb, name: str) -> None:
 _VIEW_SPECIAL = frozenset({"__repr__", "__str__", "__format__", "__dir__", "__hash__", "__eq__", "__ne__", "__bool__"})
 
 
-PREFIX = "exposed_"
-"""RPyC's mark, which is honoured too: peers ask for `read` and get `exposed_read`."""
-
-
 def exposed_name(target: object, name: str) -> str | None:
     """The prefixed name, if an object of this process has an attribute under that; it is not asked itself."""
     prefixed = PREFIX + name
@@ -178,35 +201,39 @@ def exposed_name(target: object, name: str) -> str | None:
 
 def read(policy: Policy, target: Any, name: str) -> Any:
     """An attribute of an object, or what is meant by its name, if a peer may have it."""
-    name = policy.check(target, Verb.GET, name) or name
+    meant = policy.check(target, Verb.GET, name) or name
     try:
-        return getattr(target, name)
+        value = getattr(target, meant)
     except AttributeError:
-        prefixed = exposed_name(target, name)
+        prefixed = exposed_name(target, meant)
         if prefixed is None:
             raise
-    return getattr(target, prefixed)
+        value = getattr(target, prefixed)
+    return _only_called(target, meant, value) if type(meant) is Called else value
+
+
+def _only_called(target: object, name: str, value: Any) -> Any:
+    """What can be called in place of a value, and shows nothing of it."""
+    if not callable(value):
+        kind, held = type(target).__qualname__, type(value).__name__
+        raise TypeError(f"{name!r} of {kind!r} objects is there to be called, and holds an object of type {held!r} now")
+    return value if issubclass(type(value), _SEALED) else functools.partial(value)
 
 
 def _has(target: object, name: str) -> bool:
     kind = type(target)
     if issubclass(kind, RemoteObject | type):
         return False
-    if any(name in members(base) for base in mro_of(kind)):
-        return True
+    return any(name in members(base) for base in mro_of(kind)) or name in _own_attributes(target)
+
+
+def _own_attributes(target: object) -> Mapping[str, object]:
+    """Of an instance, without asking it."""
     try:
         own = object.__getattribute__(target, "__dict__")
     except AttributeError:
-        return False
-    return type(own) is dict and name in own
-
-
-def _member(kind: type, name: str) -> object:
-    """What a class, or the first of its ancestors that has it, has under a name; None if none has."""
-    for base in mro_of(kind):
-        if name in members(base):
-            return members(base)[name]
-    return None
+        return {}
+    return own if type(own) is dict else {}
 
 
 def _is_marked(member: object) -> bool:

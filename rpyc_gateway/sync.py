@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from types import TracebackType
@@ -170,7 +172,7 @@ class RemoteModules:
 
 
 def serve(
-    service: type[Service] | Service | str,
+    service: type[Service] | Service | functools.partial[Service] | str,
     url: str,
     *,
     name: str | None = None,
@@ -179,11 +181,12 @@ def serve(
 ) -> None:
     """Serve until interrupted (KeyboardInterrupt): a Service (a class: one instance for each session), or "classic", to whoever can reach `url`.
 
-    A Service is served under its `service_name`; "classic" is the whole interpreter. `runs` says where its code runs: in "threads", as many
+    `functools.partial(Lab, "stage", port=3)` is a class whose instances are made with these arguments. A Service is served under its
+    `service_name`; "classic" is the whole interpreter. `runs` says where its code runs: in "threads", as many
     at once as there are callers; in the "main" thread of this process, one call after the other; or in the "trio" thread, inline, which is for
     code that never blocks and gets proxies to be awaited. With "main", call this in the main thread; SIGTERM ends it in order too. Raises ConfigError for a URL that cannot be listened
     on, among them any that other machines can reach and where anybody there may come (`tls://` with `client_ca` lets in whom it can name;
-    a configuration can say `insecure = true`). With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
+    a configuration can say `insecure = true`), and TypeError for a class that cannot be made so. With `pickle`, clients that allow it too may send and get pickles: they can then run any code here.
     """
     label = _label(service)
     served = {"service": service, "allow": ("*",), "pickle": pickle, "runs": runs}
@@ -228,10 +231,25 @@ def _label(service: object) -> str:
         if service not in SERVICES:
             raise ConfigError([unknown_service(service)])
         return service
-    if isinstance(service, Service) or (isinstance(service, type) and issubclass(service, Service)):
+    kind = service.func if isinstance(service, functools.partial) else service
+    if isinstance(kind, type) and issubclass(kind, Service):
+        return kind.service_name()
+    if isinstance(service, Service):
         return service.service_name()
-    raise TypeError(f"what is served is a Service, a class of them, or the name of a service, not {service!r}")
+    raise TypeError(
+        f"what is served is a Service, a class of them (with arguments: functools.partial), or the name of a service, not {service!r}"
+    )
 
 
-def _root_of(service: type[Service] | Service) -> Callable[[], Service]:
-    return service if isinstance(service, type) else lambda: service
+def _root_of(service: type[Service] | Service | functools.partial[Service]) -> Callable[[], Service]:
+    if isinstance(service, Service):
+        return lambda: service
+    making = functools.partial(service)  # of a partial it is that one's arguments
+    try:
+        inspect.signature(making.func).bind(*making.args, **making.keywords)
+    except TypeError as exc:  # or every session would end with it
+        kind = _label(service)
+        raise TypeError(
+            f"no {kind!r} can be made for a session ({exc}): serve functools.partial(class, arguments...), or an instance"
+        ) from exc
+    return service

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import select
@@ -379,7 +380,10 @@ async def test_connecting_in_trio_code_says_what_to_write_instead(url: str) -> N
         gw.connect(url)
 
 
-@pytest.mark.parametrize(("service", "error"), [("clasic", gw.ConfigError), (int, TypeError), (None, TypeError)])
+@pytest.mark.parametrize(
+    ("service", "error"),
+    [("clasic", gw.ConfigError), (int, TypeError), (None, TypeError), (functools.partial(int, 1), TypeError)],
+)
 def test_what_cannot_be_served_is_refused(service: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         gw.serve(service, "memory://nobody")
@@ -392,19 +396,30 @@ def test_a_program_that_never_closes_ends_all_the_same(url: str) -> None:
 
 
 class Adder(gw.Service):
+    def __init__(self, start: int = 0) -> None:
+        self.start = start
+
     @gw.expose
     def add(self, a: int, b: int) -> int:
         return a + b
 
 
-def test_a_service_is_served_in_three_lines(tmp_path: Any) -> None:
+class Needy(Adder):
+    def __init__(self, start: int) -> None:
+        super().__init__(start)
+
+
+@pytest.mark.parametrize(("served", "start"), [("Adder", 0), ("functools.partial(Adder, start=4)", 4), ("Adder(5)", 5)])
+def test_a_service_is_served_in_three_lines(served: str, start: int, tmp_path: Any) -> None:
     socket = f"unix://{tmp_path}/adder.sock"
     script = dedent(f"""
+        import functools
         import rpyc_gateway as gw
         class Adder(gw.Service):
+            def __init__(self, start=0): self.start = start
             @gw.expose
-            def add(self, a, b): return a + b
-        gw.serve(Adder, {socket!r})
+            def add(self, a, b): self.start += a + b; return self.start
+        gw.serve({served}, {socket!r})
     """)
     program = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE, text=True)
     with program:
@@ -412,12 +427,20 @@ def test_a_service_is_served_in_three_lines(tmp_path: Any) -> None:
             while not os.path.exists(tmp_path / "adder.sock"):
                 assert program.poll() is None, program.communicate()
             with gw.connect(socket, service="adder") as conn:
-                assert conn.root.add(2, 3) == 5
+                assert conn.root.add(2, 3) == 5 + start
+                with gw.connect(socket, service="adder") as other:
+                    assert other.root.add(2, 3) == 5 + start + (5 if served == "Adder(5)" else 0)
                 with pytest.raises(gw.NotExposed):
                     _ = conn.root.on_connect
         finally:
             program.send_signal(signal.SIGINT)
             program.communicate(timeout=20)
+
+
+@pytest.mark.parametrize("served", [Needy, functools.partial(Adder, 1, 2), functools.partial(Needy, begin=1)])
+def test_a_service_that_no_session_could_have_is_an_error_at_once(served: Any) -> None:
+    with pytest.raises(TypeError, match=r"no '(adder|needy)' can be made for a session .*: serve functools.partial"):
+        gw.serve(served, "memory://nobody")
 
 
 def test_where_a_service_may_not_listen_is_an_error() -> None:

@@ -34,9 +34,10 @@ class BoardModules:
 class BoardPolicy(PublicOnly):
     """What is the board's is for whoever may use the board, whatever its name; what stands for it here is not."""
 
-    def check(self, target: object, verb: Verb, name: str) -> None:
+    def check(self, target: object, verb: Verb, name: str) -> str | None:
         if type(target) is not Standin or name in Standin.__slots__ or not is_of_board(verb, name):
-            super().check(target, verb, name)
+            return super().check(target, verb, name)
+        return None
 
 
 def is_of_board(verb: Verb, name: str) -> bool:
