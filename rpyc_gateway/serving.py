@@ -127,6 +127,8 @@ class Serving:
                 local=self._name, vat=self._vat, opener=False, root=root, pickle=offer.pickle, runs=offer.runs
             )
             return session, session.accept(neighbour.connection, label, request)
+        except GatewayError:  # its answer to whoever asks
+            raise
         except Exception as error:
             logger.exception("%s: a session of the service %r could not begin", self._name, request.service)
             text = f"{self._name} could not begin a session of {request.service!r}: {type(error).__name__}: {error}"

@@ -75,3 +75,21 @@ async def test_a_service_that_cannot_begin_fails_its_own_session_only(
                     pytest.fail("it cannot begin")
             assert await session.root.hello("you") == "hello you"
     assert "could not begin" in caplog.text
+
+
+class Choosy(Service):
+    def on_connect(self, session: object) -> None:
+        raise Denied("not before noon")
+
+
+async def test_a_service_may_refuse_a_session_in_its_own_words(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = Config(node=NodeSection(name="lab"), listen=(Listen(url="memory://lab"),))
+    async with open_node(config, services={"board": Offer(Choosy, ("*",))}), running("hq", "memory://lab") as hq:
+        await hq.wait_route("lab")
+        with pytest.raises(Denied, match=r"^not before noon") as caught:
+            async with hq.session("lab", service="board"):
+                pytest.fail("it was refused")
+    assert caught.value.hop == "lab"
+    assert "could not begin" not in caplog.text

@@ -9,6 +9,7 @@ from __future__ import annotations
 import click
 
 from rpyc_gateway.cli.check import check
+from rpyc_gateway.cli.classic import classic
 from rpyc_gateway.cli.cp import cp
 from rpyc_gateway.cli.demo import demo
 from rpyc_gateway.cli.device import device
@@ -83,5 +84,5 @@ def _misplaced_config(name: str, file: str) -> str:
     return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
-for _command in (run, check, nodes, ports, transports, evaluate, execute, cp, device, stdio, demo):
+for _command in (run, check, nodes, ports, transports, evaluate, execute, cp, device, stdio, classic, demo):
     main.add_command(_command)

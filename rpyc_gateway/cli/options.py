@@ -17,6 +17,7 @@ __all__ = [
     "config_path",
     "dialable",
     "harmless",
+    "log_to_file",
     "log_to_stderr",
     "node_argument",
     "some_url_options",
@@ -37,10 +38,19 @@ def chattiness(ctx: click.Context) -> int:
 
 def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING, form: str = _TIMED) -> None:
     """Log from level `usual` upwards; each -v is one level more, each -q one less."""
+    _log(ctx, logging.StreamHandler(), usual, _Harmless(form, "%H:%M:%S"))
+
+
+def log_to_file(ctx: click.Context, file: str, *, usual: int = logging.WARNING) -> None:
+    """The same at the end of a file, with dates. Raises OSError if it cannot be written."""
+    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+    _log(ctx, handler, usual, _Harmless(_TIMED))
+
+
+def _log(ctx: click.Context, handler: logging.Handler, usual: int, formatter: logging.Formatter) -> None:
     step = _LEVELS.index(usual) + chattiness(ctx)
     level = _LEVELS[max(0, min(step, len(_LEVELS) - 1))]
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Harmless(form, "%H:%M:%S"))
+    handler.setFormatter(formatter)
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 

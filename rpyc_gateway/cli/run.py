@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import sysconfig
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import trio
 
     from rpyc_gateway.config import Config
-    from rpyc_gateway.gateway import Node
+    from rpyc_gateway.gateway import Node, Offer
 
-__all__ = ["put_own_scripts_first", "run", "run_node"]
+__all__ = ["put_own_scripts_first", "run", "run_for_ever", "run_node", "until_signal"]
 
 log = logging.getLogger(__name__)
 
@@ -43,37 +43,57 @@ def run(ctx: click.Context, config: str | None) -> None:
     log_to_stderr(ctx, usual=logging.INFO)
     loaded = Config.load(config)
     loaded.warn_if_idle()
-    run_node(loaded, _for_ever)
+    run_for_ever(loaded)
 
 
-def run_node(config: Config, wait_end: Callable[[Node], Awaitable[None]]) -> None:
-    """Run a node until `wait_end` returns or a signal asks for its end. Raises what opening the node raises."""
+def run_for_ever(config: Config) -> None:
+    """Run a node until a signal asks for its end. Raises what opening the node raises."""
+    run_node(config, _for_ever)
+
+
+def run_node(
+    config: Config, wait_end: Callable[[Node], Awaitable[None]], *, services: Mapping[str, Offer] | None = None
+) -> None:
+    """Run a node, which serves `services` beside those of its configuration, until `wait_end` returns or a signal asks for its end.
+
+    Raises what opening the node raises.
+    """
     import trio
 
     from rpyc_gateway.boards import open_node
     from rpyc_gateway.places import main_thread
 
     async def run_until(told: trio.Event) -> None:
-        async with open_node(config) as node:
+        async with open_node(config, services=services) as node:
             async with trio.open_nursery() as ends:
                 for end in (told.wait, partial(wait_end, node)):
                     ends.start_soon(_end_with, end, ends.cancel_scope)
             log.info("%s ends", node.name)
 
-    async def main() -> None:
-        told = trio.Event()
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_hear_signals, told)
-            await run_until(told)
-            nursery.cancel_scope.cancel()
-
     put_own_scripts_first()
     if all(serve.runs != "main" for serve in config.serve):
-        trio.run(main)
+        trio.run(until_signal, run_until)
         return
     for number in _numbers():  # the second one ends it at once
         signal.signal(number, signal.SIG_DFL)
     main_thread.run(run_until, _numbers())
+
+
+async def until_signal(run_until: Callable[[trio.Event], Awaitable[None]]) -> None:
+    """Run something that ends itself when its event is set: the first signal that asks for the end does. The second one ends the process at once."""
+    import trio
+
+    told = trio.Event()
+    async with trio.open_nursery() as nursery:
+        await nursery.start(_hear_signals, told)
+        await run_until(told)
+        nursery.cancel_scope.cancel()
+
+
+async def _for_ever(_node: Node) -> None:
+    import trio
+
+    await trio.sleep_forever()
 
 
 async def _end_with(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
@@ -104,12 +124,6 @@ def _numbers() -> list[signal.Signals]:
         signal.SIGTERM,
         *([signal.SIGHUP] if hangup is not signal.SIG_IGN else []),
     ]  # as nohup wants it
-
-
-async def _for_ever(_node: Node) -> None:
-    import trio
-
-    await trio.sleep_forever()
 
 
 def put_own_scripts_first() -> None:

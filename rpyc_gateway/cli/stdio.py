@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.config import Config
     from rpyc_gateway.gateway import Node
 
-__all__ = ["stdio"]
+__all__ = ["configure", "stdio", "streams_closed"]
 
 _OWN_STREAMS = "stdio:"
 
@@ -42,10 +42,12 @@ def stdio(ctx: click.Context, name: str | None, serve: tuple[str, ...], config: 
     start it for each connection that they take.
     """
     log_to_stderr(ctx)
-    run_node(_configure(name, serve, config, insecure=insecure), _streams_closed)
+    run_node(configure(name, serve, config, insecure=insecure), streams_closed)
 
 
-def _configure(name: str | None, serve: tuple[str, ...], file: str | None, *, insecure: bool = False) -> Config:
+def configure(
+    name: str | None, serve: tuple[str, ...], file: str | None, *, insecure: bool = False, pickle: bool = False
+) -> Config:
     """The configuration of the file, if there is one, with what the command line adds to it."""
     from rpyc_gateway.config import SERVICES, Config, Listen, NodeSection, Serve, process_name, unknown_service
 
@@ -57,7 +59,7 @@ def _configure(name: str | None, serve: tuple[str, ...], file: str | None, *, in
     for service in serve:
         if service not in SERVICES:
             raise click.UsageError(unknown_service(service))
-    added = tuple(Serve(service=service, allow=("*",)) for service in dict.fromkeys(serve))
+    added = tuple(Serve(service=service, allow=("*",), pickle=pickle) for service in dict.fromkeys(serve))
     listen = given.listen
     if all(listener.url != _OWN_STREAMS for listener in listen):
         listen = (*listen, Listen(url=_OWN_STREAMS, insecure=insecure))
@@ -65,5 +67,6 @@ def _configure(name: str | None, serve: tuple[str, ...], file: str | None, *, in
     return given.but(node=node, listen=listen, serve=(*kept, *added))
 
 
-async def _streams_closed(node: Node) -> None:
+async def streams_closed(node: Node) -> None:
+    """Wait until nobody can come any more."""
     await node.closed.wait()

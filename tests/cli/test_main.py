@@ -15,11 +15,13 @@ from rpyc_gateway.cli import main
 def test_help_names_every_command() -> None:
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
-    for command in ("run", "check", "nodes", "eval", "exec", "device", "stdio", "transports", "demo"):
+    for command in ("run", "check", "nodes", "eval", "exec", "device", "stdio", "classic", "transports", "demo"):
         assert f"\n  {command} " in result.stdout
 
 
-@pytest.mark.parametrize("command", ["run", "check", "nodes", "eval", "exec", "device", "stdio", "transports", "demo"])
+@pytest.mark.parametrize(
+    "command", ["run", "check", "nodes", "eval", "exec", "device", "stdio", "classic", "transports", "demo"]
+)
 def test_each_command_explains_itself(command: str) -> None:
     result = CliRunner().invoke(main, [command, "-h"])
     assert result.exit_code == 0

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rpyc_gateway.cli.stdio import _configure
+from rpyc_gateway.cli.stdio import configure
 from rpyc_gateway.config import process_name
 
 
 def test_without_words_it_listens_on_its_streams_and_serves_nobody() -> None:
-    config = _configure(None, (), None)
+    config = configure(None, (), None)
     assert config.node.name == process_name()
     assert [listen.url for listen in config.listen] == ["stdio:"]
     assert config.serve == ()
@@ -23,7 +23,7 @@ def test_words_go_before_the_file(tmp_path: Path) -> None:
         "[node]\nname = 'a'\n[[listen]]\nurl = 'unix:///tmp/x.sock'\n[[serve]]\nservice = 'classic'\n"
         "[[serve]]\nservice = 'node'\nallow = ['parent']\n"
     )
-    config = _configure("b", ("classic", "classic"), str(file))
+    config = configure("b", ("classic", "classic"), str(file))
     assert config.node.name == "b"
     assert [listen.url for listen in config.listen] == ["unix:///tmp/x.sock", "stdio:"]
     assert [(serve.service, serve.allow) for serve in config.serve] == [("node", ("parent",)), ("classic", ("*",))]
@@ -32,11 +32,11 @@ def test_words_go_before_the_file(tmp_path: Path) -> None:
 def test_a_file_may_name_the_streams_itself(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
     file.write_text("[[listen]]\nurl = 'stdio:'\n")
-    assert len(_configure(None, (), str(file)).listen) == 1
+    assert len(configure(None, (), str(file)).listen) == 1
 
 
 def test_other_machines_are_let_in_if_the_words_say_so() -> None:
-    assert [_configure(None, (), None, insecure=insecure).listen[0].insecure for insecure in (False, True)] == [
+    assert [configure(None, (), None, insecure=insecure).listen[0].insecure for insecure in (False, True)] == [
         False,
         True,
     ]
