@@ -42,9 +42,20 @@ def log_to_stderr(ctx: click.Context, *, usual: int = logging.WARNING, form: str
 
 
 def log_to_file(ctx: click.Context, file: str, *, usual: int = logging.WARNING) -> None:
-    """The same at the end of a file, with dates. Raises OSError if it cannot be written."""
-    handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
-    _log(ctx, handler, usual, _Harmless(_TIMED))
+    """The same at the end of a file, with dates. Raises OSError if it cannot be opened; if it cannot be written later, that is told once."""
+    _log(ctx, _LogFile(file, encoding="utf-8", errors="backslashreplace"), usual, _Harmless(_TIMED))
+
+
+class _LogFile(logging.FileHandler):
+    complained = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        error = sys.exception()
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self.complained:
+            self.complained = True
+            click.echo(f"rpyc-gw: {self.baseFilename}: {error.strerror}: what is logged from here on is lost", err=True)
 
 
 def _log(ctx: click.Context, handler: logging.Handler, usual: int, formatter: logging.Formatter) -> None:

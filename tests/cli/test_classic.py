@@ -152,6 +152,13 @@ def test_it_logs_to_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all("every local user has your shell" in line for line in lines)
 
 
+def test_a_log_that_cannot_be_written_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "run_for_ever", lambda config: logging.getLogger().error("of %s", config))
+    result = CliRunner().invoke(main, ["classic", "--logfile", "/dev/full"])
+    assert result.exit_code == 0
+    assert result.stderr == "rpyc-gw: /dev/full: No space left on device: what is logged from here on is lost\n"
+
+
 # -- what they do -------------------------------------------------------------------------------------------------------
 
 

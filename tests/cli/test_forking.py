@@ -18,7 +18,6 @@ from rpyc_gateway.errors import ConfigError
 from tests.house import wait_until
 
 ECHO = (sys.executable, "-c", "import sys\nfor line in sys.stdin: print(line, end='', flush=True)")
-STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nprint('deaf', flush=True)\nsignal.pause()"
 
 
 @pytest.fixture
@@ -66,21 +65,16 @@ async def test_each_connection_has_a_process_and_they_end_together(log: pytest.L
     assert len(set(begun)) == 2
 
 
-async def test_those_that_run_end_with_the_listener(log: pytest.LogCaptureFixture) -> None:
-    async with listening(log, *ECHO) as port:
-        stream = await trio.open_tcp_stream("127.0.0.1", port)
-        assert await say(stream, b"x\n") == b"x\n"
-    async with stream:
-        assert await stream.receive_some() == b""
-
-
-async def test_one_that_does_not_end_when_told_is_killed(
-    log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("answer_to_sigterm", ["SIG_DFL", "SIG_IGN"])
+async def test_those_that_run_end_with_the_listener_whether_they_like_it_or_not(
+    answer_to_sigterm: str, log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forking, "END_WITHIN", 0.01)
-    async with listening(log, sys.executable, "-c", STUBBORN) as port:
+    if answer_to_sigterm == "SIG_IGN":
+        monkeypatch.setattr(forking, "END_WITHIN", 0.01)
+    program = f"import signal as s\ns.signal(s.SIGTERM, s.{answer_to_sigterm})\nprint('here', flush=True)\ns.pause()"
+    async with listening(log, sys.executable, "-c", program) as port:
         stream = await trio.open_tcp_stream("127.0.0.1", port)
-        assert await line_of(stream) == b"deaf\n"
+        assert await line_of(stream) == b"here\n"
     async with stream:
         assert await stream.receive_some() == b""
 
