@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock
 
 import rpyc_gateway as gw
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.service import ClassicService, policy_for, read
 from rpyc_gateway.serving import Offer
+from rpyc_gateway.testing import BadWire
 from tests.blocking_house import House, open_blocking_lab
+from tests.house import open_house
 
 
 class Driver:
@@ -165,11 +174,55 @@ async def test_the_same_in_trio_code(house: House) -> None:
                 await expression
 
 
+@pytest.mark.parametrize("seed", range(10))
+async def test_a_wire_that_changes_bytes_reaches_nothing_more(seed: int, autojump_clock: MockClock) -> None:
+    stage = Stage()
+    fixed = {"position": 0, "motor": stage.motor, "on_alarm": None}
+    async with (
+        open_house("lab", services={"stage": Offer(lambda: stage, ("*",))}),
+        BadWire("memory://lab", "memory://wire", seed=seed) as wire,
+    ):
+        wire.corrupt(0.001)
+        with trio.move_on_after(60), suppress(gw.GatewayError, AttributeError, LookupError, TypeError, ValueError):
+            async with gw.open_session("memory://wire", node="lab", service="stage") as lab:
+                for number in range(100):
+                    await gw.ops.setattr(lab.root, "speed", number)
+                    await lab.root.position
+                    await lab.root.home()
+    assert {name: getattr(stage, name) for name in fixed} == fixed
+    assert vars(stage).keys() <= {*vars(Stage())}
+
+
 # -- at home ------------------------------------------------------------------------------------------------------------
 
 
 def passes(target: object, verb: Verb, name: str) -> bool:
     return not refused(lambda: policy_for(None).check(target, verb, name))
+
+
+NAMES = ("a", "b", "method", "private")
+some = st.sets(st.sampled_from(NAMES[:2]))
+
+
+@given(reads=some, writes=some, deletes=some, calls=st.sets(st.sampled_from(NAMES[:3])), inherited=some)
+def test_each_right_is_for_its_names_and_no_others(
+    reads: set[str], writes: set[str], deletes: set[str], calls: set[str], inherited: set[str]
+) -> None:
+    class Base(gw.Service, reads=inherited):
+        """Has a method, and its instances have all names."""
+
+        def method(self) -> None: ...
+
+    class Lab(Base, reads=reads, writes=writes, deletes=deletes, calls=calls):
+        """Adds to it."""
+
+    lab = Lab()
+    vars(lab).update(dict.fromkeys(("a", "b", "private"), print))
+    granted = {Verb.GET: reads | inherited | calls, Verb.SET: writes, Verb.DEL: deletes, Verb.OP: set[str]()}
+    for verb, names in granted.items():
+        assert {name for name in (*NAMES, "absent") if passes(lab, verb, name)} == names
+    for name in calls - reads - inherited:
+        assert callable(read(policy_for(None), lab, name))
 
 
 def test_rules_are_inherited_and_added_to() -> None:
@@ -318,3 +371,21 @@ def test_a_descendant_cannot_make_a_method_of_data_that_is_read() -> None:
             """Would show a method under the rule for data."""
 
             def speed(self) -> None: ...
+
+
+def test_the_page_on_services_shows_classes_that_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs/services.md").read_text()
+    served: list[Any] = []
+    monkeypatch.setattr(gw, "serve", lambda service, url: served.append(service))
+    shown: dict[str, Any] = {"gw": gw, "Driver": Driver, "Motor": Motor}
+    for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+        exec(block, shown)
+    (lab,) = served
+    assert [name for name in ("read", "level", "log", "value", "on_connect") if passes(lab(), Verb.GET, name)] == [
+        "read",
+        "level",
+        "log",
+    ]
+    stage = shown["Stage"]()
+    assert [passes(stage, Verb.SET, name) for name in ("speed", "on_alarm", "position")] == [True, True, False]
+    assert read(policy_for(None), stage, "motor")(2) == 4
