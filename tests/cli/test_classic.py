@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 import rpyc_gateway as gw
-from rpyc_gateway.cli import main
+from rpyc_gateway.cli import main, options
 from tests.transports.authority import Authority
 
 CLASSIC = (sys.executable, "-W", "error", "-m", "rpyc_gateway", "classic")
@@ -28,6 +28,17 @@ module = import_module("rpyc_gateway.cli.classic")
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
     return Authority(tmp_path_factory.mktemp("ca"))
+
+
+@pytest.fixture(autouse=True)
+def _no_log_file_left() -> Iterator[None]:
+    """Or the next test of the command line closes it, with what could not be written."""
+    yield
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, options._LogFile)]:
+        root.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()
 
 
 def configured(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> gw.Config:
