@@ -82,3 +82,12 @@ async def _run(hops: int, services: Mapping[str, Offer] | None, ready: SimpleQue
         token = trio.lowlevel.current_trio_token()
         ready.put((House(nodes, token), lambda: token.run_sync_soon(over.set)))
         await over.wait()
+
+
+def is_answered(url: str) -> bool:
+    """Whether somebody listens there. A socket is seen a moment before that."""
+    try:
+        gw.connect(url, service="node").close()
+    except gw.DialFailed:
+        return False
+    return True

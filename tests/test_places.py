@@ -21,7 +21,7 @@ from rpyc_gateway.async_proxy import AsyncProxy
 from rpyc_gateway.config import Config, Serve
 from rpyc_gateway.places import MainThread, main_thread
 from rpyc_gateway.serving import Offer
-from tests.blocking_house import open_blocking_lab
+from tests.blocking_house import is_answered, open_blocking_lab
 from tests.house import open_house, wait_until
 
 SERVICE = """
@@ -62,15 +62,15 @@ SERVICE = """
 @contextmanager
 def serving(tmp_path: Path, *, runs: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A program that serves a lamp, and its URL."""
-    socket = tmp_path / "lamp.sock"
-    script = f"{dedent(SERVICE)}\ngw.serve(Lamp, 'unix://{socket}', runs={runs!r})\n"
+    url = f"unix://{tmp_path}/lamp.sock"
+    script = f"{dedent(SERVICE)}\ngw.serve(Lamp, {url!r}, runs={runs!r})\n"
     with subprocess.Popen(
         [sys.executable, "-c", script], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as program:
         try:
-            while not os.path.exists(socket):
+            while not is_answered(url):
                 assert program.poll() is None, program.communicate()
-            yield program, f"unix://{socket}"
+            yield program, url
         finally:
             program.kill()
 

@@ -27,6 +27,7 @@ import rpyc_gateway as gw
 from rpyc_gateway.background import Told, background
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.held import held_by
+from tests.blocking_house import is_answered
 from tests.house import CLASSIC
 
 
@@ -407,15 +408,6 @@ class Adder(gw.Service):
 class Needy(Adder):
     def __init__(self, start: int) -> None:
         super().__init__(start)
-
-
-def is_answered(url: str) -> bool:
-    """Whether somebody listens there. A socket is seen a moment before that."""
-    try:
-        gw.connect(url, service="node").close()
-    except gw.DialFailed:
-        return False
-    return True
 
 
 @pytest.mark.parametrize(("served", "start"), [("Adder", 0), ("functools.partial(Adder, start=4)", 4), ("Adder(5)", 5)])

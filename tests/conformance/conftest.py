@@ -16,4 +16,3 @@ def far() -> Iterator[Far]:
     gc.freeze()  # so that looking for what a test left behind does not look at all that pytest knows
     with open_far() as far:
         yield far
-    gc.unfreeze()

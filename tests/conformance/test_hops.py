@@ -37,7 +37,6 @@ def chain(request: pytest.FixtureRequest) -> Iterator[Chain]:
     gc.freeze()  # so that looking for what a test left behind does not look at all that pytest knows
     with open_chain(*HOPS, bad=request.param == "bad") as chain:
         yield chain
-    gc.unfreeze()
 
 
 @pytest.mark.parametrize("number", range(len(ROWS)), ids=map(str, ROWS))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import os
 import signal
@@ -203,7 +202,6 @@ async def test_objects_that_nobody_has_any_more_are_freed() -> None:
             thing = await board.call(big)
             assert thing.number < 20
             del thing
-            gc.collect()
 
 
 async def test_many_tasks_may_ask_at_once() -> None:
