@@ -20,6 +20,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway.serving import Offer
 from tests.blocking_house import open_blocking_lab
 from tests.house import open_house, open_lab
 
@@ -445,3 +446,23 @@ async def test_trio_code_is_told_to_use_a_nursery(pool: gw.Executor) -> None:
             gw.Executor([])
         with pytest.raises(TypeError, match="start a task in a nursery"):
             await trio.to_thread.run_sync(pool.submit, lab.modules.os.getpid)
+
+
+class Scale(gw.Service):
+    @gw.expose
+    def weigh(self, things: list[str]) -> dict[str, int]:
+        return {thing: len(thing) for thing in things}
+
+    @gw.expose
+    async def settle(self, seconds: int) -> int:
+        return seconds
+
+
+def test_of_a_service_that_is_not_classic_its_own_functions_run() -> None:
+    with open_blocking_lab(1, {"scale": Offer(Scale, ("*",))}) as house, house.connect(service="scale") as conn:
+        with gw.Executor(conn) as pool:
+            assert pool.submit(conn.root.weigh, ["a", "bc"]).result() == {"a": 1, "bc": 2}
+            assert list(pool.map(conn.root.weigh, [["a"], ["b"], ["c"]], chunksize=2)) == [{"a": 1}, {"b": 1}, {"c": 1}]
+            assert list(pool.map(conn.root.settle, range(4), chunksize=3)) == [0, 1, 2, 3]
+            with pytest.raises(gw.NotExposed):
+                pool.submit(where).result()
