@@ -56,6 +56,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/testing/partner.py": "tests/testing/test_transports.py: the other end of all that is checked there",
     "rpyc_gateway/testing/pipe_rules.py": "tests/testing/test_transports.py: each rule is seen to hold, and to be broken",
     "rpyc_gateway/testing/trial.py": "tests/testing/test_transports.py: what it says is read there",
+    "rpyc_gateway/whereabouts.py": "tests/test_pytest_plugin.py",
     "rpyc_gateway/version.py": "tests/cli/test_main.py",
     "rpyc_gateway/proto/__init__.py": "nothing in it",
     "rpyc_gateway/proto/events.py": "tests/proto/test_mux.py: what a machine says is seen in its tests",
