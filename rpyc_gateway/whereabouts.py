@@ -49,6 +49,7 @@ class Whereabouts:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        put_own_scripts_first()
         self._stack.enter_context(_what_children_print_is_logged())
         return self
 
@@ -131,7 +132,6 @@ class _Gateway:
         self._thread = threading.Thread(target=trio.run, args=(self._run, listening), name="rpyc-gateway of the tests")
 
     def __enter__(self) -> Self:
-        put_own_scripts_first()
         self._thread.start()
         ready = self._ready.get()
         if isinstance(ready, BaseException):
