@@ -25,7 +25,7 @@ def primes(start: int) -> tuple[str, int]:
 
 
 def main(*args: str) -> None:
-    nodes = [(args[0], node) for node in args[1:]] or [f"{HERE} anne", f"{HERE} bert"]
+    nodes = [(args[0], node) for node in args[1:]] or [(f"{HERE} {name}", name) for name in ("anne", "bert")]
     found: Counter[str] = Counter()
     with gw.Executor(nodes) as pool:
         for who, count in pool.map(primes, range(0, LIMIT, STEP)):

@@ -50,10 +50,12 @@ def main(what: str, url: str, *args: str) -> None:
             conn.root.set(float(args[0]))
             return
         told = threading.Event()
-        print(
-            f"It is {conn.root.watch(lambda before, now: (print(f'{before} -> {now}'), told.set()))} degrees.",
-            flush=True,
-        )
+
+        def tell(before: float, now: float) -> None:
+            print(f"{before} -> {now}", flush=True)
+            told.set()
+
+        print(f"It is {conn.root.watch(tell)} degrees.", flush=True)
         if what == "demo":
             conn.root.set(21.5)
         told.wait(10 if what == "demo" else None)

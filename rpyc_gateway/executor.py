@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
+from contextvars import copy_context
 from functools import partial
 from itertools import count, islice
 from types import TracebackType
@@ -50,7 +51,7 @@ class Executor(concurrent.futures.Executor):
         if per_node < 1:
             raise ValueError(f"a node has to do at least one call at a time, not {per_node}")
         with ExitStack() as opened:
-            self._nodes = [FarNode(_session(where, opened), per_node) for where in _listed(nodes)]
+            self._nodes = [FarNode(conn, per_node) for conn in _sessions(_listed(nodes), opened)]
             if not self._nodes:
                 raise ValueError("an Executor needs at least one node")
             if len({node.caller for node in self._nodes}) < len(self._nodes):
@@ -280,15 +281,51 @@ def _listed(nodes: Where | Iterable[Where]) -> list[Where]:
     return list(nodes)
 
 
-def _session(where: Where, opened: ExitStack) -> BlockingSession:
+def _sessions(nodes: Sequence[Where], opened: ExitStack) -> list[BlockingSession]:
+    """Their sessions; those that are not there yet are opened all at once, and closed with `opened`. Raises the first error, with nothing left open."""
+    ways = [_way(where) for where in nodes]
+    opening = [_begin_to_open(*way) for way in ways if way is not None]
+    try:
+        conns = [future.result() for future in opening]
+    except BaseException:
+        for future in opening:
+            future.add_done_callback(_close_late)
+        raise
+    for conn in conns:
+        opened.callback(conn.close)
+    new = iter(conns)
+    return [where if isinstance(where, BlockingSession) else next(new) for where in nodes]
+
+
+def _way(where: Where) -> tuple[str, str | None] | None:
+    """The URL and the name of a node that is to be opened."""
     match where:
         case BlockingSession():
-            return where
+            return None
         case str():
-            return opened.enter_context(connect(where))
+            return where, None
         case (str() as url, str() as node):
-            return opened.enter_context(connect(url, node=node))
+            return url, node
     raise TypeError(f"a node is a session of gw.connect, a URL, or (URL, name), not a {type(where).__qualname__}")
+
+
+def _begin_to_open(url: str, node: str | None) -> Future[BlockingSession]:
+    opening: Future[BlockingSession] = Future()
+
+    def run() -> None:
+        try:
+            opening.set_result(connect(url, node=node))
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            opening.set_exception(error)
+
+    # In a copy of this context, which bears the end of a `gw.timeout`. A daemon: a process that was interrupted does not wait for it.
+    threading.Thread(target=copy_context().run, args=(run,), name="rpyc-gateway opening", daemon=True).start()
+    return opening
+
+
+def _close_late(opening: Future[BlockingSession]) -> None:
+    if opening.exception() is None:
+        opening.result().close()
 
 
 def _nobody_left(nodes: Iterable[FarNode]) -> Unreachable:
