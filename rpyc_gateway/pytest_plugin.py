@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
 
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
 __all__ = ["GwNode", "GwOpen"]
 
 
-class GwNode(Protocol):
-    """The fixtures `gw_node` and `gw_connect`."""
+_Opened = TypeVar("_Opened", covariant=True)
+
+
+class Opens(Protocol[_Opened]):
+    """What the fixtures are."""
 
     def __call__(
         self,
@@ -30,7 +33,7 @@ class GwNode(Protocol):
         via: Sequence[str] = (),
         service: str = "classic",
         pickle: bool = False,
-    ) -> BlockingSession:
+    ) -> _Opened:
         """A session with the node of this name, behind `url` if that is given, else wherever the options say that it is.
 
         With a `url` alone it is with the node that is reached there. The rest is as for `gw.connect`.
@@ -38,20 +41,12 @@ class GwNode(Protocol):
         ...
 
 
-class GwOpen(Protocol):
-    """The fixture `gw_open`."""
+class GwNode(Opens["BlockingSession"], Protocol):
+    """The fixtures `gw_node` and `gw_connect`."""
 
-    def __call__(
-        self,
-        name: str | None = None,
-        *,
-        url: str | Sequence[str] | None = None,
-        via: Sequence[str] = (),
-        service: str = "classic",
-        pickle: bool = False,
-    ) -> AbstractAsyncContextManager[Session]:
-        """The same as the argument of an `async with`."""
-        ...
+
+class GwOpen(Opens["AbstractAsyncContextManager[Session]"], Protocol):
+    """The fixture `gw_open`: the session is that of an `async with`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
