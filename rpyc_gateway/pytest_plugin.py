@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -87,15 +88,21 @@ def _read_options(config: pytest.Config, make: Callable[..., Whereabouts]) -> Wh
         if not (name and equals and url):
             raise ValueError(f"a node is given as NAME=URL, not {line!r}")
         nodes[name] = url
-    file = given("gw_config") or ini("gw_config") or None
-    if (
-        file is not None
-    ):  # as other paths: what the command line says is seen from where pytest was started, the rest from the ini file
-        base = config.invocation_params.dir if given("gw_config") or config.inipath is None else config.inipath.parent
-        file = base / file
     if _unreachable(config) not in ("fail", "skip"):
         raise ValueError(f"gw_unreachable is fail or skip, not {_unreachable(config)!r}")
-    return make(given("gw_url") or ini("gw_url") or None, nodes, file, _seconds(config))
+    url, file = given("gw_url"), _file(config)
+    if url is not None and given("gw_config") is None:
+        file = None  # what the ini file says is not meant this time
+    return make(url or ini("gw_url") or None, nodes, file, _seconds(config))
+
+
+def _file(config: pytest.Config) -> Path | None:
+    """As other paths: that of the command line begins where pytest was started, that of the ini file where this is."""
+    given: str | None = config.getoption("gw_config")
+    ini: str | None = config.getini("gw_config")
+    if given:
+        return config.invocation_params.dir / given
+    return (config.inipath or config.rootpath / "ini").parent / ini if ini else None
 
 
 def _unreachable(config: pytest.Config) -> Any:

@@ -6,7 +6,7 @@ import logging
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -61,7 +61,9 @@ class Whereabouts:
         self._stack.__exit__(kind, error, traceback)
 
     def connect(self, name: str | None, *, url: Url | None = None, **options: Any) -> BlockingSession:
-        """A session, to be closed. Raises what `gw.connect` does; Unreachable if nothing says where the node is."""
+        """A session, to be closed. Raises what `gw.connect` does; Unreachable if nothing says where the node is; RuntimeError in trio code."""
+        if trio.lowlevel.in_trio_run():
+            raise RuntimeError("gw_node and gw_connect block: a test in trio has `async with gw_open(...) as session:`")
         hops, node = self._way(name, url)
         with timeout(self._seconds):
             try:
@@ -89,7 +91,7 @@ class Whereabouts:
         """The same for trio code, which bounds the time itself. `told` is entered while the session is opened, not for what the body raises."""
         async with AsyncExitStack() as opened:
             with told():
-                hops, node = await trio.to_thread.run_sync(self._way, name, url)
+                hops, node = await trio.to_thread.run_sync(self._way, name, url, abandon_on_cancel=True)
                 session = await opened.enter_async_context(open_session(hops, node=node, **options))
             yield session
 
@@ -142,7 +144,8 @@ class _Gateway:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._token.run_sync_soon(self._over.set)
+        with suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._over.set)
         self._thread.join()
         self._directory.cleanup()
 

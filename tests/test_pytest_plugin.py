@@ -66,7 +66,7 @@ def test_tests_get_sessions_by_the_names_of_nodes(house: House, run: Run) -> Non
     def test_fixtures_may_be_of_a_module(lab, gw_node):
         assert lab.eval("1") == gw_node("lab").eval("1")
     """
-    ini = f"gw_url = {NOWHERE}"
+    ini = f"gw_url = {NOWHERE}\ngw_config = missing.toml"
     run(tests, "--gw-url", house.url, ini=ini).assert_outcomes(passed=3)
     house.until(lambda: not len(house.lab._serving))
 
@@ -145,6 +145,8 @@ def test_a_gateway_can_be_run_for_the_tests(run: Run, pytester: pytest.Pytester)
         chain=f"[node]\nname = 'hq'\n[[listen]]\nurl = 'tcp://127.0.0.1:1'\n[[dial]]\nurl = {CHILD.format('lab')!r}\n",
     )
     tests = """
+    import pytest
+
     def test_that_fails(gw_node):
         gw_node("lab").builtins.print("printed", "there", flush=True)
         gw_node("lab").ping()
@@ -153,9 +155,13 @@ def test_a_gateway_can_be_run_for_the_tests(run: Run, pytester: pytest.Pytester)
     async def test_in_trio(gw_open):
         async with gw_open("lab") as lab:
             assert await lab.eval("6 * 7") == 42
+
+    async def test_in_trio_nothing_blocks(gw_node):
+        with pytest.raises(RuntimeError, match="async with gw_open"):
+            gw_node("lab")
     """
     result = run(tests, ini="gw_config = chain.toml\ntrio_mode = true")
-    result.assert_outcomes(passed=1, failed=1)
+    result.assert_outcomes(passed=2, failed=1)
     result.stdout.fnmatch_lines(["*test_that_fails*", "*Captured gw_node call*", "*hq -> lab"])
     result.stdout.fnmatch_lines_random(["*Captured log call*", "INFO *: printed there"])
     ghost = "def test_it(gw_node): gw_node('ghost')"
