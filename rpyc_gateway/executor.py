@@ -202,12 +202,8 @@ class Executor(concurrent.futures.Executor):
                 free.remove(node)
 
     def _next_for(self, node: FarNode) -> FarCall | None:
-        for calls in (node.own, self._waiting):
-            while calls:
-                call = calls.popleft()
-                if not call.done():  # it may have been cancelled
-                    return call
-        return None
+        calls = node.own or self._waiting
+        return calls.popleft() if calls else None
 
     def _take_orphans(self) -> Iterator[tuple[FarCall, Sequence[FarNode]]]:
         """Calls that nobody can do any more, and who could have."""

@@ -20,6 +20,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import far_calls
 from rpyc_gateway.serving import Offer
 from tests.blocking_house import open_blocking_lab
 from tests.house import open_house, open_lab
@@ -334,6 +335,21 @@ def test_with_no_node_left_nobody_waits(gate: Gate) -> None:
             pool.submit(where)
         with pytest.raises(gw.Unreachable):
             pool.map(abs, [1])
+
+
+def test_a_node_that_is_lost_before_it_has_a_call_has_not_begun_it(
+    crew: list[gw.BlockingSession], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with gw.connect(NODE.format("ida")) as ida, gw.Executor([ida, crew[0]]) as pool:
+
+        def close_and_teleport(conn: gw.BlockingSession, function: Callable[..., Any]) -> Any:
+            ida.close()
+            return gw.teleport(conn, function)
+
+        monkeypatch.setattr(far_calls, "teleport", close_and_teleport)
+        assert pool.submit(where).result(SECONDS) == pids(crew)[0]
+        with pytest.raises(gw.Unreachable, match="ida"):
+            gw.Executor(ida).submit(where)
 
 
 def test_a_node_that_was_lost_while_it_did_nothing_is_left_out(crew: list[gw.BlockingSession]) -> None:
