@@ -173,7 +173,8 @@ def test_administer(url: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [config]
 
 
-def test_two_hosts() -> None:
+def test_two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # they are for us
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
     assert "2 passed" in python("-m", "pytest", *options, "examples/two_hosts")
 
