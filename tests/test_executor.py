@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
+import math
 import operator
 import os
+import re
 import signal
 import statistics
 import subprocess
 import sys
+import textwrap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -292,6 +296,17 @@ def test_futures_are_those_of_the_standard_library(pool: gw.Executor) -> None:
     assert call.exception() is None
 
 
+def test_asyncio_takes_it_as_an_executor_and_cancels_over_there(crew: list[gw.BlockingSession], gate: Gate) -> None:
+    async def main(pool: gw.Executor) -> int:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(loop.run_in_executor(pool, hold, gate.wait), 0.05)
+        return await loop.run_in_executor(pool, where)
+
+    with gw.Executor(crew[0]) as pool:
+        assert asyncio.run(main(pool)) == pids(crew)[0]  # which has one place, and that is free
+
+
 # -- nodes that are lost
 
 
@@ -482,3 +497,19 @@ def test_of_a_service_that_is_not_classic_its_own_functions_run() -> None:
             assert list(pool.map(conn.root.settle, range(4), chunksize=3)) == [0, 1, 2, 3]
             with pytest.raises(gw.NotExposed):
                 pool.submit(where).result()
+
+
+async def test_the_lines_of_the_page_for_trio_code_share_the_work_too() -> None:
+    page = (Path(__file__).parents[1] / "docs/executor.md").read_text()
+    *_, lines = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    feed, samples = trio.open_memory_channel[int](math.inf)
+    for sample in range(5):
+        feed.send_nowait(sample)
+    feed.close()
+    measured: list[int] = []
+    with open_blocking_lab(1) as house:
+        space = {"gw": gw, "trio": trio, "url": house.url, "nodes": ["lab", "lab"], "samples": samples}
+        space |= {"measure": lambda sample: 2 * sample, "print": lambda _, result: measured.append(result)}
+        exec(f"async def main():\n{textwrap.indent(lines, '    ')}", space)
+        await space["main"]()  # type: ignore[operator]
+    assert sorted(measured) == [0, 2, 4, 6, 8]
