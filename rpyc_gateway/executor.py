@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 import trio
 
 from rpyc_gateway.awaiting import Recorded
-from rpyc_gateway.errors import Unreachable
+from rpyc_gateway.errors import SessionClosed, Unreachable
 from rpyc_gateway.far_calls import FarCall, FarNode, NotBegun
 from rpyc_gateway.held import held_by, is_proxy
+from rpyc_gateway.per_process import process
 from rpyc_gateway.sync import BlockingSession, connect
 
 __all__ = ["Executor"]
@@ -67,6 +68,7 @@ class Executor(concurrent.futures.Executor):
         self._open: set[FarCall] = set()
         self._turns = count(1)
         self._is_shut = False
+        self._generation = process.generation
 
     def __repr__(self) -> str:
         with self._lock:
@@ -80,7 +82,7 @@ class Executor(concurrent.futures.Executor):
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Call `fn(*args, **kwargs)` on a node; its future. Waits for nothing.
 
-        Raises RuntimeError after `shutdown`, Unreachable if no node is left, TypeError for what cannot be called there, ValueError for a
+        Raises RuntimeError after `shutdown`, Unreachable if no node is left, SessionClosed in a forked child, TypeError for what cannot be called there, ValueError for a
         remote function of a node that is not among these.
         """
         while isinstance(fn, partial):
@@ -108,6 +110,8 @@ class Executor(concurrent.futures.Executor):
 
         Sessions that were opened here are closed behind the last call; those that were given stay open.
         """
+        if self._is_of_parent:
+            return
         with self._lock:
             self._is_shut = True
             left = self._take_waiting() if cancel_futures else []
@@ -132,10 +136,17 @@ class Executor(concurrent.futures.Executor):
         self._cancel_all()
 
     def _cancel_all(self) -> None:
+        if self._is_of_parent:
+            return
         self.shutdown(wait=False, cancel_futures=True)
         for call in self._still_open():
             call.cancel()
         self._close_opened()
+
+    @property
+    def _is_of_parent(self) -> bool:
+        """Whether this is a forked child: its threads are not here, and its locks may be held for ever."""
+        return self._generation != process.generation
 
     # -- who does what ------------------------------------------------------------------------------------------------
 
@@ -145,6 +156,8 @@ class Executor(concurrent.futures.Executor):
         if not callable(call.function):
             raise TypeError(f"a {type(call.function).__qualname__} cannot be called")
         own = self._home_of(call.function)
+        if self._is_of_parent:
+            raise SessionClosed("this Executor belongs to the process that forked this one; make a new one here")
         with self._lock:
             if self._is_shut:
                 raise RuntimeError("this Executor was shut down: it takes no more calls")

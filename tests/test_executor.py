@@ -438,17 +438,46 @@ def test_a_url_that_leads_nowhere_leaves_nothing_open(crew: list[gw.BlockingSess
         house.until(lambda: not len(house.lab._serving))
 
 
-def test_a_process_that_ends_waits_for_its_calls() -> None:
-    program = f"""
+SCRIPT = f"""
+import os, warnings
 import rpyc_gateway as gw
 conn = gw.connect({NODE.format("gert")!r})
 pool = gw.Executor(conn)
+"""
+
+
+def script(lines: str) -> str:
+    command = [sys.executable, "-W", "error", "-c", SCRIPT + lines]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert (result.stderr, result.returncode) == ("", 0)
+    return result.stdout
+
+
+def test_a_process_that_ends_waits_for_its_calls() -> None:
+    lines = """
 for number in range(3):
     pool.submit(abs, -number).add_done_callback(lambda done: print(done.result()))
 """
-    command = [sys.executable, "-W", "error", "-c", program]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
-    assert (result.stdout, result.stderr, result.returncode) == ("0\n1\n2\n", "", 0)
+    assert script(lines) == "0\n1\n2\n"
+
+
+def test_a_forked_child_makes_its_own() -> None:
+    lines = """
+pool.submit(abs, -1).result()
+waiting = pool.submit(conn.modules.time.sleep, 0.1)
+warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: just that is tried here
+if child := os.fork():
+    os.waitpid(child, 0)
+    print(pool.submit(abs, -2).result())
+else:
+    try:
+        pool.submit(abs, -1)
+    except gw.SessionClosed as error:
+        print(error, flush=True)
+    pool.shutdown()
+    os._exit(0)
+"""
+    assert script(lines) == ("this Executor belongs to the process that forked this one; make a new one here\n2\n")
 
 
 def test_wrong_input_is_told_at_once(pool: gw.Executor, crew: list[gw.BlockingSession]) -> None:
