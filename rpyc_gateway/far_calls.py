@@ -8,12 +8,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial, reduce
+from inspect import isroutine
 from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from rpyc_gateway.async_result import AsyncResult
-from rpyc_gateway.errors import EncodeError, GatewayError, LinkLost, SessionClosed
+from rpyc_gateway.errors import EncodeError, GatewayError, LinkLost, ProtocolError, SessionClosed
 from rpyc_gateway.held import held_by, is_proxy
 from rpyc_gateway.proto.copies import DEEP, PICKLE, Copied
 from rpyc_gateway.proto.messages import Verb
@@ -106,7 +107,8 @@ class FarNode:
         self.own: deque[FarCall] = deque()  # calls of functions that are there
         self._conn = conn
         self._per_node = per_node
-        self._functions: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+        self._named: dict[tuple[str, str], Any] = {}  # functions that were there already
+        self._teleported: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
         self._sending = threading.Lock()
 
     @property
@@ -161,17 +163,17 @@ class FarNode:
         """The function, over there: sent once."""
         if is_proxy(function):
             return function
+        name = _importable(function)
         with self._sending:
-            known = self._functions.get(function)
-            if known is None:
-                name = _importable(function)
-                if name is None:
-                    known = teleport(self._conn, function)
-                else:
-                    module, path = name
-                    known = reduce(getattr, path, self._conn.modules[module])
-                self._functions[function] = known
-            return known
+            if name is not None:
+                if name not in self._named:
+                    self._named[name] = reduce(getattr, name[1].split("."), self._conn.modules[name[0]])
+                return self._named[name]
+            if not isinstance(function, FunctionType):
+                return teleport(self._conn, function)  # it says why that cannot be
+            if function not in self._teleported:
+                self._teleported[function] = teleport(self._conn, function)
+            return self._teleported[function]
 
     def _ask(self, function: Any, rows: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> AsyncResult:
         """Start one program that calls it for each row; it comes to a tuple."""
@@ -193,8 +195,8 @@ class FarNode:
         for flags in (DEEP | PICKLE, DEEP) if pickles else (DEEP,):
             try:
                 return self.caller.start(0, ((Verb.VALUE, 0, value), (Verb.COPY, 1, flags))).value
-            except EncodeError:
-                pass  # it holds itself, say, or has keys that are no plain data
+            except (EncodeError, ProtocolError):
+                pass  # it holds itself, say, or has keys that are no plain data; or there is no such class here
         return value
 
 
@@ -212,14 +214,17 @@ def _has_copy(value: Any, *, pickles: bool) -> bool:
     return type(value) in (tuple, frozenset) and any(_has_copy(item, pickles=pickles) for item in value)
 
 
-def _importable(function: Any) -> tuple[str, list[str]] | None:
+def _importable(function: Any) -> tuple[str, str] | None:
     """The name by which the far side has it too: of a class, of what is not written in Python, of what is in the standard library."""
-    module, path = getattr(function, "__module__", None), getattr(function, "__qualname__", "").split(".")
+    owner = getattr(function, "__objclass__", None) or getattr(function, "__self__", None)
+    module = (owner if isinstance(owner, type) else function).__module__  # that of `str.upper` is None
     if not isinstance(module, str) or module == "__main__":
         return None
     if isinstance(function, FunctionType) and module.partition(".")[0] not in sys.stdlib_module_names:
         return None
+    path = getattr(function, "__qualname__", "")
     found: Any = sys.modules.get(module)
-    for name in path:
+    for name in path.split("."):
         found = getattr(found, name, None)
-    return (module, path) if found is function else None
+    is_same = found is function or (isroutine(function) and found == function)  # methods are made anew by each look
+    return (module, path) if is_same else None

@@ -16,6 +16,7 @@ import textwrap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -104,7 +105,12 @@ def test_what_the_standard_library_has_is_taken_from_there(pool: gw.Executor) ->
     assert pool.submit(statistics.mean, [1, 2, 3]).result() == 2
     assert list(pool.map(int, ["1", "2"])) == [1, 2]
     assert list(pool.map(operator.add, [1, 2], [3, 4])) == [4, 6]
+    assert list(pool.map(str.upper, ["a", "b"])) == ["A", "B"]
+    assert pool.submit(dict.fromkeys, "ab").result() == {"a": None, "b": None}
+    assert pool.submit(Fraction.from_float, 0.5).result() == Fraction(1, 2)
     assert pool.submit(os.getpid).result() != os.getpid()
+    with pytest.raises(TypeError, match="there is nothing to send"):
+        pool.submit("a".upper).result()
     with pytest.raises(TypeError, match="is a method, and its object stays here"):
         pool.submit(Gate().wait).result()
 
@@ -187,12 +193,22 @@ async def test_where_pickles_are_allowed_objects_come_back_too() -> None:
 
         return [PurePosixPath("/etc")]
 
+    def unreadable() -> object:
+        class Spoilt:
+            size = 3
+
+            def __reduce__(self) -> tuple[Any, ...]:
+                return int, ("this is no number",)
+
+        return Spoilt()
+
     def story(conn: gw.BlockingSession) -> None:
         assert conn.pickles
         with gw.Executor(conn) as pool:
             assert pool.submit(path).result() == [PurePosixPath("/etc")]
             lock = pool.submit(threading.Lock).result()  # there is no pickle of it
             assert lock.acquire()
+            assert pool.submit(unreadable).result().size == 3
 
     async with open_house("hq", "lab", pickle=True) as nodes, nodes[0].session("lab", pickle=True) as session:
         await trio.to_thread.run_sync(story, gw.BlockingSession(session, lambda: None))
