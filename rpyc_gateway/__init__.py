@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         TimedOut,
         Unreachable,
     )
+    from rpyc_gateway.executor import Executor
     from rpyc_gateway.files import download, upload, upload_package
     from rpyc_gateway.gateway import Node
     from rpyc_gateway.imports import imports
@@ -61,6 +62,7 @@ __all__ = [
     "DialFailed",
     "DuplicateNode",
     "EncodeError",
+    "Executor",
     "GatewayError",
     "LimitExceeded",
     "LinkLost",
@@ -120,6 +122,7 @@ _HOMES = {
     "delivery": "deliver obtain",
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
+    "executor": "Executor",
     "files": "download upload upload_package",
     "gateway": "Node",
     "imports": "imports",

@@ -7,7 +7,7 @@ import pickle
 from rpyc_gateway.errors import Denied, EncodeError, ProtocolError
 from rpyc_gateway.proto.rpc import Rpc
 
-__all__ = ["FEATURE", "features_for", "pickle_for", "unpickle_for"]
+__all__ = ["FEATURE", "allows_pickles", "features_for", "pickle_for", "unpickle_for"]
 
 FEATURE = "pickle"
 """What a side that allows it says among the `features` of its HELLO."""
@@ -22,6 +22,11 @@ def features_for(pickle: object) -> tuple[str, ...]:
     if pickle is not False:
         raise TypeError(f"`pickle` is True or False, not {str(pickle)[:80]!r}: a pickle can run any code")
     return ()
+
+
+def allows_pickles(rpc: Rpc) -> bool:
+    """Whether both sides of a session do."""
+    return all(FEATURE in info.features for info in (rpc.info, rpc.peer or rpc.info))
 
 
 def pickle_for(rpc: Rpc, value: object) -> bytes:

@@ -22,6 +22,7 @@ from rpyc_gateway.config import (
     unknown_service,
 )
 from rpyc_gateway.errors import ConfigError
+from rpyc_gateway.pickling import allows_pickles
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import Proxy, blocking_proxy
@@ -120,6 +121,11 @@ class BlockingSession:
     def path(self) -> tuple[str, ...]:
         """The nodes of the circuit, this process first."""
         return self._session.path
+
+    @property
+    def pickles(self) -> bool:
+        """Whether both ends allow pickles, for what is no plain data."""
+        return allows_pickles(self._session.rpc)
 
     @property
     def closed(self) -> bool:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import select
+import shutil
+import signal
 import subprocess
 import sys
 import tomllib
@@ -100,6 +103,82 @@ def test_lamp(tmp_path: Path) -> None:
             process.terminate()
 
 
+def test_follow() -> None:
+    assert python("examples/follow.py") == "line 1\nline 2\n"
+
+
+@pytest.mark.parametrize("face", [[], ["--trio"]], ids=["blocking", "trio"])
+def test_follow_a_file_that_is_replaced(url: str, tmp_path: Path, face: list[str]) -> None:
+    log = tmp_path / "log"
+    log.write_text("before\n")
+    command = [sys.executable, "-W", "error", "examples/follow.py", *face, url, "lab", str(log)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            # Nobody knows when it has come to the end of the file: what is written again and again is seen at last.
+            with log.open("a") as file:
+                while not select.select([process.stdout], [], [], 0.1)[0]:
+                    print("one", file=file, flush=True)
+            (tmp_path / "next").write_text("other\n")
+            (tmp_path / "next").replace(log)
+            for line in process.stdout:
+                assert line in ("one\n", "other\n")
+                if line == "other\n":
+                    break
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 0
+
+
+def test_split_work(url: str) -> None:
+    own = python("examples/split_work.py").splitlines()
+    assert own[-1] == "There are 3245 primes below 30000."
+    assert len(own) == 3
+    assert python("examples/split_work.py", url, "lab").splitlines()[-1] == own[-1]
+
+
+def test_thermostat(tmp_path: Path) -> None:
+    heard = ["It is 20.0 degrees.", "20.0 -> 21.5"]
+    assert python("examples/thermostat.py").splitlines() == heard
+    url = f"unix://{tmp_path}/thermostat.sock"
+    program = [sys.executable, "-W", "error", "examples/thermostat.py"]
+    with subprocess.Popen([*program, "serve", url], cwd=ROOT) as process:
+        try:
+            connect_when_up(Hq(url, process), node=None, service="thermostat").close()
+            with subprocess.Popen([*program, "watch", url], cwd=ROOT, stdout=subprocess.PIPE, text=True) as watch:
+                assert watch.stdout
+                assert watch.stdout.readline().strip() == heard[0]
+                python(*program[3:], "set", url, "21.5")
+                assert watch.stdout.read().strip() == heard[1]
+            assert watch.returncode == 0
+        finally:
+            process.terminate()
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
+def test_administer(url: str, tmp_path: Path) -> None:
+    anne, edit, bert, again = python("examples/administer.py").splitlines()
+    assert re.fullmatch(r"anne: \d+% of the disk free, \d+ processes, .+ has \d+ MiB", anne)
+    assert edit == "anne: level=debug, which was level=info"
+    assert bert.startswith("bert: ")
+    assert again == "bert: level=debug already"
+    config = tmp_path / "app.conf"
+    config.write_text("one=1\ntwo=2\n")
+    config.chmod(0o640)
+    _, said, missing = python("examples/administer.py", "--set", str(config), "one=3", url, "lab", "ghost").splitlines()
+    assert said == "lab: one=3, which was one=1"
+    assert missing.startswith("ghost: ")
+    assert config.read_text() == "two=2\none=3\n"
+    assert config.stat().st_mode & 0o777 == 0o640
+    assert list(tmp_path.iterdir()) == [config]
+
+
+def test_two_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)  # they are for us
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", "-p", "no:xdist")
+    assert "2 passed" in python("-m", "pytest", *options, "examples/two_hosts")
+
+
 EITHER = ROOT / "examples/either"
 
 
@@ -147,5 +226,5 @@ def test_a_plug_in_is_listed_with_its_package_and_takes_the_second_way_where_the
 
 def test_every_example_is_run_here() -> None:
     tests = Path(__file__).read_text()
-    for example in [*ROOT.glob("examples/*.py"), *(file.parent for file in ROOT.glob("examples/*/pyproject.toml"))]:
+    for example in (path for path in ROOT.glob("examples/*") if path.name != "__pycache__"):
         assert f"examples/{example.name}" in tests

@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/__main__.py": "tests/cli/test_main.py",
     "rpyc_gateway/background.py": "tests/test_sync.py",
     "rpyc_gateway/desk.py": "tests/test_session.py, tests/test_stack.py, tests/test_sync.py",
+    "rpyc_gateway/far_calls.py": "tests/test_executor.py",
     "rpyc_gateway/landing.py": "tests/test_teleporting.py",
     "rpyc_gateway/trio_face.py": "tests/test_session.py, tests/test_client.py",
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
@@ -55,6 +56,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/testing/partner.py": "tests/testing/test_transports.py: the other end of all that is checked there",
     "rpyc_gateway/testing/pipe_rules.py": "tests/testing/test_transports.py: each rule is seen to hold, and to be broken",
     "rpyc_gateway/testing/trial.py": "tests/testing/test_transports.py: what it says is read there",
+    "rpyc_gateway/whereabouts.py": "tests/test_pytest_plugin.py",
     "rpyc_gateway/version.py": "tests/cli/test_main.py",
     "rpyc_gateway/proto/__init__.py": "nothing in it",
     "rpyc_gateway/proto/events.py": "tests/proto/test_mux.py: what a machine says is seen in its tests",
@@ -84,7 +86,7 @@ PUBLIC = """
     thread async_ timed AsyncResult batch restricted
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
-    download upload upload_package teleport imports
+    download upload upload_package teleport imports Executor
 """
 
 
