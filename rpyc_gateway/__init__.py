@@ -41,7 +41,7 @@ if TYPE_CHECKING:
         TimedOut,
         Unreachable,
     )
-    from rpyc_gateway.files import download, upload, upload_package
+    from rpyc_gateway.files import download, transfer, upload, upload_package
     from rpyc_gateway.gateway import Node
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
@@ -98,6 +98,7 @@ __all__ = [
     "thread",
     "timed",
     "timeout",
+    "transfer",
     "upload",
     "upload_package",
 ]
@@ -118,7 +119,7 @@ _HOMES = {
     "delivery": "deliver obtain",
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
-    "files": "download upload upload_package",
+    "files": "download transfer upload upload_package",
     "gateway": "Node",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",
