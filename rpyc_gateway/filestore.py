@@ -7,10 +7,12 @@ which version of this package is there, or whether it is there at all.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from importlib import import_module
@@ -39,6 +41,7 @@ LONG = 255 - len("..gw-part")  # bytes: file systems take names of 255
 AHEAD = 8  # chunks of a message when it goes well: 2 MiB on their way at most
 TOGETHER = 64  # small files that are open at a time: some systems allow a process 256
 AT_ONCE = 8  # threads that bring files to the disk: it does more of them in one go
+PROMPT = 0.0002  # seconds that no disk needs for it, and memory does not exceed: threads would cost more
 
 
 class Store:
@@ -60,6 +63,20 @@ class Store:
     def expand(self, path: str) -> str:
         """With the home directory of whoever this process belongs to for `~`."""
         return os.path.expanduser(path)
+
+    def matching(self, path: str) -> tuple[str, ...]:
+        """The paths that a pattern of the shell stands for; what is none, or is there, stands for itself."""
+        path = self.expand(path)
+        if os.path.lexists(path) or not glob.has_magic(path):
+            return (path,)
+        return tuple(sorted(glob.glob(path)))
+
+    def permissions(self, path: str) -> int | None:
+        """Those of a file; None where nothing is."""
+        try:
+            return _facts(os.stat(path))[0]
+        except FileNotFoundError:
+            return None
 
     def tree(self, path: str) -> tuple[tuple[Directory, ...], tuple[Sized, ...], tuple[str, ...], tuple[str, ...]]:
         """What is at a directory: itself and those below it, parents first; the files; the paths of links to directories and of unfinished
@@ -134,6 +151,10 @@ class Store:
         path = os.path.join(path, *names)
         outgoing = Outgoing(_open_source(path), path)
         return outgoing, outgoing.size, outgoing.facts
+
+    def anew(self, path: str) -> Incoming:
+        """Begin to write a file of which nobody knows how large it will be. It is not resumed."""
+        return Incoming(path)
 
     def incoming(self, path: str, names: Names, size: int, facts: Facts) -> tuple[Incoming, int, bytes]:
         """Begin to write a file of that size; how many bytes of it are here from an earlier transfer, and their digest."""
@@ -388,11 +409,17 @@ def _is_unfinished(name: str) -> bool:
 
 
 def _sync(files: list[Incoming]) -> None:
-    if len(files) == 1:
-        files[0].sync()
+    """Several at once, where the first one has shown that there is something to wait for."""
+    if not files:
+        return
+    began = time.monotonic()
+    files[0].sync()
+    if time.monotonic() - began < PROMPT:
+        for file in files[1:]:
+            file.sync()
         return
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for _ in pool.map(Incoming.sync, files):
+        for _ in pool.map(Incoming.sync, files[1:]):
             pass
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from rpyc_gateway.faces import Face
 from rpyc_gateway.filestore import AHEAD, CHUNK, Store
 
-__all__ = ["Filter", "Place", "Progress", "Transfer", "Transferred", "Watcher"]
+__all__ = ["Filter", "Place", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
 
 GROUP = 1 << 20  # bytes of small files that go in one message
 MANY = 256  # such files: of more it is known too late how far they have come
@@ -95,12 +95,8 @@ class Transfer:
         """The files of a side, and how they are called."""
         if place.conn is None:
             return Store(), self._face.here
-        kind = await self._face.there(place.conn.eval, "__import__('sys').implementation.name")
-        if kind in ("micropython", "circuitpython"):
-            raise TypeError(
-                f"there is {kind} on the far side: `rpyc-gw device put` and `rpyc-gw device get` copy files of boards"
-            )
-        return await self._face.there(place.conn.eval, _far_store()), self._face.there
+        check_interpreter(await self._face.there(place.conn.eval, INTERPRETER))
+        return await self._face.there(place.conn.eval, store_text()), self._face.there
 
     async def _copy_file(self, size: int) -> None:
         directory, name = os.path.split(self._from)
@@ -246,7 +242,24 @@ def _groups(wanted: Iterable[Sized]) -> Iterator[tuple[Sized, ...]]:
         yield tuple(group)
 
 
-def _far_store() -> str:
+INTERPRETER = "__import__('sys').implementation.name"
+
+
+def far_store(conn: Any) -> Any:
+    """The files of the far side, in blocking code. Raises TypeError for a board."""
+    check_interpreter(conn.eval(INTERPRETER))
+    return conn.eval(store_text())
+
+
+def check_interpreter(name: str) -> None:
+    """Raise TypeError for one that runs no Store."""
+    if name in ("micropython", "circuitpython"):
+        raise TypeError(
+            f"the far side is a board with {name}: `rpyc-gw device put` and `rpyc-gw device get` copy files there"
+        )
+
+
+def store_text() -> str:
     """An expression whose value is a Store over there."""
     source = files(__package__).joinpath("filestore.py").read_text(encoding="utf-8")
     return f"(lambda space: exec(compile({source!r}, 'rpyc_gateway/filestore.py', 'exec'), space) or space['Store']())({{'__name__': 'filestore'}})"

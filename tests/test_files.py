@@ -225,14 +225,14 @@ def test_a_far_side_that_lies_writes_nothing_outside(
     lie: str, transfer: Transfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said, answer = LIES[lie]
-    source = transfers._far_store()
+    source = transfers.store_text()
     lying = source.replace("return tuple(directories)", f"{said}; tuple(directories)")
     lying = lying.replace("return tuple(_read_small(path, names, size) for", 'return tuple((b"evil", (493, 0)) for')
     assert lying != source
     (tmp_path / "source").mkdir()
     (tmp_path / "below" / "target").mkdir(parents=True)
     (tmp_path / "below" / "target" / "link").symlink_to("..")
-    monkeypatch.setattr(transfers, "_far_store", lambda: lying)
+    monkeypatch.setattr(transfers, "store_text", lambda: lying)
     with pytest.raises(OSError, match=answer):
         transfer(gw.download, str(tmp_path / "source"), str(tmp_path / "below" / "target"))
     assert not list(tmp_path.rglob("*evil*"))

@@ -330,9 +330,11 @@ Store().write_small({str(tmp_path)!r}, [((str(n),), b"1", (0o644, 0)) for n in r
     assert len(os.listdir(tmp_path)) == 3 * filestore.TOGETHER
 
 
+@pytest.mark.parametrize("prompt", [60.0, 0.0], ids=["memory", "disk"])
 def test_each_small_file_is_brought_to_the_disk_before_it_gets_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    prompt: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """One after the other where that takes no time, else in threads."""
     synced: set[int] = set()
     replace = os.replace
 
@@ -340,6 +342,7 @@ def test_each_small_file_is_brought_to_the_disk_before_it_gets_its_name(
         assert os.stat(part).st_ino in synced
         replace(part, path)
 
+    monkeypatch.setattr(filestore, "PROMPT", prompt)
     monkeypatch.setattr(os, "fsync", lambda fd: synced.add(os.fstat(fd).st_ino))
     monkeypatch.setattr(os, "replace", placed)
     Store().write_small(str(tmp_path), [((name,), b"1", FACTS) for name in "abc"])

@@ -37,6 +37,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/onboard/shells.py": "tests/cli/test_device_shell.py",
     "rpyc_gateway/cli/onboard/trees.py": "tests/cli/test_device_files.py",
     "rpyc_gateway/cli/onboard/watches.py": "tests/cli/test_device_watch.py",
+    "rpyc_gateway/cli/pipes.py": "tests/cli/test_cp.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
