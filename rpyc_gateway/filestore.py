@@ -285,10 +285,14 @@ class Incoming:
         self._hash.update(data)
 
     def take(self, at: int, chunks: Iterable[bytes]) -> None:
-        """`begin`, and write all that comes, which may be far away."""
-        self.begin(at)
-        for data in _ahead(chunks):
-            self.write(data)
+        """`begin`, and write all that comes, which may be far away. If it comes no more the file is closed: whoever sent it may be gone."""
+        try:
+            self.begin(at)
+            for data in _ahead(chunks):
+                self.write(data)
+        except BaseException:
+            self.close()
+            raise
 
     def digest(self) -> bytes:
         """Of what has come."""
