@@ -9,7 +9,8 @@ from importlib.resources import files
 from typing import Any, NamedTuple
 
 from rpyc_gateway.faces import Face
-from rpyc_gateway.filestore import AHEAD, CHUNK, Store
+from rpyc_gateway.filestore import Store
+from rpyc_gateway.incoming import AHEAD, CHUNK
 
 __all__ = ["Filter", "Place", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
 
@@ -261,5 +262,8 @@ def check_interpreter(name: str) -> None:
 
 def store_text() -> str:
     """An expression whose value is a Store over there."""
-    source = files(__package__).joinpath("filestore.py").read_text(encoding="utf-8")
-    return f"(lambda space: exec(compile({source!r}, 'rpyc_gateway/filestore.py', 'exec'), space) or space['Store']())({{'__name__': 'filestore'}})"
+    texts = {
+        name: files(__package__).joinpath(name).read_text(encoding="utf-8") for name in ("incoming.py", "filestore.py")
+    }
+    run = f"[exec(compile(text, 'rpyc_gateway/' + name, 'exec'), space) for name, text in {texts!r}.items()]"
+    return f"(lambda space: {run} and space['Store']())({{'__name__': 'filestore'}})"

@@ -18,7 +18,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway import faces, transfers
 from rpyc_gateway.files import Progress
-from rpyc_gateway.filestore import CHUNK
+from rpyc_gateway.incoming import CHUNK
 from tests.blocking_house import House, open_blocking_lab
 
 LARGE = os.urandom(3 * CHUNK + 17)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import itertools
 import os
 import stat
@@ -15,7 +16,8 @@ from typing import Any
 import pytest
 
 from rpyc_gateway import filestore
-from rpyc_gateway.filestore import CHUNK, Store, inside
+from rpyc_gateway.filestore import Store
+from rpyc_gateway.incoming import CHUNK, inside
 
 FACTS = (0o640, 10**18)
 DATA = os.urandom(CHUNK * 2 + 5)
@@ -84,14 +86,14 @@ def test_a_file_that_has_just_got_its_name_is_not_taken_for_the_part_of_the_next
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = write(tmp_path / "file", DATA)
-    lock = filestore.fcntl.flock
+    lock = fcntl.flock
 
     def finish_first(file: Any, how: int) -> None:
         monkeypatch.undo()
         first.finish(first.digest(), FACTS)
         lock(file, how)
 
-    monkeypatch.setattr(filestore.fcntl, "flock", finish_first)
+    monkeypatch.setattr(fcntl, "flock", finish_first)
     incoming, have, _ = Store().incoming(str(tmp_path / "file"), (), 10, FACTS)
     assert have == 0
     incoming.close()

@@ -9,7 +9,7 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway.filestore import CHUNK
+from rpyc_gateway.incoming import CHUNK
 from rpyc_gateway.sync import BlockingSession
 from rpyc_gateway.transfers import GROUP, MANY, _groups, far_store
 from tests.device.boards import needs_micropython

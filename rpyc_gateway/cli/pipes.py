@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from typing import Any
 
 from rpyc_gateway.errors import GatewayError
-from rpyc_gateway.filestore import AHEAD, CHUNK
+from rpyc_gateway.incoming import AHEAD, CHUNK
 
 __all__ = ["give", "take"]
 

@@ -20,7 +20,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway import faces
 from rpyc_gateway.files import Progress
-from rpyc_gateway.filestore import CHUNK
+from rpyc_gateway.incoming import CHUNK
 from rpyc_gateway.testing import BadWire
 from tests.blocking_house import House as Nodes
 from tests.blocking_house import open_blocking_lab

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from rpyc_gateway.cli.cp import GOES_ON, Place, place
-from rpyc_gateway.filestore import CHUNK
+from rpyc_gateway.incoming import CHUNK
 from tests.chains.processes import wait_until
 from tests.running import chain
 
