@@ -12,6 +12,7 @@ import hashlib
 import os
 import stat
 import sys
+import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
     Directory = tuple[Names, Facts]
     Sized = tuple[Names, int]
     """A file, and its size in bytes."""
+    Listing = tuple[tuple[Directory, ...], tuple[Sized, ...], tuple[str, ...], tuple[str, ...]]
 
 if "Incoming" not in globals():  # far away both are in one namespace
     from rpyc_gateway.incoming import CHUNK, PERMISSIONS, Incoming, apply, inside, is_unfinished
 
+LISTED = 1000  # entries of a directory in one message, which has its limits
 TOGETHER = 64  # small files that are open at a time: some systems allow a process 256
 AT_ONCE = 8  # threads that bring files to the disk: it does more of them in one go
 PROMPT = 0.0002  # seconds that no disk needs for it, and memory does not exceed: threads would cost more
@@ -69,29 +72,35 @@ class Store:
         except FileNotFoundError:
             return None
 
-    def tree(self, path: str) -> tuple[tuple[Directory, ...], tuple[Sized, ...], tuple[str, ...], tuple[str, ...]]:
-        """What is at a directory: itself and those below it, parents first; the files; the paths of links to directories and of unfinished
-        files, which are not for copying; the paths of what is neither file nor directory.
+    def tree(self, path: str) -> Iterator[Listing]:
+        """What is at a directory, a thousand at a time: itself and those below it, parents first; the files; the paths of links to directories and of
+        unfinished files, which are not for copying; the paths of what is neither file nor directory.
 
         Links to files count as those files; links to directories may lead anywhere, also round in a circle, and are not followed.
         """
+        pending: list[Names] = [()]
         directories: list[Directory] = [((), _facts(os.stat(path)))]
         files: list[Sized] = []
         passed: list[str] = []
         others: list[str] = []
-        for names, _ in directories:  # it grows
+        for names in pending:  # it grows
             with os.scandir(os.path.join(path, *names)) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    below = (*names, entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        directories.append((below, _facts(entry.stat())))
-                    elif is_unfinished(entry.name) or entry.is_dir():
-                        passed.append(entry.path)
-                    elif entry.is_file():
-                        files.append((below, entry.stat().st_size))
-                    else:
-                        others.append(entry.path)
-        return tuple(directories), tuple(files), tuple(passed), tuple(others)
+                listed = sorted(entries, key=lambda entry: entry.name)
+            for entry in listed:
+                below = (*names, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(below)
+                    directories.append((below, _facts(entry.stat())))
+                elif is_unfinished(entry.name) or entry.is_dir():
+                    passed.append(entry.path)
+                elif entry.is_file():
+                    files.append((below, entry.stat().st_size))
+                else:
+                    others.append(entry.path)
+                if len(directories) + len(files) + len(passed) + len(others) >= LISTED:
+                    yield tuple(directories), tuple(files), tuple(passed), tuple(others)
+                    directories, files, passed, others = [], [], [], []
+        yield tuple(directories), tuple(files), tuple(passed), tuple(others)
 
     def make_directories(self, path: str, directories: Iterable[Directory]) -> tuple[Directory, ...]:
         """Make those that are missing; they are returned, for `finish_directories`. Until then their owner may write into them."""
@@ -108,9 +117,18 @@ class Store:
         return tuple(made)
 
     def finish_directories(self, path: str, directories: Iterable[Directory]) -> None:
-        """Give directories that are filled their permissions and times."""
-        for names, facts in reversed(tuple(directories)):
+        """Give directories that are filled their permissions and times; those within others come first."""
+        for names, facts in directories:
             apply(inside(path, names), facts)
+
+    def folds(self, path: str) -> bool:
+        """Whether names that differ in upper and lower case only are the same in this directory."""
+        descriptor, probe = tempfile.mkstemp(prefix=".gw-case", dir=path)
+        os.close(descriptor)
+        try:
+            return os.path.exists(os.path.join(path, os.path.basename(probe).swapcase()))
+        finally:
+            os.unlink(probe)
 
     def existing(self, path: str, files: Iterable[Names]) -> tuple[Names, ...]:
         """Those of the files in whose place something is."""

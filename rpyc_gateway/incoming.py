@@ -186,15 +186,22 @@ def inside(path: str, names: Names) -> str:
 
     The names come from the other end, which may be anybody's.
     """
+    names = tuple(names)
+    check(path, names)
     place = path
     for name in names:
-        # Nothing but a real text is what it says twice: an object of theirs might be another name when it is used.
-        if type(name) is not str or name in ("", os.curdir, os.pardir) or SEPARATORS & set(name):
-            raise OSError(errno.EINVAL, f"a name that would lead out of the directory was refused: {name!r}", path)
         if place != path and os.path.islink(place):
             raise OSError(errno.ELOOP, "a link may lead out of the directory, and nothing is written through it", place)
         place = os.path.join(place, name)
     return place
+
+
+def check(path: str, names: Names) -> None:
+    """Raise OSError for names that would lead out of a directory."""
+    for name in names:
+        # Nothing but a real text is what it says twice: an object of theirs might be another name when it is used.
+        if type(name) is not str or name in ("", os.curdir, os.pardir) or SEPARATORS & set(name):
+            raise OSError(errno.EINVAL, f"a name that would lead out of the directory was refused: {name!r}", path)
 
 
 def _part(path: str) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
 from importlib.resources import files
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from unicodedata import normalize
 
 from rpyc_gateway.faces import Face
-from rpyc_gateway.filestore import Store
-from rpyc_gateway.incoming import AHEAD, CHUNK
+from rpyc_gateway.filestore import LISTED, Store
+from rpyc_gateway.incoming import AHEAD, CHUNK, check
 
 __all__ = ["Filter", "Place", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
 
@@ -21,6 +23,9 @@ Names = tuple[str, ...]
 Facts = tuple[int, int]
 Sized = tuple[Names, int]
 Directory = tuple[Names, Facts]
+
+
+T = TypeVar("T")
 
 
 class Progress(NamedTuple):
@@ -109,18 +114,42 @@ class Transfer:
             await self._copy_files([((), size)])
 
     async def _copy_directory(self) -> None:
-        directories, sized, passed, others = await self._read(self._source.tree, self._from)
+        directories: list[Directory] = []
+        sized: list[Sized] = []
+        others: list[str] = []
+        async with aclosing(self._listed()) as listed:
+            async for some_directories, some_files, passed, odd in listed:
+                directories += some_directories
+                sized += some_files
+                self._left_out += passed + odd
+                others += odd
         if others and not self._lenient:
             raise ValueError(f"neither a file nor a directory: {', '.join(others)}")
-        self._left_out += passed + others
         directories, sized = self._choose(directories, sized)
-        made = await self._write(self._target.make_directories, self._to, directories)
+        made: list[Directory] = []
+        for some in _pieces(directories):
+            made += await self._write(self._target.make_directories, self._to, some)
+        twins = _twins([names for names, _ in (*directories, *sized)])
+        if twins and await self._write(self._target.folds, self._to):
+            raise FileExistsError(
+                errno.EEXIST, f"where it is to go {twins[0]} and {twins[1]} are the same; no file was copied", self._to
+            )
         await self._copy_files(sized)
-        await self._write(self._target.finish_directories, self._to, made)
+        for some in _pieces(made[::-1]):  # what is made in a directory changes its time
+            await self._write(self._target.finish_directories, self._to, some)
 
-    def _choose(
-        self, directories: tuple[Directory, ...], sized: tuple[Sized, ...]
-    ) -> tuple[tuple[Directory, ...], tuple[Sized, ...]]:
+    async def _listed(self) -> Any:
+        if self.source.conn is None:
+            for listing in await self._face.here(lambda: list(self._source.tree(self._from))):
+                yield listing
+            return
+        async with aclosing(self._face.fetch(self._source.tree(self._from), AHEAD)) as fetched:
+            async for listing in fetched:
+                for names, _ in (*listing[0], *listing[1]):
+                    check(self._to, names)
+                yield listing
+
+    def _choose(self, directories: list[Directory], sized: list[Sized]) -> tuple[list[Directory], list[Sized]]:
         if self._chosen is None:
             return directories, sized
         wanted: set[Names] = {()}
@@ -133,11 +162,13 @@ class Transfer:
             if is_wanted(names):
                 wanted.add(names)
                 kept.append((names, facts))
-        return tuple(kept), tuple((names, size) for names, size in sized if is_wanted(names))
+        return kept, [(names, size) for names, size in sized if is_wanted(names)]
 
-    async def _copy_files(self, wanted: Iterable[Sized]) -> None:
+    async def _copy_files(self, wanted: list[Sized]) -> None:
         if not self._replace:
-            there = set(await self._write(self._target.existing, self._to, tuple(names for names, _ in wanted)))
+            there: set[Names] = set()
+            for some in _pieces([names for names, _ in wanted]):
+                there.update(await self._write(self._target.existing, self._to, some))
             wanted = [(names, size) for names, size in wanted if names not in there]
         self._size = sum(size for _, size in wanted)
         for group in _groups(wanted):
@@ -224,6 +255,21 @@ class Transfer:
         self._done += size
         if self._watcher is not None:
             self._watcher(Progress("/".join(names) or os.path.basename(self._from), self._done, self._size))
+
+
+def _pieces(items: list[T]) -> Iterator[tuple[T, ...]]:
+    """What goes in one message, which has its limits."""
+    return (tuple(items[first : first + LISTED]) for first in range(0, len(items), LISTED))
+
+
+def _twins(paths: Iterable[Names]) -> tuple[str, str] | None:
+    """Two that many file systems of Windows and macOS take for the same, if there are such."""
+    seen: dict[str, str] = {}
+    for path in map("/".join, paths):
+        other = seen.setdefault(normalize("NFC", path).casefold(), path)
+        if other != path:
+            return other, path
+    return None
 
 
 def _groups(wanted: Iterable[Sized]) -> Iterator[tuple[Sized, ...]]:

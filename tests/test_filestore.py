@@ -9,7 +9,7 @@ import os
 import stat
 import subprocess
 import sys
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,12 +166,25 @@ def test_of_a_tree_links_and_special_files_are_told_apart(tmp_path: Path) -> Non
     (tmp_path / ".file.gw-part").write_bytes(b"fo")
     (tmp_path / "sub").chmod(0o2750)
     os.utime(tmp_path / "sub", ns=(10**18, 10**18))
-    directories, files, passed, others = Store().tree(str(tmp_path))
+    ((directories, files, passed, others),) = Store().tree(str(tmp_path))
     assert [names for names, _ in directories] == [(), ("sub",)]
     assert directories[1][1] == (0o750, 10**18)
     assert files == ((("also",), 4), (("sub", "file"), 4))
     assert passed == (str(tmp_path / ".file.gw-part"), str(tmp_path / "round"))
     assert others == (str(tmp_path / "pipe"),)
+
+
+def test_a_tree_is_told_in_pieces_with_parents_before_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(filestore, "LISTED", 3)
+    for name in "abcdefg":
+        (tmp_path / name / name).mkdir(parents=True)
+        (tmp_path / name / "file").touch()
+    pieces = list(Store().tree(str(tmp_path)))
+    assert all(sum(map(len, piece)) <= 3 for piece in pieces)
+    directories = [names for piece in pieces for names, _ in piece[0]]
+    assert len(directories) == 15
+    assert all(names[:-1] in directories[:number] for number, names in enumerate(directories) if names)
+    assert [names[0] for piece in pieces for names, _ in piece[1]] == list("abcdefg")
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "ä" * 127])
@@ -294,9 +307,19 @@ class Chameleon(str):
         return iter("harmless")
 
 
-def test_a_name_must_be_a_text_and_nothing_that_only_looks_like_one(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="refused"):
-        inside(str(tmp_path), (Chameleon("../evil"),))
+class Changing(list[str]):
+    """Names that are others when they are used."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> Any:
+        yield self.pop()
+
+
+@pytest.mark.parametrize("names", [(Chameleon("../evil"),), Changing(["..", "harmless"])], ids=["name", "names"])
+def test_names_must_be_texts_and_nothing_that_only_looks_like_them(names: Any, tmp_path: Path) -> None:
+    with suppress(OSError):
+        assert inside(str(tmp_path), names) == str(tmp_path / "harmless")
 
 
 def test_nobody_sends_a_file_that_runs_as_somebody_else(tmp_path: Path) -> None:
@@ -357,7 +380,7 @@ def test_directories_get_their_permissions_and_times_when_they_are_full(tmp_path
     assert made == directories
     assert (tmp_path / "into").stat().st_mode & 0o077 == 0o050
     Store().write_small(str(tmp_path / "into"), [(("read-only", "file"), b"1", FACTS)])
-    Store().finish_directories(str(tmp_path / "into"), made)
+    Store().finish_directories(str(tmp_path / "into"), made[::-1])
     for place, (mode, modified) in (
         (tmp_path / "into", directories[0][1]),
         (tmp_path / "into/read-only", directories[1][1]),

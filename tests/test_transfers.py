@@ -11,7 +11,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.incoming import CHUNK
 from rpyc_gateway.sync import BlockingSession
-from rpyc_gateway.transfers import GROUP, MANY, _groups, far_store
+from rpyc_gateway.transfers import GROUP, MANY, _groups, _twins, far_store
 from tests.device.boards import needs_micropython
 from tests.device.test_node import open_lab as open_board
 
@@ -23,6 +23,13 @@ def test_small_files_share_messages_and_large_ones_go_alone() -> None:
     assert [len(group) for group in groups] == [MANY, 1, 1, 2]
     assert groups[2] == (large,)
     assert sum(groups, ()) == (*small, large, *small[:2])
+
+
+def test_names_that_windows_and_macos_take_for_the_same_are_found() -> None:
+    assert _twins([("a",), ("b", "a"), ("b",)]) is None
+    assert _twins([("a", "B"), ("A", "b")]) == ("a/B", "A/b")
+    assert _twins([("\u00e9",), ("e\u0301",)]) == ("\u00e9", "e\u0301")
+    assert _twins([("\udcff",), ("\udcfe",)]) is None
 
 
 def test_no_message_of_small_files_is_larger_than_it_may_be() -> None:
