@@ -162,8 +162,8 @@ class Store:
         return outgoing, outgoing.size, outgoing.facts
 
     def anew(self, path: str) -> Incoming:
-        """Begin to write a file of which nobody knows how large it will be. It is not resumed."""
-        return Incoming(path)
+        """Begin to write a file of which nobody knows how large it will be. It is not resumed: broken off nothing of it stays."""
+        return Incoming(path, fleeting=True)
 
     def incoming(self, path: str, names: Names, size: int, facts: Facts) -> tuple[Incoming, int, bytes]:
         """Begin to write a file of that size; how many bytes of it are here from an earlier transfer, and their digest."""

@@ -41,7 +41,7 @@ class Incoming:
 
     _file: BinaryIO | None = None
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, fleeting: bool = False) -> None:
         if not os.path.basename(path):
             raise FileNotFoundError(errno.ENOENT, "that is no name for a file", path)
         if os.path.isdir(path) and not os.path.islink(path):
@@ -50,6 +50,7 @@ class Incoming:
             raise OSError(errno.EINVAL, "a device, pipe or socket is there, and no file takes its place", path)
         self._path = path
         self._part = _part(path)
+        self._fleeting = fleeting  # of no use to the next transfer
         self._file = _open_part(self._part, path)
         self._hash = hashlib.blake2b()
         self._at = 0
@@ -149,6 +150,7 @@ class Incoming:
             if not POSIX:
                 file.close()  # Windows renames no open file
             os.replace(self._part, self._path)
+            self._fleeting = False
         except OSError as exc:
             with suppress(OSError):  # with those of a read-only file the next transfer could not go on
                 os.chmod(self._part, 0o600)
@@ -163,15 +165,20 @@ class Incoming:
 
     def give_up(self) -> None:
         """Remove what has come."""
-        if self._file is not None:
-            os.unlink(self._part)
-            self.close()
+        self._fleeting = True
+        self.close()
 
     def close(self) -> None:
-        """Write no more; what has come stays for the next transfer."""
+        """Write no more; what has come stays for the next transfer, if that can go on with it."""
         file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        if file is None:
+            return
+        if not POSIX:
+            file.close()  # Windows removes no open file
+        if self._fleeting:
+            with suppress(FileNotFoundError):
+                os.unlink(self._part)  # while it is locked, so that it is nobody else's
+        file.close()
 
     __del__ = close  # whoever has begun it may be gone
 

@@ -73,6 +73,17 @@ def test_more_than_there_is_to_come_is_of_another_file(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"0123456789"
 
 
+def test_of_what_nobody_can_go_on_with_nothing_stays_when_whoever_sent_it_is_gone(tmp_path: Path) -> None:
+    incoming = Store().anew(str(tmp_path / "file"))
+    incoming.take(0, [DATA])
+    del incoming
+    assert os.listdir(tmp_path) == []
+    incoming = Store().anew(str(tmp_path / "file"))
+    incoming.take(0, [DATA])
+    incoming.finish(incoming.digest(), FACTS)
+    assert (tmp_path / "file").read_bytes() == DATA
+
+
 def test_of_two_transfers_into_one_file_the_second_is_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "file", DATA)
     with pytest.raises(BlockingIOError, match="another transfer") as caught:

@@ -59,10 +59,9 @@ def take(store: Any, path: str) -> None:
             for data in chunks():
                 incoming.write(data)
         incoming.finish(seen.digest(), (_usual_permissions() if mode is None else mode, time.time_ns()))
-    except BaseException:
+    finally:
         with suppress(GatewayError):
-            incoming.give_up()
-        raise
+            incoming.close()
 
 
 def _opened(stream: Any, name: str) -> Any:

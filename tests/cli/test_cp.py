@@ -133,6 +133,17 @@ def test_standard_input_becomes_a_file_and_files_become_standard_output(url: str
     assert sorted(os.listdir(tmp_path)) == ["large", "there"]
 
 
+def test_of_standard_input_nothing_is_kept_when_it_is_broken_off(url: str, tmp_path: Path) -> None:
+    with subprocess.Popen(command(url, "-", f"lab:{tmp_path}/there"), stdin=subprocess.PIPE) as copying:
+        assert copying.stdin is not None
+        copying.stdin.write(bytes(2 * CHUNK))
+        copying.stdin.flush()
+        trio.run(wait_until, lambda: (part := tmp_path / ".there.gw-part").exists() and part.stat().st_size)
+        copying.send_signal(signal.SIGINT)
+        assert copying.wait(30) == 130
+    assert os.listdir(tmp_path) == []
+
+
 def test_what_is_wrong_is_said(url: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     for arguments, code, words in (
