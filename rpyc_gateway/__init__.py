@@ -42,7 +42,7 @@ if TYPE_CHECKING:
         Unreachable,
     )
     from rpyc_gateway.executor import Executor
-    from rpyc_gateway.files import download, upload, upload_package
+    from rpyc_gateway.files import download, transfer, upload, upload_package
     from rpyc_gateway.gateway import Node
     from rpyc_gateway.imports import imports
     from rpyc_gateway.iteration import buffiter
@@ -102,6 +102,7 @@ __all__ = [
     "thread",
     "timed",
     "timeout",
+    "transfer",
     "upload",
     "upload_package",
 ]
@@ -123,7 +124,7 @@ _HOMES = {
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
     "executor": "Executor",
-    "files": "download upload upload_package",
+    "files": "download transfer upload upload_package",
     "gateway": "Node",
     "imports": "imports",
     "iteration": "buffiter",

@@ -1,36 +1,41 @@
-"""Files of one side of a transfer: how they are listed, read and written. It runs at both ends.
+"""Files of one side of a transfer: how they are listed and read, and many of them written. It runs at both ends.
 
-At the far end it is sent as text and executed in a namespace of its own: standard library only (Python 3.8 and later), and nothing that depends on
+At the far end it is sent as text, as incoming.py is, and executed with that in a namespace of their own: standard library only (Python 3.8 and later), and nothing that depends on
 which version of this package is there, or whether it is there at all.
 """
 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import os
 import stat
 import sys
-from contextlib import closing, suppress
-from importlib import import_module
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import BinaryIO
 
-    Entry = tuple[tuple[str, ...], bool, int]
-    """Something below a directory: the names that lead there, whether it is a directory, and its size in bytes."""
-    Facts = tuple[int, int]
-    """The permissions of a file, and its time of modification in nanoseconds."""
+    from rpyc_gateway.incoming import Facts, Names
 
-POSIX = os.name == "posix"  # elsewhere two transfers into one file are not told from each other
-if POSIX:
-    import fcntl
+    Directory = tuple[Names, Facts]
+    Sized = tuple[Names, int]
+    """A file, and its size in bytes."""
+    Listing = tuple[tuple[Directory, ...], tuple[Sized, ...], tuple[str, ...], tuple[str, ...]]
 
-CHUNK = 1 << 18
-LONG = 255 - len("..gw-part")  # bytes: file systems take names of 255
-AHEAD = 8  # chunks of a message when it goes well: 2 MiB on their way at most
+if "Incoming" not in globals():  # far away both are in one namespace
+    from rpyc_gateway.incoming import CHUNK, PERMISSIONS, Incoming, apply, inside, is_unfinished
+
+LISTED = 1000  # entries of a directory in one message, which has its limits
+TOGETHER = 64  # small files that are open at a time: some systems allow a process 256
+AT_ONCE = 8  # threads that bring files to the disk: it does more of them in one go
+PROMPT = 0.0002  # seconds that no disk needs for it, and memory does not exceed: threads would cost more
 
 
 class Store:
@@ -53,76 +58,133 @@ class Store:
         """With the home directory of whoever this process belongs to for `~`."""
         return os.path.expanduser(path)
 
-    def tree(self, path: str) -> tuple[tuple[Entry, ...], tuple[str, ...], tuple[str, ...]]:
-        """What is below a directory, parents before children; the paths of links to directories, and of what is neither file nor directory.
+    def matching(self, path: str) -> tuple[str, ...]:
+        """The paths that a pattern of the shell stands for; what is none, or is there, stands for itself."""
+        path = self.expand(path)
+        if os.path.lexists(path) or not glob.has_magic(path):
+            return (path,)
+        return tuple(sorted(glob.glob(path)))
+
+    def permissions(self, path: str) -> int | None:
+        """Those of a file; None where nothing is."""
+        try:
+            return _facts(os.stat(path))[0]
+        except FileNotFoundError:
+            return None
+
+    def tree(self, path: str) -> Iterator[Listing]:
+        """What is at a directory, a thousand at a time: itself and those below it, parents first; the files; the paths of links to directories and of
+        unfinished files, which are not for copying; the paths of what is neither file nor directory.
 
         Links to files count as those files; links to directories may lead anywhere, also round in a circle, and are not followed.
         """
-        found: list[Entry] = []
-        links: list[str] = []
+        pending: list[Names] = [()]
+        directories: list[Directory] = [((), _facts(os.stat(path)))]
+        files: list[Sized] = []
+        passed: list[str] = []
         others: list[str] = []
-        pending: list[tuple[str, ...]] = [()]
-        while pending:
-            names = pending.pop()
+        for names in pending:  # it grows
             with os.scandir(os.path.join(path, *names)) as entries:
-                for entry in sorted(entries, key=lambda entry: entry.name):
-                    below = (*names, entry.name)
-                    if entry.is_dir(follow_symlinks=False):
-                        found.append((below, True, 0))
-                        pending.append(below)
-                    elif entry.is_file():
-                        found.append((below, False, entry.stat().st_size))
-                    else:
-                        (links if entry.is_dir() else others).append(entry.path)
-        return tuple(found), tuple(links), tuple(others)
+                listed = sorted(entries, key=lambda entry: entry.name)
+            for entry in listed:
+                below = (*names, entry.name)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(below)
+                    directories.append((below, _facts(entry.stat())))
+                elif is_unfinished(entry.name) or entry.is_dir():
+                    passed.append(entry.path)
+                elif entry.is_file():
+                    files.append((below, entry.stat().st_size))
+                else:
+                    others.append(entry.path)
+                if len(directories) + len(files) + len(passed) + len(others) >= LISTED:
+                    yield tuple(directories), tuple(files), tuple(passed), tuple(others)
+                    directories, files, passed, others = [], [], [], []
+        yield tuple(directories), tuple(files), tuple(passed), tuple(others)
 
-    def make_directories(self, path: str, below: Iterable[tuple[str, ...]]) -> None:
-        """Make a directory, and those below it, where they are missing."""
-        os.makedirs(path, exist_ok=True)
-        for names in below:
+    def make_directories(self, path: str, directories: Iterable[Directory]) -> tuple[Directory, ...]:
+        """Make those that are missing; they are returned, for `finish_directories`. Until then their owner may write into them."""
+        made: list[Directory] = []
+        for names, facts in directories:
             place = inside(path, names)
             try:
-                os.mkdir(place)
+                os.makedirs(place, facts[0] & PERMISSIONS | stat.S_IRWXU)
             except FileExistsError:
                 if not os.path.isdir(place):
                     raise
+            else:
+                made.append((names, facts))
+        return tuple(made)
 
-    def read_small(self, path: str, files: Iterable[tuple[tuple[str, ...], int]]) -> tuple[tuple[bytes, Facts], ...]:
-        """The contents of files that are small, each up to a size, and their facts."""
-        return tuple(_read_small(os.path.join(path, *names), size) for names, size in files)
+    def finish_directories(self, path: str, directories: Iterable[Directory]) -> None:
+        """Give directories that are filled their permissions and times; those within others come first."""
+        for names, facts in directories:
+            apply(inside(path, names), facts)
 
-    def write_small(self, path: str, files: Iterable[tuple[tuple[str, ...], bytes, Facts]]) -> None:
-        """Write files that are small, each of them at once or not at all. `write` is for the others."""
-        for names, data, facts in files:
-            with closing(Incoming(inside(path, names))) as incoming:
-                incoming.begin(0)
-                incoming.write(data)
-                incoming.finish(incoming.digest(), facts)
+    def folds(self, path: str) -> bool:
+        """Whether names that differ in upper and lower case only are the same in this directory."""
+        descriptor, probe = tempfile.mkstemp(prefix=".gw-case", dir=path)
+        os.close(descriptor)
+        try:
+            return os.path.exists(os.path.join(path, os.path.basename(probe).swapcase()))
+        finally:
+            os.unlink(probe)
 
-    def outgoing(self, path: str, names: tuple[str, ...]) -> tuple[Outgoing, int, Facts]:
+    def existing(self, path: str, files: Iterable[Names]) -> tuple[Names, ...]:
+        """Those of the files in whose place something is."""
+        return tuple(names for names in files if os.path.lexists(inside(path, names)))
+
+    def read_small(self, path: str, files: Iterable[Sized]) -> tuple[tuple[bytes, Facts] | None, ...]:
+        """The contents of files that are small, each up to a size, and their facts. None for what has vanished from a directory."""
+        return tuple(_read_small(path, names, size) for names, size in files)
+
+    def write_small(self, path: str, files: Iterable[tuple[Names, bytes, Facts]]) -> None:
+        """Write files that are small, each of them at once or not at all. `incoming` is for the others."""
+        files = tuple(files)
+        for first in range(0, len(files), TOGETHER):
+            with ExitStack() as closed:
+                written: list[tuple[Incoming, Facts]] = []
+                try:
+                    for names, data, facts in files[first : first + TOGETHER]:
+                        incoming = closed.enter_context(closing(Incoming(inside(path, names))))
+                        incoming.begin(0)
+                        incoming.write(data)
+                        written.append((incoming, facts))
+                finally:  # what stops one of them stops none of those that are whole
+                    _sync([incoming for incoming, _ in written])
+                    for incoming, facts in written:
+                        incoming.finish(incoming.digest(), facts)
+
+    def outgoing(self, path: str, names: Names) -> tuple[Outgoing, int, Facts]:
         """Begin to read a file; its size and its facts."""
-        outgoing = Outgoing(os.path.join(path, *names))
-        return outgoing, outgoing.size, _facts(outgoing.file)
+        path = os.path.join(path, *names)
+        outgoing = Outgoing(_open_source(path), path)
+        return outgoing, outgoing.size, outgoing.facts
 
-    def incoming(self, path: str, names: tuple[str, ...], size: int) -> tuple[Incoming, int, bytes]:
-        """Begin to write a file of that size; how many bytes of it have come in an earlier transfer, and their digest."""
+    def anew(self, path: str) -> Incoming:
+        """Begin to write a file of which nobody knows how large it will be. It is not resumed: broken off nothing of it stays."""
+        return Incoming(path, fleeting=True)
+
+    def incoming(self, path: str, names: Names, size: int, facts: Facts) -> tuple[Incoming, int, bytes]:
+        """Begin to write a file of that size; how many bytes of it are here from an earlier transfer, and their digest."""
         incoming = Incoming(inside(path, names))
-        return (incoming, *incoming.begun(size))
+        return (incoming, *incoming.begun(size, facts))
 
 
 class Outgoing:
     """A file that is read, as long as it was when that began: one that grows meanwhile is read up to there."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, file: BinaryIO, path: str) -> None:
         self._path = path
-        self.file = open(path, "rb")  # noqa: SIM115
-        self.size = os.fstat(self.file.fileno()).st_size
+        self._file = file
+        status = os.fstat(file.fileno())
+        self.size, self.facts = status.st_size, _facts(status)
         self._hash = hashlib.blake2b()
         self._at = 0
 
     def digest(self, size: int) -> bytes:
         """Of its first bytes; reading goes on behind them."""
-        self.file.seek(0)
+        self._file.seek(0)
         self._hash, self._at = hashlib.blake2b(), 0
         for _ in self._read(size):
             pass
@@ -134,7 +196,8 @@ class Outgoing:
 
     def _read(self, end: int) -> Iterator[bytes]:
         while self._at < end:
-            data = self.file.read(min(CHUNK, end - self._at))
+            with _naming(self._path):
+                data = self._file.read(min(CHUNK, end - self._at))
             if not data:
                 raise OSError(errno.EIO, "it became shorter while it was read", self._path)
             self._hash.update(data)
@@ -143,182 +206,66 @@ class Outgoing:
 
     def end(self) -> bytes:
         """The digest of what was read; the file is closed."""
-        self.file.close()
+        self._file.close()
         return self._hash.digest()
 
     def close(self) -> None:
         """Read no more."""
-        self.file.close()
+        self._file.close()
+
+    __del__ = close  # whoever has begun it may be gone
 
 
-class Incoming:
-    """A file that is written: beside its place, to which it comes when it is whole and right. What is there until then stays.
-
-    What has come is kept when it is broken off, and the next transfer to the same place goes on behind it.
-    """
-
-    def __init__(self, path: str) -> None:
-        if not os.path.basename(path):
-            raise FileNotFoundError(errno.ENOENT, "that is no name for a file", path)
-        if os.path.isdir(path) and not os.path.islink(path):
-            raise IsADirectoryError(errno.EISDIR, "a directory is where the file is to go", path)
-        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
-            raise OSError(errno.EINVAL, "a device, pipe or socket is there, and no file takes its place", path)
-        self._path = path
-        self._part = _part(path)
-        self._file: BinaryIO | None = _open_part(self._part, path)
-        self._hash = hashlib.blake2b()
-
-    def begun(self, size: int) -> tuple[int, bytes]:
-        """How many bytes of one that will have `size` have come in an earlier transfer, and their digest."""
-        file = self._open()
-        have = os.fstat(file.fileno()).st_size
-        if have > size:
-            return 0, b""
-        file.seek(0)
-        while True:
-            data = file.read(CHUNK)
-            if not data:
-                return have, self._hash.digest()
-            self._hash.update(data)
-
-    def begin(self, at: int) -> None:
-        """Go on behind so many bytes: all of `begun`, or none."""
-        file = self._open()
-        file.seek(at)
-        file.truncate()
-        if not at:
-            self._hash = hashlib.blake2b()
-
-    def write(self, data: bytes) -> None:
-        """The next bytes. Where there is no room left, what has come is given up."""
-        file = self._open()
-        try:
-            written = file.write(data)
-            while written < len(data):  # it is not buffered, and a disk that is nearly full takes a part
-                written += file.write(data[written:])
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                self.give_up()
-            raise OSError(exc.errno, exc.strerror, self._path) from exc  # a write knows no path
-        self._hash.update(data)
-
-    def take(self, at: int, chunks: Iterable[bytes]) -> None:
-        """`begin`, and write all that comes, which may be far away."""
-        self.begin(at)
-        for data in _ahead(chunks):
-            self.write(data)
-
-    def digest(self) -> bytes:
-        """Of what has come."""
-        return self._hash.digest()
-
-    def finish(self, digest: bytes, facts: Facts) -> None:
-        """Put it in its place. Raises OSError if it is not what was sent; then it is given up."""
-        file = self._open()
-        if digest != self._hash.digest():
-            self.give_up()
-            raise OSError(errno.EIO, "what arrived is not what was sent; nothing was changed here", self._path)
-        try:
-            file.flush()
-            os.fsync(file.fileno())  # or a crash could leave an empty file in place of the old one
-            mode, modified = facts
-            with suppress(PermissionError):  # FAT and the like have no such permissions: better the file without
-                os.chmod(self._part, mode)
-            os.utime(self._part, ns=(modified, modified))
-            if not POSIX:
-                file.close()  # Windows renames no open file
-            os.replace(self._part, self._path)
-        except OSError as exc:
-            if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                self.give_up()
-            else:
-                with suppress(OSError):  # with those of a read-only file the next transfer could not go on
-                    os.chmod(self._part, 0o600)
-            raise
-        self.close()
-
-    def give_up(self) -> None:
-        """Remove what has come."""
-        if self._file is not None:
-            os.unlink(self._part)
-            self.close()
-
-    def close(self) -> None:
-        """Write no more; what has come stays for the next transfer."""
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-
-    def _open(self) -> BinaryIO:
-        if self._file is None:
-            raise ValueError("this transfer is over")
-        return self._file
+def _sync(files: list[Incoming]) -> None:
+    """Several at once, where the first one has shown that there is something to wait for."""
+    if not files:
+        return
+    began = time.monotonic()
+    files[0].sync()
+    if time.monotonic() - began < PROMPT:
+        for file in files[1:]:
+            file.sync()
+        return
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(Incoming.sync, files[1:]):
+            pass
 
 
-def inside(path: str, names: tuple[str, ...]) -> str:
-    """Where names lead to below a directory. Raises OSError for names that would leave it, and where a link would.
-
-    The names come from the other end, which may be anybody's.
-    """
-    place = path
-    for name in names:
-        if name in ("", os.curdir, os.pardir) or set(name) & {"/", "\0", os.sep, os.altsep or os.sep}:
-            raise OSError(errno.EINVAL, f"a name that would lead out of the directory was refused: {name!r}", path)
-        if place != path and os.path.islink(place):
-            raise OSError(errno.ELOOP, "a link may lead out of the directory, and nothing is written through it", place)
-        place = os.path.join(place, name)
-    return place
+def _open_source(path: str) -> BinaryIO:
+    """A file to read. What has become a pipe meanwhile would keep whoever opens it waiting for ever."""
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))  # noqa: SIM115
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    raise OSError(errno.EINVAL, "it is no file any more", path)
 
 
-def _part(path: str) -> str:
-    """Where a file is while it is not whole. A name that leaves no room for more than itself goes by its digest."""
-    directory, name = os.path.split(path)
-    if len(os.fsencode(name)) > LONG:
-        name = hashlib.blake2b(os.fsencode(name), digest_size=16).hexdigest()
-    return os.path.join(directory, f".{name}.gw-part")
-
-
-def _open_part(part: str, path: str) -> BinaryIO:
-    """The unfinished file, locked: of two transfers into one file the second is refused."""
-    flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    exclusive = 0
-    while True:
-        file = os.fdopen(os.open(part, flags | exclusive, 0o600), "r+b", 0)
-        try:
-            if not POSIX:
-                return file
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            status = os.fstat(file.fileno())
-            with suppress(FileNotFoundError):  # another one has just put it in its place
-                if os.path.samestat(status, os.stat(part)):
-                    if exclusive or status.st_uid == os.geteuid():
-                        return file
-                    os.unlink(part)  # whoever owns it could write into it, also when it is in its place
-                    exclusive = os.O_EXCL  # what is made then is ours, whatever a server of files calls us
-        except BlockingIOError:
-            file.close()
-            raise BlockingIOError(errno.EBUSY, "another transfer into it is under way", path) from None
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-
-
-def _read_small(path: str, size: int) -> tuple[bytes, Facts]:
-    with open(path, "rb") as file:
-        return file.read(size), _facts(file)
-
-
-def _facts(file: BinaryIO) -> Facts:
-    status = os.fstat(file.fileno())
-    return stat.S_IMODE(status.st_mode) & 0o777, status.st_mtime_ns
-
-
-def _ahead(chunks: Iterable[bytes]) -> Iterable[bytes]:
-    """Several chunks with each message, where that can be had."""
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Errors of reading know no path."""
     try:
-        buffiter: Callable[..., Iterable[bytes]] = import_module("rpyc_gateway").buffiter
-    except ImportError:  # a bare Python
-        return chunks
-    return buffiter(chunks, 1, AHEAD)
+        yield
+    except OSError as exc:
+        raise OSError(exc.errno, exc.strerror, path) from exc
+
+
+def _read_small(path: str, names: Names, size: int) -> tuple[bytes, Facts] | None:
+    path = os.path.join(path, *names)
+    try:
+        file = _open_source(path)
+    except FileNotFoundError:
+        if names:
+            return None
+        raise
+    with file, _naming(path):
+        data = file.read(size)
+        status = os.fstat(file.fileno())
+        if not size and not status.st_size:
+            data = file.read(CHUNK)  # files in /proc do not say how much is in them
+            if file.read(1):
+                raise OSError(errno.EFBIG, "it says that it is empty, and has more than can be taken on trust", path)
+        return data, _facts(status)
+
+
+def _facts(status: os.stat_result) -> Facts:
+    return stat.S_IMODE(status.st_mode) & PERMISSIONS, status.st_mtime_ns

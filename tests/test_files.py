@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import os
+import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -13,9 +16,10 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
-from rpyc_gateway import files
+from rpyc_gateway import faces, transfers
 from rpyc_gateway.files import Progress
-from rpyc_gateway.filestore import CHUNK
+from rpyc_gateway.filestore import Store
+from rpyc_gateway.incoming import CHUNK
 from tests.blocking_house import House, open_blocking_lab
 
 LARGE = os.urandom(3 * CHUNK + 17)
@@ -206,18 +210,33 @@ def test_a_timeout_in_the_middle_keeps_what_has_come(way: Any, house: House, tmp
     assert (tmp_path / "target").read_bytes() == LARGE
 
 
-def test_a_far_side_that_names_files_outside_is_refused(
-    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+# What a far side says of a directory, and of a file in it; then what is said of it here.
+LIES = {
+    "a name that leads out": ('yield (((), (493, 0)),), ((("..", "evil"), 4),), (), ()', "refused"),
+    "an absolute name": ('yield (((), (493, 0)),), ((("/evil",), 4),), (), ()', "refused"),
+    "a separator in a name": ('yield (((), (493, 0)),), ((("sub/../../evil",), 4),), (), ()', "refused"),
+    "a directory that leads out": ('yield (((), (493, 0)), (("..", "evil"), (493, 0))), (), (), ()', "refused"),
+    "an object for a name": ('yield (((), (493, 0)),), (((["evil"],), 4),), (), ()', "refused"),
+    "a link that is here": ('yield (((), (493, 0)),), ((("link", "evil"), 4),), (), ()', "written through it"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_a_far_side_that_lies_writes_nothing_outside(
+    lie: str, transfer: Transfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = files._far_store()
-    lying = source.replace("return tuple(found)", 'return ((("..", "evil"), False, 4),)')
+    said, answer = LIES[lie]
+    source = transfers.store_text()
+    lying = source.replace("pending: list[Names] = [()]", f"pending = []; {said}; pending")
+    lying = lying.replace("return tuple(_read_small(path, names, size) for", 'return tuple((b"evil", (493, 0)) for')
     assert lying != source
     (tmp_path / "source").mkdir()
-    (tmp_path / "evil").write_bytes(b"evil")
-    monkeypatch.setattr(files, "_far_store", lambda: lying)
-    with house.connect() as conn, pytest.raises(OSError, match="refused"):
-        gw.download(conn, str(tmp_path / "source"), str(tmp_path / "below" / "target"))
-    assert not (tmp_path / "below" / "evil").exists()
+    (tmp_path / "below" / "target").mkdir(parents=True)
+    (tmp_path / "below" / "target" / "link").symlink_to("..")
+    monkeypatch.setattr(transfers, "store_text", lambda: lying)
+    with pytest.raises(OSError, match=answer):
+        transfer(gw.download, str(tmp_path / "source"), str(tmp_path / "below" / "target"))
+    assert not list(tmp_path.rglob("*evil*"))
 
 
 def test_a_package_of_ours_is_imported_there(transfer: Transfer, house: House, tmp_path: Path) -> None:
@@ -241,3 +260,260 @@ def test_a_package_of_ours_is_imported_there(transfer: Transfer, house: House, t
 def test_a_module_without_a_file_cannot_be_sent(house: House) -> None:
     with house.connect() as conn, pytest.raises(ValueError, match="sys has no file"):
         gw.upload_package(conn, sys)
+
+
+# -- from one far side to another
+
+
+@pytest.fixture(params=["blocking", "trio"])
+def between(request: pytest.FixtureRequest, house: House) -> Transfer:
+    """Call transfer with two sessions, as the code of either face does."""
+
+    def blocking(*args: Any, **options: Any) -> Any:
+        with house.connect() as source, house.connect() as target:
+            return gw.transfer(source, args[0], target, *args[1:], **options)
+
+    def in_trio(*args: Any, **options: Any) -> Any:
+        async def run() -> Any:
+            async with (
+                gw.open_session(house.url, node="lab") as source,
+                gw.open_session(house.url, node="lab") as target,
+            ):
+                return await gw.transfer(source, args[0], target, *args[1:], **options)
+
+        return trio.run(run)
+
+    return blocking if request.param == "blocking" else in_trio
+
+
+def test_what_is_on_one_node_goes_to_another(between: Transfer, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "large").write_bytes(LARGE)
+    (source / "small").write_bytes(b"small")
+    seen: list[Progress] = []
+    assert between(str(source), str(target), progress=seen.append) == (2, len(LARGE) + 5, 0, ())
+    assert (target / "sub" / "large").read_bytes() == LARGE
+    assert (target / "small").read_bytes() == b"small"
+    assert seen[-1][1:] == (len(LARGE) + 5,) * 2
+
+
+def test_between_nodes_too_what_was_broken_off_goes_on(between: Transfer, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.write_bytes(LARGE)
+
+    def enough(progress: Progress) -> None:
+        if progress.done > CHUNK:
+            raise Enough
+
+    with pytest.raises(Enough):
+        between(str(source), str(target), progress=enough)
+    assert not target.exists()
+    assert between(str(source), str(target)).resumed >= CHUNK
+    assert target.read_bytes() == LARGE
+
+
+def test_between_nodes_the_one_with_the_trouble_is_heard(between: Transfer, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(LARGE)
+
+    def shorten(progress: Progress) -> None:
+        os.truncate(source, 1)
+
+    with pytest.raises(OSError, match="shorter") as caught:
+        between(str(source), str(tmp_path / "target"), progress=shorten)
+    assert caught.value.filename == str(source)
+    assert not (tmp_path / "target").exists()
+
+
+def test_sessions_of_two_faces_do_not_mix(house: House) -> None:
+    async def run(source: Any) -> None:
+        async with gw.open_session(house.url, node="lab") as target:
+            gw.transfer(source, "x", target, "y")
+
+    with house.connect() as source, pytest.raises(TypeError, match="of the same"):
+        trio.run(run, source)
+
+
+# -- what is there already
+
+
+def test_files_that_are_there_stay_if_nothing_is_to_be_replaced(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    for place, names in (("source", "ab"), ("target", "bc")):
+        (tmp_path / place).mkdir()
+        for name in names:
+            (tmp_path / place / name).write_bytes(place.encode())
+    (tmp_path / "target" / "b").unlink()
+    (tmp_path / "target" / "b").symlink_to("nowhere")
+    done = transfer(way, str(tmp_path / "source"), str(tmp_path / "target"), replace=False)
+    assert done.files == 1
+    assert (tmp_path / "target" / "a").read_bytes() == b"source"
+    assert (tmp_path / "target" / "b").is_symlink()
+    assert transfer(way, str(tmp_path / "source" / "a"), str(tmp_path / "target" / "c"), replace=False).files == 0
+    assert (tmp_path / "target" / "c").read_bytes() == b"target"
+
+
+def test_a_directory_that_was_broken_off_goes_on_with_what_is_not_whole(
+    way: Any, transfer: Transfer, tmp_path: Path
+) -> None:
+    (tmp_path / "source").mkdir()
+    for name in "abc":
+        (tmp_path / "source" / name).write_bytes(name.encode() + LARGE)
+
+    def enough(progress: Progress) -> None:
+        if progress.path == "c":
+            raise Enough
+
+    with pytest.raises(Enough):
+        transfer(way, str(tmp_path / "source"), str(tmp_path / "target"), progress=enough)
+    whole = {name: (tmp_path / "target" / name).stat().st_ino for name in "ab"}
+    assert transfer(way, str(tmp_path / "source"), str(tmp_path / "target")).resumed >= 2 * (len(LARGE) + 1)
+    assert {name: (tmp_path / "target" / name).stat().st_ino for name in "ab"} == whole
+    assert sorted(os.listdir(tmp_path / "target")) == ["a", "b", "c"]
+
+
+def test_a_private_directory_stays_private(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    inner = tmp_path / "source" / "inner"
+    inner.mkdir(parents=True)
+    (inner / "file").write_bytes(b"1")
+    inner.chmod(0o500)
+    (tmp_path / "source").chmod(0o700)
+    for place in (inner, tmp_path / "source"):
+        os.utime(place, ns=(10**18, 10**18))
+    transfer(way, str(tmp_path / "source"), str(tmp_path / "target"))
+    for place, mode in ((tmp_path / "target", 0o700), (tmp_path / "target" / "inner", 0o500)):
+        assert (place.stat().st_mode & 0o777, place.stat().st_mtime_ns) == (mode, 10**18)
+
+
+def test_a_directory_that_is_there_keeps_its_permissions(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir(mode=0o700)
+    (tmp_path / "target").mkdir()
+    (tmp_path / "target").chmod(0o1777)
+    transfer(way, str(tmp_path / "source"), str(tmp_path / "target"))
+    assert (tmp_path / "target").stat().st_mode & 0o7777 == 0o1777
+
+
+# -- what changes meanwhile, and what is odd
+
+
+def test_what_vanishes_from_a_directory_is_told(
+    way: Any, transfer: Transfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is small or large."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, data in {"a": b"1", "b": b"2", "c": LARGE, "d": LARGE}.items():
+        (source / name).write_bytes(data)
+
+    def choose(path: str) -> bool:
+        if path in ("b", "d"):
+            (source / path).unlink()
+        return True
+
+    done = transfer(way, str(source), str(tmp_path / "target"), choose)
+    assert done == (2, 1 + len(LARGE), 0, (f"{source}/b", f"{source}/d"))
+    assert sorted(os.listdir(tmp_path / "target")) == ["a", "c"]
+
+
+def test_a_file_that_grows_comes_as_long_as_it_was(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    source = tmp_path / "log"
+    source.write_bytes(LARGE)
+
+    def grow(_: Progress) -> None:
+        with source.open("ab") as log:
+            log.write(b"more")
+
+    transfer(way, str(source), str(tmp_path / "target"), progress=grow)
+    assert (tmp_path / "target").read_bytes() == LARGE
+
+
+def test_a_file_that_shrinks_is_an_error_and_changes_nothing(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    source = tmp_path / "log"
+    source.write_bytes(LARGE)
+    (tmp_path / "target").write_bytes(b"old")
+    with pytest.raises(OSError, match="shorter"):
+        transfer(way, str(source), str(tmp_path / "target"), progress=lambda _: os.truncate(source, 1))
+    assert (tmp_path / "target").read_bytes() == b"old"
+
+
+def test_of_names_that_are_one_at_the_target_none_takes_the_place_of_the_other(
+    way: Any, transfer: Transfer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows and macOS."""
+    for name in ("Makefile", "makefile", "other"):
+        (tmp_path / "source" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "source" / name).write_bytes(b"1")
+    assert transfer(way, str(tmp_path / "source"), str(tmp_path / "target")).files == 3
+    text = transfers.store_text()
+    folding = text.replace("basename(probe).swapcase()", "basename(probe)")
+    assert folding != text
+    monkeypatch.setattr(transfers, "store_text", lambda: folding)
+    monkeypatch.setattr(Store, "folds", lambda self, path: True)
+    with pytest.raises(FileExistsError, match="Makefile and makefile are the same"):
+        transfer(way, str(tmp_path / "source"), str(tmp_path / "another"))
+    assert not os.listdir(tmp_path / "another")
+
+
+def test_names_that_are_no_text_arrive_as_they_are(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    odd = os.fsdecode(b"\xff\xfe-\n name")
+    (tmp_path / odd).mkdir()
+    (tmp_path / odd / odd).write_bytes(b"1")
+    transfer(way, str(tmp_path / odd), str(tmp_path / (odd + "2")))
+    assert (tmp_path / (odd + "2") / odd).read_bytes() == b"1"
+
+
+def test_what_cannot_be_read_is_told_with_its_name(way: Any, transfer: Transfer, tmp_path: Path) -> None:
+    """Root may read everything but this."""
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "unreadable").symlink_to("/proc/self/mem")
+    with pytest.raises(OSError, match="unreadable") as caught:
+        transfer(way, str(tmp_path / "source"), str(tmp_path / "target"))
+    assert caught.value.errno == errno.EIO
+    assert not os.listdir(tmp_path / "target")
+
+
+# -- a break at any moment
+
+
+@pytest.mark.parametrize("data", [b"small", LARGE], ids=["small", "large"])
+def test_whatever_step_is_the_last_one_nothing_half_is_left(
+    data: bytes, way: Any, house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each call of the far side is the one whose time is over: once before it is made, once when its answer is lost."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / "file").write_bytes(data)
+    there = faces._Blocking.there
+    calls = 0
+
+    def tear(last: int, moment: str) -> None:
+        async def torn(self: Any, function: Any, *args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == last and moment == "before":
+                raise gw.TimedOut
+            answer = await there(self, function, *args)
+            if calls == last:
+                raise gw.TimedOut
+            return answer
+
+        monkeypatch.setattr(faces._Blocking, "there", torn)
+
+    for last in itertools.count(1):
+        for moment in ("before", "behind"):
+            calls = 0
+            tear(last, moment)
+            with house.connect() as conn:
+                try:
+                    way(conn, str(source), str(target))
+                except gw.TimedOut:
+                    pass
+                else:
+                    assert last > 4
+                    return
+                for file in target.rglob("file"):
+                    assert file.read_bytes() == data
+                monkeypatch.setattr(faces._Blocking, "there", there)
+                assert way(conn, str(source), str(target)).files == 1
+            assert [file.name for file in target.rglob("*")] == ["sub", "file"]
+            shutil.rmtree(target)

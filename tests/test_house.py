@@ -23,6 +23,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/background.py": "tests/test_sync.py",
     "rpyc_gateway/desk.py": "tests/test_session.py, tests/test_stack.py, tests/test_sync.py",
     "rpyc_gateway/far_calls.py": "tests/test_executor.py",
+    "rpyc_gateway/incoming.py": "tests/test_filestore.py: a store begins each of them",
     "rpyc_gateway/landing.py": "tests/test_teleporting.py",
     "rpyc_gateway/trio_face.py": "tests/test_session.py, tests/test_client.py",
     "rpyc_gateway/cli/__init__.py": "tests/cli/test_main.py",
@@ -38,6 +39,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/onboard/shells.py": "tests/cli/test_device_shell.py",
     "rpyc_gateway/cli/onboard/trees.py": "tests/cli/test_device_files.py",
     "rpyc_gateway/cli/onboard/watches.py": "tests/cli/test_device_watch.py",
+    "rpyc_gateway/cli/pipes.py": "tests/cli/test_cp.py",
     "rpyc_gateway/cli/options.py": "tests/cli/test_failure.py, tests/cli/test_check.py",
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
@@ -86,7 +88,7 @@ PUBLIC = """
     thread async_ timed AsyncResult batch restricted
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
-    download upload upload_package teleport imports Executor
+    download transfer upload upload_package teleport imports Executor
 """
 
 

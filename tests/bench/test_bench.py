@@ -54,6 +54,17 @@ def test_the_command_reports_and_names_who_is_not_installed(
     ]
 
 
+def test_files_are_copied_by_whoever_can(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "files").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "files"))
+    workloads = chosen(["upload500", "download64m"])
+    with driver.open_clients([ROWS["ours"], ROWS["ours-trio"], ROWS["rpyc"]], tmp_path, None) as clients:
+        slots = list(driver.run(clients, workloads, rounds=1, slot=TINY))
+        assert [slot.error for slot in slots if not slot.value] == []
+        assert len(slots) == 3 * len(workloads)
+    assert not list((tmp_path / "files").iterdir())
+
+
 def test_what_a_peer_cannot_do_is_a_dash(tmp_path: Path) -> None:
     with driver.open_clients([ROWS["raw-trio"]], tmp_path, None) as [client]:
         assert client.ask(workload="callback", slot=TINY) == {"missing": True}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import gc
 import tracemalloc
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
+
+from tests.bench.files import Files
 
 __all__ = ["ClassicClient", "in_8_threads"]
 
@@ -23,6 +25,7 @@ class ClassicClient(ABC):
         self._length = self._far.length
         self._make = self._far.make
         self._connections = ExitStack()
+        self._files = Files()
 
     def call(self, n: int) -> None:
         add = self._add
@@ -83,13 +86,44 @@ class ClassicClient(ABC):
             self._connections.callback(conn.close)
             assert conn.eval("1 + 2") == 3
 
+    def upload(self, size: int) -> None:
+        self._copy(self._upload, self._files.large(size))
+
+    def download(self, size: int) -> None:
+        self._copy(self._download, self._files.large(size))
+
+    def upload_many(self, count: int) -> None:
+        self._copy(self._upload, self._files.many(count))
+
+    def download_many(self, count: int) -> None:
+        self._copy(self._download, self._files.many(count))
+
+    def _copy(self, copy: Callable[[str, str], object], source: str) -> None:
+        target = self._files.target()
+        copy(source, target)
+        self._files.check(source, target)
+
     @abstractmethod
     def _connect(self) -> Any:
         """Another connection to the same server."""
 
+    @abstractmethod
+    def _upload(self, source: str, target: str) -> None:
+        """Copy a file or a directory to the far side."""
+
+    @abstractmethod
+    def _download(self, source: str, target: str) -> None:
+        """Copy one from there."""
+
     def tidy(self) -> None:
-        """Close what `connect` has made."""
+        """Close what `connect` has made, remove what was copied."""
         self._connections.close()
+        self._files.tidy()
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self.tidy()
+        self._files.close()
 
 
 def in_8_threads(function: Any, arguments: list[Any]) -> None:

@@ -58,7 +58,7 @@ def open_client(way: Way) -> Iterator[Client]:
         try:
             yield client
         finally:
-            client.tidy()
+            client.close()
 
 
 class Client(ClassicClient):
@@ -86,6 +86,12 @@ class Client(ClassicClient):
 
     def _iterate(self, remote: Any) -> Iterable[int]:
         return gw.buffiter(remote, BATCH)
+
+    def _upload(self, source: str, target: str) -> None:
+        gw.upload(self._conn, source, target)
+
+    def _download(self, source: str, target: str) -> None:
+        gw.download(self._conn, source, target)
 
     def _connect(self) -> Any:
         # Sessions of one name would share one link.

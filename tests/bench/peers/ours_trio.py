@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
 
 import rpyc_gateway as gw
+from tests.bench.files import Files
 from tests.bench.peers.ours import BATCH, relay, serve, start_chain
 from tests.bench.processes import Way
 from tests.bench.waiting import PAUSE
@@ -22,7 +23,11 @@ async def open_client(way: Way) -> AsyncIterator[Client]:
     await _until_known(url)
     async with gw.open_session(url, node="server", name="client") as session:
         far = await session.modules["tests.bench.objects"]
-        yield Client(session, far, await far.add, await far.length)
+        client = Client(session, far, await far.add, await far.length)
+        try:
+            yield client
+        finally:
+            client.close()
 
 
 async def _until_known(url: str) -> None:
@@ -43,6 +48,7 @@ class Client:
         self._far = far
         self._add = add
         self._length = length
+        self._files = Files()
 
     async def call(self, n: int) -> None:
         add = self._add
@@ -79,3 +85,28 @@ class Client:
 
     async def send(self, data: bytes) -> None:
         assert await self._length(data) == len(data)
+
+    async def upload(self, size: int) -> None:
+        await self._copy(gw.upload, self._files.large(size))
+
+    async def download(self, size: int) -> None:
+        await self._copy(gw.download, self._files.large(size))
+
+    async def upload_many(self, count: int) -> None:
+        await self._copy(gw.upload, self._files.many(count))
+
+    async def download_many(self, count: int) -> None:
+        await self._copy(gw.download, self._files.many(count))
+
+    async def _copy(self, copy: Callable[..., Any], source: str) -> None:
+        target = self._files.target()
+        await copy(self._session, source, target)
+        self._files.check(source, target)
+
+    def tidy(self) -> None:
+        """Remove what was copied."""
+        self._files.tidy()
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self._files.close()

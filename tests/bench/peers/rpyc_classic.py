@@ -33,7 +33,7 @@ def open_client(way: Way) -> Iterator[Client]:
     try:
         yield client
     finally:
-        client.tidy()
+        client.close()
         first.close()
 
 
@@ -55,6 +55,12 @@ class Client(ClassicClient):
     def burst(self, n: int) -> None:
         for _ in range(n // 100):
             self.inflight(100)
+
+    def _upload(self, source: str, target: str) -> None:
+        rpyc.classic.upload(self._conn, source, target)
+
+    def _download(self, source: str, target: str) -> None:
+        rpyc.classic.download(self._conn, source, target)
 
     def _connect(self) -> Any:
         return rpyc.classic.connect(LOCALHOST, self._port)
