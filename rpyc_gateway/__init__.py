@@ -43,8 +43,10 @@ if TYPE_CHECKING:
     )
     from rpyc_gateway.files import download, upload, upload_package
     from rpyc_gateway.gateway import Node
+    from rpyc_gateway.interaction import interact
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
+    from rpyc_gateway.redirection import redirected_stdio
     from rpyc_gateway.service import Service, expose
     from rpyc_gateway.sync import BlockingSession, connect, serve
     from rpyc_gateway.teleporting import teleport
@@ -85,10 +87,12 @@ __all__ = [
     "deliver",
     "download",
     "expose",
+    "interact",
     "obtain",
     "open_node",
     "open_session",
     "ops",
+    "redirected_stdio",
     "register_codec",
     "remote_path",
     "remote_traceback",
@@ -120,8 +124,10 @@ _HOMES = {
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",
     "files": "download upload upload_package",
     "gateway": "Node",
+    "interaction": "interact",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",
+    "redirection": "redirected_stdio",
     "service": "Service expose",
     "sync": "BlockingSession connect serve",
     "teleporting": "teleport",

@@ -84,7 +84,7 @@ PUBLIC = """
     thread async_ timed AsyncResult batch restricted
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
-    download upload upload_package teleport
+    download upload upload_package teleport redirected_stdio interact
 """
 
 
