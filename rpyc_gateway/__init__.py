@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     from rpyc_gateway.files import download, transfer, upload, upload_package
     from rpyc_gateway.gateway import Node
     from rpyc_gateway.imports import imports
+    from rpyc_gateway.interaction import interact
     from rpyc_gateway.iteration import buffiter
     from rpyc_gateway.proto.raised import remote_path, remote_traceback
+    from rpyc_gateway.redirection import redirected_stdio
     from rpyc_gateway.service import Service, expose
     from rpyc_gateway.sync import BlockingSession, connect, serve
     from rpyc_gateway.teleporting import teleport
@@ -89,10 +91,12 @@ __all__ = [
     "download",
     "expose",
     "imports",
+    "interact",
     "obtain",
     "open_node",
     "open_session",
     "ops",
+    "redirected_stdio",
     "register_codec",
     "remote_path",
     "remote_traceback",
@@ -127,8 +131,10 @@ _HOMES = {
     "files": "download transfer upload upload_package",
     "gateway": "Node",
     "imports": "imports",
+    "interaction": "interact",
     "iteration": "buffiter",
     "proto.raised": "remote_path remote_traceback",
+    "redirection": "redirected_stdio",
     "service": "Service expose",
     "sync": "BlockingSession connect serve",
     "teleporting": "teleport",

@@ -316,6 +316,8 @@ class Answering:
 
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
+        if call.parting is not None:
+            call.parting()
         self._running.discard(call)
         if type(outcome) is Done and self._answer_alone(call, outcome.value):
             return

@@ -26,7 +26,7 @@ from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
 from rpyc_gateway.service import Policy, read
 from rpyc_gateway.waiters import ThreadWaiter
 
-__all__ = ["Host", "ServedCall", "checkpoint", "serving"]
+__all__ = ["Host", "ServedCall", "before_answer", "checkpoint", "served_session", "serving"]
 
 serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", default=None)
 """The call that the current thread or task is serving, the innermost one."""
@@ -48,6 +48,19 @@ def checkpoint() -> None:
     deadline = deadlines.current()
     if deadline is not None:
         deadline.check()
+
+
+def served_session() -> object | None:
+    """What stands for the session whose call is being served here; None where none is. For outlets.py, which other versions of this package may have sent."""
+    call = serving.get()
+    return None if call is None else call.host
+
+
+def before_answer(work: Callable[[], object]) -> None:
+    """Do this, which must not raise, when the call that is being served here is done, before its answer: the last thing that is given for a call counts."""
+    call = serving.get()
+    if call is not None:
+        call.parting = work
 
 
 class Host(Protocol):
@@ -109,6 +122,7 @@ class ServedCall:
     begun = False  # whether it has got its thread; cancelled before, it leaves that at once
     bound = False  # whether it keeps its caller's own thread busy
     operand: list[Any] | str | None = None  # of its program, if that is plain
+    parting: Callable[[], object] | None = None  # see before_answer
     _scope: trio.CancelScope | Unsent | None = None  # what a cancellation ends
     _deadline: Deadline | None = None
     _program: Program | None = None

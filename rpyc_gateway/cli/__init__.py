@@ -19,6 +19,7 @@ from rpyc_gateway.cli.nodes import nodes
 from rpyc_gateway.cli.options import config_option, verbosity
 from rpyc_gateway.cli.ports import ports
 from rpyc_gateway.cli.run import run
+from rpyc_gateway.cli.shell import shell
 from rpyc_gateway.cli.stdio import stdio
 from rpyc_gateway.cli.transports import transports
 
@@ -84,5 +85,5 @@ def _misplaced_config(name: str, file: str) -> str:
     return f"`{name}` takes no --config" + (f": rpyc-gw check {file}" if name == "check" else "")
 
 
-for _command in (run, check, nodes, ports, transports, evaluate, execute, cp, device, stdio, classic, demo):
+for _command in (run, check, nodes, ports, transports, evaluate, execute, shell, cp, device, stdio, classic, demo):
     main.add_command(_command)

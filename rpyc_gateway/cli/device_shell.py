@@ -118,8 +118,8 @@ def exit_code(code: int | str) -> int:
 def _talk(foreground: Foreground[tuple[Interpreter, Shell, Output]]) -> int:
     """The dialogue; its exit code."""
     from rpyc_gateway.cli.onboard.shells import Exited
-    from rpyc_gateway.cli.prompt import read_block, with_history
     from rpyc_gateway.errors import GatewayError
+    from rpyc_gateway.prompt import read_block, with_history
 
     async def about(it: tuple[Interpreter, Shell, Output]) -> str:
         return it[1].about
@@ -155,7 +155,7 @@ def _talk(foreground: Foreground[tuple[Interpreter, Shell, Output]]) -> int:
 
 
 def _ask(foreground: Foreground[tuple[Interpreter, Shell, Output]], prompt: str) -> str:
-    from rpyc_gateway.cli.prompt import line_under_edit
+    from rpyc_gateway.prompt import line_under_edit
 
     output = foreground.it[2]
     with foreground.waiting_for_people():
@@ -169,7 +169,7 @@ def _ask(foreground: Foreground[tuple[Interpreter, Shell, Output]], prompt: str)
 def _do(foreground: Foreground[tuple[Interpreter, Shell, Output]], source: str) -> None:
     """Run one statement, and show what it is worth or why it failed."""
     from rpyc_gateway.cli.onboard.interpreters import BoardFailed
-    from rpyc_gateway.cli.prompt import is_expression
+    from rpyc_gateway.prompt import is_expression
 
     async def run(it: tuple[Interpreter, Shell, Output]) -> str | None:
         return await it[1].run(source, evaluates=is_expression(source))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import sys
+from functools import partial
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
 
@@ -13,13 +13,11 @@ from rpyc_gateway.cli.options import SourceFile, log_to_stderr, node_argument, u
 from rpyc_gateway.cli.run import put_own_scripts_first
 
 if TYPE_CHECKING:
+    from rpyc_gateway.interaction import Terminal
     from rpyc_gateway.sync import BlockingSession
 
-__all__ = ["evaluate", "execute"]
+__all__ = ["evaluate", "execute", "run_there"]
 
-AGENT = (
-    "'rpyc_gateway' not in getattr(__import__('sys'), 'modules', ())"  # there is no node, but a board or a bare Python
-)
 ON_BOARD = "on the board:"  # how the note begins that has a board's traceback
 
 
@@ -39,7 +37,7 @@ def evaluate(
     log_to_stderr(ctx)
     if expression is None:
         node, expression = None, _given(node, "EXPR")
-    ctx.exit(_run_there(url, via, node, expression.encode(), "<expression>", "eval"))
+    ctx.exit(run_there(url, via, node, expression.encode(), "<expression>", "eval"))
 
 
 @click.command("exec")
@@ -53,17 +51,16 @@ def execute(
 ) -> None:
     """Run a Python FILE of this machine on NODE; '-' reads standard input. Without NODE it is the one that --url leads to.
 
-    What it prints appears here, output and errors apart. An exception there is shown with its traceback on standard error; the
-    exit code is 1, or that of its sys.exit(). What other threads print there stays there, on a board also what its modules print.
+    What it prints appears here, output and errors apart, and input() reads here. An exception there is shown with its traceback on standard error; the
+    exit code is 1, or that of its sys.exit(). What modules print on a board stays there.
 
-    Ctrl-C cancels it: it stops at its next remote operation (printing is one) or rpyc_gateway.checkpoint(), and an `async def`
-    function that it had called on another node at its next await; other code runs on.
+    Ctrl-C interrupts it, and so does a link that breaks: KeyboardInterrupt there. What does not end then (it waits for something outside of Python) is left alone after two seconds.
     """
     log_to_stderr(ctx)
     source: IO[Any] | None = file
     if source is None:
         node, source = None, SourceFile().convert(_given(node, "FILE"), None, ctx)
-    ctx.exit(_run_there(url, via, node, source.read(), getattr(source, "name", "<stdin>"), "exec"))
+    ctx.exit(run_there(url, via, node, source.read(), getattr(source, "name", "<stdin>"), "exec"))
 
 
 def _given(word: str | None, what: str) -> str:
@@ -72,70 +69,43 @@ def _given(word: str | None, what: str) -> str:
     return word
 
 
-def _run_there(
+def run_there(
     url: tuple[str, ...], via: tuple[str, ...], node: str | None, source: bytes, filename: str, mode: str
 ) -> int:
-    """Returns the exit code. Raises what connecting raises, and what writing to our own streams raised."""
+    """Run code on a node, with its streams here; `mode` is "exec", or "eval": then the value is printed.
+
+    Returns the exit code. Raises what connecting raises, and what writing to our own streams raised.
+    """
+    from rpyc_gateway.interaction import Dialogue, Terminal
+    from rpyc_gateway.redirection import is_board
     from rpyc_gateway.sync import connect
 
-    terminal = _Terminal()
+    if sys.stdout is None:
+        raise OSError("standard output is closed: there is nowhere to print to (>/dev/null drops it)")
+    terminal = Terminal()
     put_own_scripts_first()
     with connect(list(url), node=node, via=via) as conn:
         try:
-            if conn.eval(AGENT):
+            if is_board(conn):
                 return _run_on_board(conn, source, mode, terminal)
-            conn.execute(_program("remote.py"))
-            return int(conn.namespace["run"](source, filename, mode, terminal.print_output, terminal.print_errors))
+            with Dialogue(conn, terminal) as dialogue:
+                return dialogue.script(source, filename, mode)
         finally:
             if terminal.ended is not None:
                 raise terminal.ended
 
 
-def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: _Terminal) -> int:
-    conn.execute(_program("embedded.py"))
+def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: Terminal) -> int:
+    conn.execute(files("rpyc_gateway.cli").joinpath("embedded.py").read_text(encoding="utf-8"))
     try:
-        code = conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, terminal.print_output)
+        code = conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, partial(terminal.give, "stdout"))
     except Exception as exc:
         told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
         if not told:
             raise
-        terminal.print_errors(f"{told[0].removeprefix(ON_BOARD).strip()}\n")
+        terminal.give("stderr", f"{told[0].removeprefix(ON_BOARD).strip()}\n")
         return 1
     if code is None or isinstance(code, int):
         return (code or 0) & 0xFF
-    terminal.print_errors(f"{code}\n")
+    terminal.give("stderr", f"{code}\n")
     return 1
-
-
-def _program(name: str) -> str:
-    return files("rpyc_gateway.cli").joinpath(name).read_text(encoding="utf-8")
-
-
-class _Terminal:
-    """Our own streams, for the far side to print on. When nobody reads the output any more, the far side's print fails, and
-    what it has to say about that is not worth printing.
-    """
-
-    ended: OSError | None = None
-
-    def __init__(self) -> None:
-        """Raises OSError if there is no standard output."""
-        if sys.stdout is None:
-            raise OSError("standard output is closed: there is nowhere to print to (>/dev/null drops it)")
-        for stream in (sys.stdout, sys.stderr):
-            # What this terminal cannot show is no reason to end a script.
-            if isinstance(stream, io.TextIOWrapper):
-                stream.reconfigure(errors="backslashreplace")
-
-    def print_output(self, text: str) -> None:
-        try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except OSError as exc:
-            self.ended = exc
-            raise
-
-    def print_errors(self, text: str) -> None:
-        if self.ended is None and sys.stderr is not None:
-            sys.stderr.write(text)
-            sys.stderr.flush()

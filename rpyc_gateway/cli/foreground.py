@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
-import signal
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -14,6 +12,7 @@ from typing import Generic, NoReturn, TypeVar
 import trio
 
 from rpyc_gateway.nursery import open_background
+from rpyc_gateway.prompt import wake_main_thread
 
 __all__ = ["Foreground"]
 
@@ -153,14 +152,6 @@ class Foreground(Generic[T]):
                 self._begun.put(None)
                 await self._watch(self.it)
                 await trio.sleep_forever()
-
-
-def wake_main_thread() -> None:
-    """Raise KeyboardInterrupt there, whatever it waits for."""
-    if hasattr(signal, "pthread_kill"):
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
-    else:  # Windows: when the next key is pressed
-        _thread.interrupt_main()
 
 
 def throw(error: BaseException) -> NoReturn:

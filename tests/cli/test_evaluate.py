@@ -151,6 +151,35 @@ def test_ctrl_c_leaves_at_once(url: str) -> None:
         assert "Traceback" not in process.stderr.read()
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_script_ends_with_whoever_has_started_it(how: signal.Signals, url: str, tmp_path: Path) -> None:
+    """Ctrl-C, or a link that is cut."""
+    noted = tmp_path / "noted"
+    os.mkfifo(noted)
+    script = f"try:\n    print('begun')\n    while True: pass\nfinally:\n    open({str(noted)!r}, 'w').write('ended')\n"
+    command = [sys.executable, "-m", "rpyc_gateway", "exec", "--url", url, "lab", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(script.encode())
+        process.stdin.close()
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(how)
+        assert noted.read_text() == "ended"
+        assert process.wait(30) == (130 if how is signal.SIGINT else -how)
+
+
+def test_a_script_asks_here_and_its_threads_print_here(url: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, threading\nname = input('who? ')\nthread = threading.Thread(target=print, args=(name,))\n"
+        "thread.start()\nthread.join()\nsys.stdout.buffer.write(sys.stdin.read().encode())\n"
+    )
+    for where in (["--url", url, "lab"], ["--url", f"stdio:?python=agent {sys.executable}"]):
+        result = rpyc_gw("exec", *where, str(script), given="me\nrest é")
+        assert (result.returncode, result.stdout, result.stderr) == (0, "who? me\nrest é", "")
+
+
 @pytest.mark.parametrize(
     ("node", "code", "told"),
     [("nobody", 69, "'nobody'"), ("relay", 77, "relay does not let")],

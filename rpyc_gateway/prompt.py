@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import code
 import importlib
 import keyword
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-__all__ = ["history_file", "is_expression", "line_under_edit", "read_block", "with_history"]
+__all__ = ["history_file", "is_expression", "line_under_edit", "read_block", "wake_main_thread", "with_history"]
 
 KEPT = 1000  # lines of history
 INDENT = "    "
@@ -71,6 +74,14 @@ def editor() -> Any:
         return importlib.import_module("readline")
     except ImportError:
         return None
+
+
+def wake_main_thread() -> None:
+    """Do as if Ctrl-C had been pressed, whatever the main thread waits for."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # Windows: when the next key is pressed
+        _thread.interrupt_main()
 
 
 @contextmanager

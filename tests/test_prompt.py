@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpyc_gateway.cli.prompt import Completer, history_file, is_expression, read_block
+from rpyc_gateway.prompt import Completer, history_file, is_expression, read_block
 
 
 def read(*lines: str) -> str:
