@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "execute", "run_there"]
 
+# What is run where what is printed is shown by itself, and a long program finds no room.
+SHORT = """def _gateway_run(s,m):
+ n={"__name__":"__main__"}
+ try:return print(eval(s,n))if m=="eval"else exec(s,n)
+ except SystemExit as e:return e.args[0]if e.args else 0
+"""
 ON_BOARD = "on the board:"  # how the note begins that has a board's traceback
 
 
@@ -96,9 +102,12 @@ def run_there(
 
 
 def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: Terminal) -> int:
-    conn.execute(files("rpyc_gateway.cli").joinpath("embedded.py").read_text(encoding="utf-8"))
+    text = source.decode("utf-8", "replace")
+    give = partial(terminal.give, "stdout")
+    shown = conn.root.show(give)  # a board that has little room
+    conn.execute(SHORT if shown else files("rpyc_gateway.cli").joinpath("embedded.py").read_text(encoding="utf-8"))
     try:
-        code = conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, partial(terminal.give, "stdout"))
+        code = conn.eval("_gateway_run")(text, mode, *(() if shown else (give,)))
     except Exception as exc:
         told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
         if not told:

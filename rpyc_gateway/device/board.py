@@ -15,8 +15,8 @@ import trio
 
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.codec import Host, Ref, Result
-from rpyc_gateway.device.conversation import LARGEST, Conversation, Step, encode_step
+from rpyc_gateway.device.conversation import LARGEST, Conversation, Failure, Oversized, Step, encode_step
+from rpyc_gateway.device.lent import gone, is_function, replaced
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
@@ -42,14 +42,18 @@ QUESTION = (
 )
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
-# What a board says when it starts. If its prompt follows, or no frame, that was no program which printed the like.
+# What a board says when it starts. If its prompt follows that was no program which printed the like: each REPL tells its prompt when it is asked.
 STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
 BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
+# What only says that it starts: its main.py may run then, and no prompt come. So it is believed without one, if no frame comes for a while.
+BOOTED = re.compile(rb"^(MPY: soft reboot\r?$|ets \w{3} +\d+ \d{4} \d|rst:0x[\da-f]+ |ESP-ROM:)")
 PROMPT = b">>> "
 FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
 ECHO = PROMPT + TO_LISTENER  # a REPL echoes a frame that it takes for a comment
 RAW_PROMPT = b"\x04>"
-VERDICT = 3.0  # seconds without a frame after a banner: it was one
+VERDICT = 3.0  # seconds without a frame after what only says that a board starts: it does
+UNPROVEN = 1e9  # seconds after any other banner: a program that prints the like may compute for long
+PROOF = 0.3  # seconds for a prompt to come by itself, before it is asked for
 PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
 
 logger = logging.getLogger(__name__)
@@ -118,7 +122,11 @@ class Board(AnyBoard):
 
     def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
         lent = [Step(step.target, self._lend(step.args)) for step in steps]
-        waiter.name = self._conversation.call(lent, copy=copy)
+        self._conversation.free = self.platform.free
+        try:
+            waiter.name = self._conversation.call(lent, copy=copy)
+        except Oversized as exc:
+            raise BoardError(Failure(kind="MemoryError", text=str(exc)), self.peer) from None
         self._waiting[waiter.name] = waiter
         if self._ask_at == inf:
             self._plan_question()
@@ -138,15 +146,12 @@ class Board(AnyBoard):
 
     def _lend(self, value: Any) -> Any:
         """`value` with what stands for functions in it."""
-        if type(value) is tuple or type(value) is list:
-            return type(value)(map(self._lend, value))
-        if type(value) is dict:
-            return {key: self._lend(part) for key, part in value.items()}
+        return replaced(value, self._stand_for)
+
+    def _stand_for(self, value: Any) -> Any:
         if isinstance(value, Event):
             return self._conversation.lend(value.function, event=True)
-        if callable(value) and not isinstance(value, Ref | Result | Host):
-            return self._conversation.lend(value)
-        return value
+        return self._conversation.lend(value) if is_function(value) else value
 
     # -- its life
 
@@ -230,7 +235,7 @@ class Board(AnyBoard):
             case facts.Called():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._call_back, fact)
-            case facts.Notified(target, _) if target is facts.gone:
+            case facts.Notified(target, _) if target is gone:
                 pass  # it was on its way when it was withdrawn
             case facts.Notified(target, args):
                 try:
@@ -253,9 +258,13 @@ class Board(AnyBoard):
         self.go_on()
 
     def _take_printed(self, text: bytes) -> None:
+        now = trio.current_time()
         if BANNER.search(text) and self._verdict_at == inf:
-            self._verdict_at = trio.current_time() + VERDICT
-            self._conversation.nudge()
+            self._verdict_at = now + UNPROVEN
+            self._conversation.nudge()  # an agent that does nothing says so
+            self._ask_at = min(self._ask_at, now + PROOF)  # and so does a REPL; one that works says neither
+        if BOOTED.search(text):
+            self._verdict_at = min(self._verdict_at, now + VERDICT)
         self._look_for_echo(text)
         try:
             self._show(text)
@@ -332,7 +341,8 @@ class Board(AnyBoard):
                     self._conversation.answer(called.callback, self._lend(result))
             except Exception as exc:  # noqa: BLE001  # it is the board's, whatever it is
                 if self.lost is None:
-                    self._conversation.fail(called.callback, type(exc).__name__, str(exc))
+                    kind = "MemoryError" if isinstance(exc, Oversized) else type(exc).__name__
+                    self._conversation.fail(called.callback, kind, str(exc))
             finally:
                 del self._callbacks[called.callback]
         self._plan_key()

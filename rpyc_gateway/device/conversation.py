@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from types import MethodType
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from rpyc_gateway.device.codec import Decoder, Host, Ref, Result, encode, number
+from rpyc_gateway.device.lent import Lent
 from rpyc_gateway.errors import EncodeError, LimitExceeded, PeerRestarted, ProtocolError
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Failed",
     "Failure",
     "Notified",
+    "Oversized",
     "Primitive",
     "Step",
 ]
@@ -124,11 +125,18 @@ class Broken(Struct, frozen=True):
     reason: str
 
 
+class Oversized(LimitExceeded):
+    """A message of so many bytes, which this board cannot take. Nothing of it was sent."""
+
+
 Fact: TypeAlias = Answered | Failed | Called | Notified | Dropped | Broken
 
 
 class Conversation:
     """The front's side. It stands on the stream of a line, and has no clock. `released` is called, in any thread, when there is an object to be released."""
+
+    free: int = 0
+    """Bytes that were free in the board's heap at the beginning, 0 if that is not known. A message may have a quarter of what is free when it comes."""
 
     def __init__(self, *, largest: int = LARGEST, released: Callable[[], object] = lambda: None) -> None:
         self.broken = False
@@ -140,8 +148,7 @@ class Conversation:
             int, list[Ref]
         ] = {}  # calls in the order in which they were sent, and what they need until then
         self._callbacks: set[int] = set()
-        self._objects: dict[int, Any] = {}
-        self._numbers: dict[tuple[int, ...], int] = {}  # of the objects
+        self._lent = Lent()
         self._released: deque[int] = deque()
         self._last = 0
         self._tell_released = released
@@ -202,7 +209,7 @@ class Conversation:
     def _take(self, message: bytes) -> None:
         head = message[0]
         name = head & NAME
-        read = Decoder(message, self._borrow, self._objects.__getitem__, at=1)
+        read = Decoder(message, self._borrow, self._lent.__getitem__, at=1)
         match head & 0xE0:
             case 0x00 | 0x40:
                 self._take_callback(name, read, keywords=bool(head & PROGRAM))
@@ -237,7 +244,7 @@ class Conversation:
 
     def _object(self, number: int) -> Any:
         try:
-            return self._objects[number]
+            return self._lent[number]
         except KeyError:
             raise ProtocolError(f"a board calls object {number} of its front, which it was not given") from None
 
@@ -276,6 +283,7 @@ class Conversation:
         else:
             head |= PROGRAM
             body = b"".join(bytes((count,)) + encode_step(step) for count, step in zip(counts, steps, strict=True))
+        self._check_length(body)
         name = self._name()
         self._say(bytes((head | name,)) + body)
         self._open[name] = held
@@ -285,6 +293,13 @@ class Conversation:
         if any(ref.owner is not self for ref in refs):
             raise PeerRestarted("this object is one of another board, or of another life of this one")
 
+    def _check_length(self, body: bytes) -> None:
+        """A board would refuse it, but only after all of it has come: on a slow line that takes minutes."""
+        if self.free and len(body) >= self.free:
+            raise Oversized(
+                f"a message of {len(body) + 1} bytes, for a board that had {self.free} free when it was opened, and takes a quarter of that; it was not sent"
+            )
+
     def _name(self) -> int:
         while True:
             self._last = self._last % NAMES + 1
@@ -292,9 +307,10 @@ class Conversation:
                 return self._last
 
     def answer(self, callback: int, value: object) -> None:
-        """Answer a callback. Raises EncodeError or PeerRestarted for a value that cannot be sent; then it is still to be answered."""
+        """Answer a callback. Raises EncodeError, Oversized or PeerRestarted for a value that cannot be sent; then it is still to be answered."""
         self._check_owner(refs_in(value))
         body = encode(value)
+        self._check_length(body)
         self._callbacks.remove(callback)
         self._say(bytes((ANSWER | callback,)) + body)
 
@@ -306,18 +322,11 @@ class Conversation:
 
     def lend(self, thing: Any, *, event: bool = False) -> Host:
         """What stands for an object of this side, on the board. It is kept until `withdraw`; lent twice, it is the same."""
-        key = identity(thing)
-        at = self._numbers.get(key)
-        if at is None:
-            at = self._numbers[key] = max(self._objects, default=0) + 1
-            self._objects[at] = thing
-        return Host(at, event=event)
+        return Host(self._lent.number_of(thing), event=event)
 
     def withdraw(self, thing: Any) -> None:
         """The board has no use for this object of ours any more."""
-        at = self._numbers.pop(identity(thing), None)
-        if at is not None:
-            self._objects[at] = gone
+        self._lent.withdraw(thing)
 
     def nudge(self) -> None:
         """Say something that changes nothing: a board that runs the agent acknowledges it."""
@@ -336,16 +345,6 @@ class Conversation:
 
     def _say(self, message: bytes) -> None:
         self._out += number(len(message)) + message
-
-
-def identity(thing: Any) -> tuple[int, ...]:
-    """What tells it from others; a bound method is made anew whenever it is read."""
-    return (id(thing.__self__), id(thing.__func__)) if isinstance(thing, MethodType) else (id(thing),)
-
-
-def gone(*_: Any, **__: Any) -> None:
-    """Stands where an object was that was withdrawn. Raises ReferenceError."""
-    raise ReferenceError("the front has withdrawn this object")
 
 
 def encode_step(step: Step) -> bytes:

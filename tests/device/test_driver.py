@@ -227,11 +227,43 @@ async def test_large_values_go_both_ways() -> None:
 
 async def test_a_message_beyond_the_heap_fails_and_the_next_call_works() -> None:
     async with a_board("64k") as board:
-        with pytest.raises(BoardError, match=r"MemoryError: a message of 300\d\d bytes"):
+        with pytest.raises(BoardError, match=r"MemoryError: a message of 300\d\d bytes$"):
             await board.call(Primitive.SAME, b"x" * 30_000)
         with pytest.raises(BoardError, match="MemoryError"):
             await board.execute("x = bytearray(10000000)")
         assert await board.evaluate("1 + 1") == 2
+
+
+async def test_a_message_that_cannot_fit_its_heap_is_not_sent() -> None:
+    """It would be under way for minutes, and then be refused."""
+    async with a_board("64k") as board:
+        before = board.line.statistics().bytes_out
+        with pytest.raises(
+            BoardError, match=r"MemoryError: a message of 2000\d\d bytes, for a board that had \d{5} free"
+        ):
+            await board.call(Primitive.SAME, b"x" * 200_000)
+        assert board.line.statistics().bytes_out == before
+        long = await board.evaluate("lambda f: len(f())")
+        with pytest.raises(BoardError, match="MemoryError: a message of 2000"):
+            await board.call(long, lambda: b"x" * 200_000)
+        assert await board.evaluate("1 + 1") == 2
+
+
+@pytest.mark.parametrize("noise", [0, 0.01])
+async def test_a_board_that_is_reset_while_a_long_message_is_sent_is_another_one(noise: float) -> None:
+    with BadLine(921_600) as line, board_on(line.far) as process, trio.fail_after(60):
+        async with pipe_to(line.near, rate=92_160) as pipe, open_board(pipe) as board, trio.open_nursery() as nursery:
+            line.disturb(corrupt=noise)
+
+            async def reset() -> None:
+                begun = line.to_far.sent
+                while line.to_far.sent < begun + 5000:  # noqa: ASYNC110  # a line sets no event
+                    await trio.sleep(0.001)
+                process.kill()
+
+            nursery.start_soon(reset)
+            with pytest.raises(PeerRestarted):
+                await board.call(Primitive.SAME, b"x" * 200_000)
 
 
 async def test_a_value_that_no_board_takes_is_refused_here() -> None:
@@ -332,6 +364,57 @@ async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
         await board.execute("print('MPY: soft reboot')\nprint('>>> ', end='')")
         assert await board.evaluate("1") == 1
         assert board.lost is None
+
+
+@pytest.mark.parametrize("noise", [0, 0.001, 0.01])
+@pytest.mark.parametrize("printed", ["MicroPython v1.2 on 2014-08-01; linux", ">>> 1 + 1", "raw REPL; CTRL-B to exit"])
+async def test_a_program_that_prints_a_banner_and_then_computes_is_no_restart(
+    printed: str, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 0.02)
+    monkeypatch.setattr("rpyc_gateway.device.board.PROOF", 0.01)
+    with BadLine(921_600, seed=3) as line, board_on(line.far), trio.fail_after(60):
+        async with pipe_to(line.near, rate=92_160) as pipe, open_board(pipe) as board:
+            line.disturb(corrupt=noise)
+            for _ in range(3):
+                assert await board.call(await board.evaluate(COMPUTES), printed) == 42
+
+
+COMPUTES = "lambda text: (print(text), [n for n in range(10) for m in range(200_000) if m < 0], 42)[2]"
+
+
+async def test_a_restart_whose_prompt_was_damaged_is_seen_when_the_prompt_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.PROOF", 0.01)
+    with BadLine(math.inf) as line, board_on(line.far) as fake:
+        async with pipe_to(line.near) as pipe, open_board(pipe) as board:
+            assert await board.evaluate("1") == 1  # it has said all that it had to say
+            with fake.stopped(), trio.fail_after(5):
+                await trio.to_thread.run_sync(answer_as_a_repl, line.far)
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
+
+
+def answer_as_a_repl(port: str) -> None:
+    with open(port, "r+b", buffering=0) as board:
+        board.write(b"\r\nMicroPython v1.26.0 on 2026-01-01; linux\r\n>>?")
+        heard = b""
+        while b"\r\x01" not in heard:
+            heard += board.read(1)
+        board.write(b"raw REPL; CTRL-B to exit\r\n>")
+
+
+async def test_a_board_that_starts_into_its_program_shows_no_prompt_and_is_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 0.1)
+    with BadLine(math.inf) as line, board_on(line.far) as fake:
+        async with pipe_to(line.near) as pipe, open_board(pipe) as board:
+            with fake.stopped(), open(line.far, "wb", buffering=0) as port, trio.fail_after(5):  # noqa: ASYNC230
+                port.write(b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x13\r\nmain.py runs\r\n")
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
 
 
 async def test_somebody_who_ends_the_agent_by_hand_is_noticed() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from rpyc_gateway.client import open_session
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.driver import open_board
-from rpyc_gateway.errors import GatewayError, LinkLost, RemoteError
+from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, RemoteError
 from rpyc_gateway.session import Session
 from rpyc_gateway.transport import find_transport
 
@@ -67,12 +67,11 @@ class Interpreter(ABC):
 
 
 class AtPort(Interpreter):
-    """A board at a port of this machine."""
+    """A board at a port of this machine, or a bare Python that a command leads to."""
 
-    shows = True
-
-    def __init__(self, name: str, board: AnyBoard) -> None:
+    def __init__(self, name: str, board: AnyBoard, *, shows: bool) -> None:
         self.name = name
+        self.shows = shows
         self._board = board
 
     async def evaluate(self, source: str) -> Any:
@@ -90,10 +89,9 @@ class AtPort(Interpreter):
 class AtNode(Interpreter):
     """A board that is a node, behind a session."""
 
-    shows = False
-
-    def __init__(self, name: str, session: Session) -> None:
+    def __init__(self, name: str, session: Session, *, shows: bool) -> None:
         self.name = name
+        self.shows = shows
         self._session: Any = session
 
     async def evaluate(self, source: str) -> Any:
@@ -113,15 +111,32 @@ class AtNode(Interpreter):
 @asynccontextmanager
 async def open_port(url: str, name: str, show: Callable[[bytes], object], progress: Progress) -> AsyncIterator[AtPort]:
     """The board at this URL; `show` gets the lines that it prints, `progress` is that of the upload. Raises DialFailed."""
-    async with find_transport(url).connect(url) as pipe, open_board(pipe, show=show, progress=progress) as board:
-        yield AtPort(name, board)
+    async with find_transport(url).connect(url) as pipe:
+        if pipe.interpreter is None and url.startswith(
+            "stdio:"
+        ):  # what such a command says first is no part of its pipe
+            raise DialFailed(
+                f"{name}: a command that leads to a bare Python ends in python3; a board is reached by its port, or as a node by --url"
+            )
+        async with open_board(pipe, show=show, progress=progress) as board:
+            yield AtPort(name, board, shows=pipe.interpreter is None)  # its output goes to its standard error
 
 
 @asynccontextmanager
-async def open_node(url: Sequence[str], via: Sequence[str], name: str) -> AsyncIterator[AtNode]:
-    """The board that is the node of this name. Raises what open_session raises."""
+async def open_node(
+    url: Sequence[str], via: Sequence[str], name: str, show: Callable[[str], object]
+) -> AsyncIterator[AtNode]:
+    """The board that is the node of this name; `show` gets what it prints where it `shows` that. Raises what open_session raises."""
     async with open_session(list(url), node=name, via=via) as session:
-        yield AtNode(name, session)
+        yield AtNode(name, session, shows=await shown_by_itself(session, show))
+
+
+async def shown_by_itself(session: Any, show: Callable[[str], object]) -> bool:
+    """Whether `show` gets what the board prints. One that has an agent does not know what is printed for whom, and a full node is no board."""
+    try:
+        return bool(await session.root.show(show))
+    except AttributeError:
+        return False
 
 
 @contextmanager
@@ -148,7 +163,11 @@ def about(path: str) -> Iterator[None]:
     except BoardFailed as exc:
         name = f"{exc.name}: {path}" if path else exc.name
         if exc.said.startswith(("AttributeError: ", "ImportError: ")):  # of its os, which is all that is asked for
-            raise BoardFailed(name, "", f"this board has no files that can be reached this way ({exc.said})") from None
+            raise BoardFailed(
+                name,
+                "",
+                f"the `os` of this board has not what its files are reached by ({exc.said}), and that of a micro:bit has not: `rpyc-gw device exec` can open() them",
+            ) from None
         raise BoardFailed(name, "", exc.said) from None
 
 
