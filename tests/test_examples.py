@@ -55,11 +55,14 @@ def test_the_trio_lines_of_the_readme_run(url: str) -> None:
 
 def test_the_commands_of_the_readme_run(url: str) -> None:
     (console,) = readme_blocks("console")
-    assert console.count("\n") == console.count("$ .venv/bin/rpyc-gw ") == 4
+    assert console.count("\n") == console.count("$ .venv/bin/rpyc-gw ") == 5
     for line in console.replace(SHIPPED, url).splitlines():
         command = line.removeprefix("$ .venv/bin/rpyc-gw")
         program = f"{sys.executable} -m rpyc_gateway {command}"
-        assert subprocess.run(program, shell=True, cwd=ROOT, capture_output=True, timeout=60, check=True).stdout
+        typed = b"print('typed')"  # at the shell
+        assert subprocess.run(
+            program, shell=True, cwd=ROOT, input=typed, capture_output=True, timeout=60, check=True
+        ).stdout
 
 
 def test_the_line_to_wait_for_comes(tmp_path: Path) -> None:
