@@ -144,7 +144,7 @@ async def test_a_micro_bit_which_has_no_room_for_the_agent_is_a_node_all_the_sam
         async with gw.open_node(hub(port, listen=f"unix://{tmp_path}/s")) as node:
             await wait_nodes(node, lambda names: "board" in names)
             told = next(info for info in node.nodes() if info.name == "board")
-            assert told.about == "without the agent, by its REPL: no callbacks, no events"
+            assert told.about == "without the agent, by its REPL: no events"
             async with gw.open_session(node.urls[0], node="board") as session:
                 assert await session.modules.microbit.running_time() > 0
                 assert await session.eval("1 + 1") == 2
@@ -158,8 +158,9 @@ async def test_a_micro_bit_which_has_no_room_for_the_agent_is_a_node_all_the_sam
                 with pytest.raises(ZeroDivisionError) as caught:
                     await session.eval("1 / 0")
                 assert any("Traceback" in note for note in caught.value.__notes__)
-                with pytest.raises(TypeError, match="too small for the agent, and cannot call back"):
-                    await session.builtins.print(lambda: None)
+                assert await session.eval("lambda f: f(1) + 1")(lambda x: x * 10) == 11
+                with pytest.raises(TypeError, match="without the agent, by its REPL: no events"):
+                    await session.root.events()
                 with trio.move_on_after(0.3):
                     await session.execute("while True: pass")
                 assert await session.eval("'still here'") == "still here"

@@ -58,7 +58,7 @@ async def opened(
     from rpyc_gateway.transport import without_secrets
 
     if url:
-        async with open_node(url, via, board) as node:
+        async with open_node(url, via, board, output.write) as node:
             yield node
         return
     with output.progress("agent") as progress:

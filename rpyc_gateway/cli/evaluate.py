@@ -20,6 +20,12 @@ __all__ = ["evaluate", "execute"]
 AGENT = (
     "'rpyc_gateway' not in getattr(__import__('sys'), 'modules', ())"  # there is no node, but a board or a bare Python
 )
+# What is run where what is printed is shown by itself, and a long program finds no room.
+SHORT = """def _gateway_run(s,m):
+ n={"__name__":"__main__"}
+ try:return print(eval(s,n))if m=="eval"else exec(s,n)
+ except SystemExit as e:return e.args[0]if e.args else 0
+"""
 ON_BOARD = "on the board:"  # how the note begins that has a board's traceback
 
 
@@ -92,9 +98,11 @@ def _run_there(
 
 
 def _run_on_board(conn: BlockingSession, source: bytes, mode: str, terminal: _Terminal) -> int:
-    conn.execute(_program("embedded.py"))
+    text = source.decode("utf-8", "replace")
+    shown = conn.root.show(terminal.print_output)  # a board that has little room
+    conn.execute(SHORT if shown else _program("embedded.py"))
     try:
-        code = conn.eval("_gateway_run")(source.decode("utf-8", "replace"), mode, terminal.print_output)
+        code = conn.eval("_gateway_run")(text, mode, *(() if shown else (terminal.print_output,)))
     except Exception as exc:
         told = [note for note in getattr(exc, "__notes__", ()) if note.startswith(ON_BOARD)]
         if not told:

@@ -40,8 +40,10 @@ class AnyBoard(ABC):
 
     kind: ClassVar[str] = ""
     """What is to be known of it, in a few words for `rpyc-gw nodes`."""
-    calls_back: ClassVar[bool] = True
-    """Whether it can call functions of this side."""
+    notifies: ClassVar[bool] = True
+    """Whether it can call functions of this side without waiting for them: events."""
+    tells_whose: ClassVar[bool] = False
+    """Whether it knows for which Cause something is printed."""
 
     def __init__(self, peer: str, platform: Platform) -> None:
         self.platform = platform

@@ -15,8 +15,8 @@ import trio
 
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.codec import Host, Ref, Result
 from rpyc_gateway.device.conversation import LARGEST, Conversation, Step, encode_step
+from rpyc_gateway.device.lent import gone, is_function, replaced
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
@@ -138,15 +138,12 @@ class Board(AnyBoard):
 
     def _lend(self, value: Any) -> Any:
         """`value` with what stands for functions in it."""
-        if type(value) is tuple or type(value) is list:
-            return type(value)(map(self._lend, value))
-        if type(value) is dict:
-            return {key: self._lend(part) for key, part in value.items()}
+        return replaced(value, self._stand_for)
+
+    def _stand_for(self, value: Any) -> Any:
         if isinstance(value, Event):
             return self._conversation.lend(value.function, event=True)
-        if callable(value) and not isinstance(value, Ref | Result | Host):
-            return self._conversation.lend(value)
-        return value
+        return self._conversation.lend(value) if is_function(value) else value
 
     # -- its life
 
@@ -230,7 +227,7 @@ class Board(AnyBoard):
             case facts.Called():
                 if self._nursery is not None:
                     self._nursery.start_soon(self._call_back, fact)
-            case facts.Notified(target, _) if target is facts.gone:
+            case facts.Notified(target, _) if target is gone:
                 pass  # it was on its way when it was withdrawn
             case facts.Notified(target, args):
                 try:

@@ -87,6 +87,14 @@ class BoardService(Service):
         return Later(self._desk.hear(source, how))  # type: ignore[arg-type]
 
     @expose
+    def show(self, write: Any) -> bool:
+        """Call `write` with each line that is printed while the board does what this session asks for. False if this board cannot tell those from others.
+
+        What the board is doing waits for it, and is interrupted if it raises. It must not ask the board for anything.
+        """
+        return self._desk.show(write)
+
+    @expose
     def getmodule(self, name: str) -> Any:
         """Import a module by its dotted name."""
         return self._desk.later(Primitive.IMPORT, name)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
-from types import MethodType
 from typing import Any, TypeAlias
 
 from msgspec import Struct
 
 from rpyc_gateway.device.codec import Decoder, Host, Ref, Result, encode, number
+from rpyc_gateway.device.lent import Lent
 from rpyc_gateway.errors import EncodeError, LimitExceeded, PeerRestarted, ProtocolError
 
 __all__ = [
@@ -140,8 +140,7 @@ class Conversation:
             int, list[Ref]
         ] = {}  # calls in the order in which they were sent, and what they need until then
         self._callbacks: set[int] = set()
-        self._objects: dict[int, Any] = {}
-        self._numbers: dict[tuple[int, ...], int] = {}  # of the objects
+        self._lent = Lent()
         self._released: deque[int] = deque()
         self._last = 0
         self._tell_released = released
@@ -202,7 +201,7 @@ class Conversation:
     def _take(self, message: bytes) -> None:
         head = message[0]
         name = head & NAME
-        read = Decoder(message, self._borrow, self._objects.__getitem__, at=1)
+        read = Decoder(message, self._borrow, self._lent.__getitem__, at=1)
         match head & 0xE0:
             case 0x00 | 0x40:
                 self._take_callback(name, read, keywords=bool(head & PROGRAM))
@@ -237,7 +236,7 @@ class Conversation:
 
     def _object(self, number: int) -> Any:
         try:
-            return self._objects[number]
+            return self._lent[number]
         except KeyError:
             raise ProtocolError(f"a board calls object {number} of its front, which it was not given") from None
 
@@ -306,18 +305,11 @@ class Conversation:
 
     def lend(self, thing: Any, *, event: bool = False) -> Host:
         """What stands for an object of this side, on the board. It is kept until `withdraw`; lent twice, it is the same."""
-        key = identity(thing)
-        at = self._numbers.get(key)
-        if at is None:
-            at = self._numbers[key] = max(self._objects, default=0) + 1
-            self._objects[at] = thing
-        return Host(at, event=event)
+        return Host(self._lent.number_of(thing), event=event)
 
     def withdraw(self, thing: Any) -> None:
         """The board has no use for this object of ours any more."""
-        at = self._numbers.pop(identity(thing), None)
-        if at is not None:
-            self._objects[at] = gone
+        self._lent.withdraw(thing)
 
     def nudge(self) -> None:
         """Say something that changes nothing: a board that runs the agent acknowledges it."""
@@ -336,16 +328,6 @@ class Conversation:
 
     def _say(self, message: bytes) -> None:
         self._out += number(len(message)) + message
-
-
-def identity(thing: Any) -> tuple[int, ...]:
-    """What tells it from others; a bound method is made anew whenever it is read."""
-    return (id(thing.__self__), id(thing.__func__)) if isinstance(thing, MethodType) else (id(thing),)
-
-
-def gone(*_: Any, **__: Any) -> None:
-    """Stands where an object was that was withdrawn. Raises ReferenceError."""
-    raise ReferenceError("the front has withdrawn this object")
 
 
 def encode_step(step: Step) -> bytes:

@@ -1,6 +1,6 @@
 """Programs for a board that is too small for the agent, as source for its REPL; and what it prints about them, as values.
 
-Everything goes as text: there is no checksum, nothing can be called back, and objects stay over there in a dict.
+Everything goes as text: there is no checksum, and objects stay over there in a dict. A callback is a line that the board prints, and one that it reads.
 """
 
 from __future__ import annotations
@@ -12,11 +12,23 @@ from keyword import iskeyword
 from math import inf, isfinite, nan
 from typing import Any
 
-from rpyc_gateway.device.codec import Ref, Result
+from rpyc_gateway.device.codec import Host, Ref, Result
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
+from rpyc_gateway.device.lent import replaced
 from rpyc_gateway.errors import EncodeError, ProtocolError
 
-__all__ = ["MARK", "failure_of", "helpers", "read", "source_of"]
+__all__ = [
+    "MARK",
+    "call_in",
+    "caller",
+    "failure_of",
+    "helpers",
+    "hosts_in",
+    "raising",
+    "read",
+    "returning",
+    "source_of",
+]
 
 MARK = 8  # characters of what tells an answer from what a program prints
 DEPTH = 16  # levels of nesting: the parser of a small board has little stack
@@ -40,6 +52,52 @@ def _ga(x,n,c=0):
 def helpers(mark: str) -> str:
     """What has to be run before any program. `mark` is what no program prints."""
     return _HELPERS.format(mark=mark)
+
+
+# What a function of this side is there: `n` is its number. The answer is a tuple: what it returned, and what it raised if there is a second.
+_CALLER = """_gi={reader}
+def _gc(n):
+ def f(*a,**k):
+  print('\\n{mark}!%d,%r'%(n,(a,k)))
+  r=eval(_gi())
+  if r[1:]:raise r[1]
+  return r[0]
+ return f
+"""
+
+
+def caller(mark: str, *, echoes: bool) -> str:
+    """What has to be run before any program that has a Host in it. One that `echoes` what it is told has `input`, and no sys.stdin."""
+    return _CALLER.format(mark=mark, reader="input" if echoes else "__import__('sys').stdin.readline")
+
+
+def call_in(said: str) -> tuple[int, tuple[Any, ...], dict[str, Any]]:
+    """Number, arguments and keyword arguments of a call by the board. Raises TypeError for what it cannot say."""
+    try:
+        match read(f"({said})"):
+            case [int(number), [tuple(args), dict(keywords)]]:
+                return number, args, keywords
+    except ProtocolError:
+        pass
+    raise TypeError(f"without the agent a board calls back with plain values only, and this was {said[:80]}")
+
+
+def returning(value: object) -> bytes:
+    """The line that a callback which has returned this is answered with. Raises EncodeError."""
+    return f"({_literal(value, 0)},)".encode()
+
+
+def raising(kind: str, text: str) -> bytes:
+    """The line that one is answered with that has raised this."""
+    return f"(0,getattr(__import__('builtins'),{kind!a},RuntimeError)({text!a}))".encode()
+
+
+def hosts_in(steps: Sequence[Step]) -> bool:
+    """Whether there are functions of this side among the arguments."""
+    found: list[object] = []
+    for step in steps:
+        replaced(step.args, found.append)
+    return any(isinstance(part, Host) for part in found)
 
 
 def source_of(steps: Sequence[Step], number: int, *, copy: bool, released: Sequence[int] = ()) -> tuple[str, int]:
@@ -113,6 +171,8 @@ def _literal(value: object, depth: int) -> str:  # noqa: C901  # a table
             return f"_go[{value.number}]"
         case Result():
             return f"_gs[{value.step}]"
+        case Host():
+            return f"_gc({value.number})"
         case None | bool():
             return repr(value)
         case float() if type(value) is float:
@@ -130,10 +190,6 @@ def _literal(value: object, depth: int) -> str:  # noqa: C901  # a table
         case dict() if type(value) is dict:
             pairs = (f"{_literal(key, depth + 1)}:{_literal(part, depth + 1)}" for key, part in value.items())
             return f"{{{','.join(pairs)}}}"
-    if callable(value):
-        raise EncodeError(
-            "this board is too small for the agent, and cannot call back: give it source of its own instead of a function"
-        )
     raise EncodeError(f"a value of {type(value).__qualname__} cannot be sent to a board")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 
@@ -21,6 +21,7 @@ BANNER = 0.3  # seconds for the answer to Ctrl-A, at first; and each time so muc
 LONGEST_BANNER = 2.0  # seconds
 STEP = 5.0  # seconds for the board to take what it was sent
 RUN = 30.0  # seconds for a part of a program to run
+SILENCE = 2.0  # seconds without a byte from a program, until it may be that its end was lost
 PLAIN_CHUNK = 32  # bytes that any UART has room for
 SLOW_RATE = 3200.0  # bytes per second of plain raw mode where the rate is not known: it has no flow control
 PROBE_STEP, PROBE_RUN = 1.0, 3.0  # the same, to find out what board it is: noise may have hidden what it said
@@ -78,6 +79,7 @@ class Repl:
         self._paste: bool | None = None  # whether it knows raw paste
         self._heard: trio.Event | None = None  # set when another one reads, and something came
         self._failed = ""
+        self._turn = trio.Lock()  # of who sends
         self.patience = STEP
         """Seconds for the board to take what it was sent."""
         self.longest = RUN
@@ -138,6 +140,10 @@ class Repl:
                 emptied = True
                 await self._send(END)  # a soft reset: what fills its heap is nobody's any more
             await self.find()  # the line may have changed what was asked, or said
+        if "MemoryError" in why:
+            raise DialFailed(
+                f"{why}; so it was {TRIES} times, and after a soft reset: what its boot.py and main.py load leaves no room, not even to ask what it is"
+            )
         raise DialFailed(f"{why}; so it was {TRIES} times: does the line change what is sent?")
 
     async def _ask_what(self) -> bytes:
@@ -159,21 +165,47 @@ class Repl:
             raise ReplFailed(f"{self.peer}: {raised[:-1].decode(errors='replace').strip()}")
         return printed[:-1]
 
-    async def answer(self, source: str, hear: Callable[[bytes], object]) -> bytes:
-        """Run source for as long as it takes; `hear` is given what it prints, as that comes. The traceback of what it raised, or b"".
+    async def give(self, source: str) -> None:
+        """Have source run; `outcome` waits for its end. Raises DialFailed if the board did not say that it runs it.
 
-        It is not pasted: on MicroPython's unix port that could not be interrupted. Raises DialFailed if the board does not answer.
+        It is not pasted: on MicroPython's unix port that could not be interrupted.
         """
         await self._give(source.encode(), paste=False)
+
+    async def outcome(
+        self, hear: Callable[[bytes], Awaitable[bool]], ask: Callable[[], Awaitable[bool]]
+    ) -> tuple[bytes, bytes]:
+        """Wait for the end of what was given, for as long as it takes. What it has printed last, and the traceback of what it raised, or b"".
+
+        `hear` is given what it prints, as that comes, and says whether that may have been its last. When nothing has come for two seconds, and then each time after twice
+        as long, `ask` may have a REPL say that it is one, and says whether it has. Raises DialFailed if that is said, or the end is no whole one.
+        """
+        tail = b""
+        pause = SILENCE
+        asked = False
         while END not in self.rest:
             printed, self.rest = self.rest, b""
-            hear(printed)
-            await self._receive()
-        hear((await self._until(END))[:-1])
+            tail = (tail + printed)[-len(RAW_BANNER) :]
+            if asked and tail == RAW_BANNER:
+                raise DialFailed(f"{self.peer}: the end of a program was not heard, and its REPL waits for the next")
+            if await hear(printed):
+                pause = SILENCE
+            with trio.move_on_after(pause) as scope:
+                await self._receive()
+            if scope.cancelled_caught:
+                pause *= 2  # without a bound: what a program does not read fills the board's buffer
+                asked = await ask() or asked
+        last = await self._until(END)
         with self._limit(self.patience, "a program had ended"):
             raised = await self._until(END)
             await self._until(b">")
-        return raised[:-1]
+        return last[:-1], raised[:-1]
+
+    async def tell(self, data: bytes, wanted: Callable[[], bool]) -> None:
+        """Send this to the program that runs, if it is `wanted` still when nothing else is being sent. Raises DialFailed."""
+        async with self._turn:
+            if wanted():
+                await self._send_slowly(data)
 
     async def start(self, source: str) -> None:
         """Run source, and leave everything that comes from now on to others: `rest` is the beginning. Raises DialFailed."""
@@ -256,11 +288,8 @@ class Repl:
 
     async def _give_plain(self, source: bytes) -> None:
         """Send no faster than the line is: nobody says when the board's buffer is full."""
-        whole = source + END
-        for at in range(0, len(whole), PLAIN_CHUNK):
-            if at:
-                await trio.sleep(PLAIN_CHUNK / self._rate)
-            await self._send(whole[at : at + PLAIN_CHUNK])
+        async with self._turn:
+            await self._send_slowly(source + END)
         with self._limit(self.patience, "source was sent"):
             answer = await self._exactly(2)
         if answer != b"OK":
@@ -278,6 +307,16 @@ class Repl:
             raise DialFailed(f"{self.peer}: nothing more came for {seconds:g} s when {when}{said}")
 
     async def _send(self, data: bytes) -> None:
+        async with self._turn:
+            await self._send_at_once(data)
+
+    async def _send_slowly(self, data: bytes) -> None:
+        for at in range(0, len(data), PLAIN_CHUNK):
+            if at:
+                await trio.sleep(PLAIN_CHUNK / self._rate)
+            await self._send_at_once(data[at : at + PLAIN_CHUNK])
+
+    async def _send_at_once(self, data: bytes) -> None:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError) as exc:
@@ -285,8 +324,9 @@ class Repl:
 
     async def _receive(self) -> None:
         if self._heard is not None:
-            await self._heard.wait()
-            self._heard = trio.Event()
+            if not self._failed:
+                await self._heard.wait()
+                self._heard = trio.Event()
             if self._failed:
                 raise DialFailed(f"{self.peer}: {self._failed}")
             return

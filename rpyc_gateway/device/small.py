@@ -2,37 +2,67 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import re
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Any
 
 import trio
 from msgspec import Struct
 
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, STARTED
-from rpyc_gateway.device.codec import Ref
+from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, QUESTION, STARTED, Event
+from rpyc_gateway.device.codec import Host, Ref
 from rpyc_gateway.device.conversation import Failure, Step, refs_in
-from rpyc_gateway.device.phrasing import MARK, failure_of, helpers, read, source_of
-from rpyc_gateway.device.repl import END, RAW_BANNER, Platform, Repl
+from rpyc_gateway.device.lent import Lent, is_function, replaced
+from rpyc_gateway.device.phrasing import (
+    MARK,
+    call_in,
+    caller,
+    failure_of,
+    helpers,
+    hosts_in,
+    raising,
+    read,
+    returning,
+    source_of,
+)
+from rpyc_gateway.device.printed import Asked, Printed, Shown
+from rpyc_gateway.device.repl import END, HEARD, RAW_BANNER, Platform, Repl, ReplFailed
 from rpyc_gateway.device.waiting import Waiter
-from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, PeerRestarted, ProtocolError
+from rpyc_gateway.errors import (
+    DialFailed,
+    EncodeError,
+    GatewayError,
+    LimitExceeded,
+    LinkLost,
+    PeerRestarted,
+    ProtocolError,
+)
 from rpyc_gateway.reliable import Console
 from rpyc_gateway.transport import Pipe
 
 __all__ = ["SmallBoard"]
 
 CHUNK = 4096  # bytes of one read
+AHEAD = (
+    1 << 16
+)  # bytes that are read while who sees what is printed is slow: then the board has to wait, if its line can
 QUEUE = 31  # programs that wait: as many as the agent takes
 RECENT = 200  # bytes that are looked at for the signs of a restart
-LONGEST = 1000  # bytes of a line that is shown
 SHARE = (
     2  # of its free heap a program may be long: a REPL that has no room for what it is sent hangs, or resets the board
 )
+COMPILING = (
+    0.05  # seconds for a board to compile what it was given: the key would be lost, or end MicroPython's unix port
+)
+TRIES = 5  # of what all programs need
 RELEASED = 16  # objects that are given up with one program
 
 logger = logging.getLogger(__name__)
@@ -44,14 +74,24 @@ class Program(Struct, eq=False):
     steps: Sequence[Step]
     copy: bool
     waiter: Waiter
+    begun: float = inf  # when all of it was sent, and the board took it
+    over: bool = False
     abandoned: bool = False
+    unseen: bool = False  # what it prints cannot be shown any more
+    stirred: bool = False  # more was sent than it reads: the REPL is to be found again
+    calling: bool = False  # it waits for a function of this side
+    meanwhile: trio.CancelScope | None = None  # what is done on this side until it is interrupted
 
 
 class SmallBoard(AnyBoard):
-    """A board without the agent. Programs are run one after another; whoever gives up one that runs has the key pressed."""
+    """A board without the agent. Programs are run one after another; whoever gives up one that runs has the key pressed.
 
-    kind = "without the agent, by its REPL: no callbacks, no events"
-    calls_back = False
+    A function of this side is called by a line that is printed, and answered by a line that is read.
+    """
+
+    kind = "without the agent, by its REPL: no events"
+    notifies = False
+    tells_whose = True
 
     def __init__(self, pipe: Pipe, platform: Platform, repl: Repl, show: Callable[[bytes], object] | None) -> None:
         super().__init__(pipe.peer, platform)
@@ -64,6 +104,13 @@ class SmallBoard(AnyBoard):
         self._more = trio.Event()  # programs
         self._last = 0  # number of an object
         self._released: deque[int] = deque()
+        self._lent = Lent()
+        self._can_call = False  # the board has what calls them
+        self._echoes = not platform.binary  # what it reads it prints: it has `input` alone for that
+        self._driven = False  # programs are run
+        self._taken = trio.Event()  # what was heard of a program, so that more may be
+        self._taken.set()
+        self._meanwhile = Printed(self._mark.encode())  # while no program runs
         self._recent = b""
         self._banner = False  # it has said what boards say when they start
         self._nursery: trio.Nursery | None = None
@@ -72,7 +119,8 @@ class SmallBoard(AnyBoard):
         self._nursery = nursery
         self._repl.be_told()
         nursery.start_soon(self._read)
-        await self._repl.run(helpers(self._mark))
+        await self._teach(helpers(self._mark))
+        self._driven = True
         nursery.start_soon(self._drive)
 
     def release(self, number: int) -> None:
@@ -89,9 +137,18 @@ class SmallBoard(AnyBoard):
     def idle(self) -> bool:
         return self._running is None and not self._queue
 
+    def begin(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool = False) -> None:
+        running = self._running
+        if running is not None and running.calling and (waiter.cause or self._own) is self._holder:
+            raise LimitExceeded(
+                f"{self.peer}: this board, which has no agent, waits for the answer to a callback, and can be asked nothing until then"
+            )
+        super().begin(steps, waiter, copy=copy)
+
     def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
         if any(ref.owner is not self for step in steps for ref in refs_in((step.target, step.args))):
             raise PeerRestarted("this object is one of another board, or of another life of this one")
+        steps = [self._lend_to(step) for step in steps]
         source_of(steps, 0, copy=copy)  # what cannot be said is known now
         self._queue.append(Program(steps, copy, waiter))
         self._more.set()
@@ -100,8 +157,9 @@ class SmallBoard(AnyBoard):
         running = self._running
         if running is not None and running.waiter is waiter:
             running.abandoned = True
-            if self._nursery is not None and self.lost is None:
-                self._nursery.start_soon(self._press_key, running)
+            stop_calling(running)
+            if running.begun < inf:
+                self._interrupt(running)
             return
         for program in self._queue:
             if program.waiter is waiter:
@@ -110,10 +168,18 @@ class SmallBoard(AnyBoard):
                 return
 
     def check(self, step: Step) -> None:
-        source_of([step], 0, copy=False)
+        source_of([self._lend_to(step)], 0, copy=False)
 
     def withdraw(self, function: Callable[..., object]) -> None:
-        """It has never got one."""
+        self._lent.withdraw(function)
+
+    def _lend_to(self, step: Step) -> Step:
+        return Step(step.target, replaced(step.args, self._stand_for))
+
+    def _stand_for(self, value: Any) -> Any:
+        if isinstance(value, Event):
+            raise EncodeError(f"{self.peer}: this board is driven {self.kind}")
+        return Host(self._lent.number_of(value)) if is_function(value) else value
 
     # -- what is done
 
@@ -127,26 +193,36 @@ class SmallBoard(AnyBoard):
             value: Any = None
             error: GatewayError | None = None
             try:
+                if self._repl.rest:  # it has said more than it was asked
+                    await self._repl.find()
                 value = await self._run(program)
             except DialFailed as exc:
-                self._lose(self.restarted("it has started anew") if self._banner else LinkLost(str(exc)))
-                return
+                program.stirred = True
+                await trio.sleep(COMPILING)
+                error = ProtocolError(f"{exc}; whether the call has been done is unknown")
             except GatewayError as exc:
                 error = exc
+            program.over = True
+            if (program.stirred or program.abandoned) and not await self._find_again():
+                return
+            if self._running is not program:  # it was lost meanwhile, and that was told
+                return
             self._running = None
             if not program.abandoned:
                 program.waiter.finish(value, error)
-                self.go_on()
-                continue
-            try:
-                await self._repl.find()  # a key may have come after the end
-            except DialFailed as exc:
-                self._lose(LinkLost(str(exc)))
-                return
             self.go_on()
 
+    async def _find_again(self) -> bool:
+        """Come to the prompt, whatever was sent to it. If there is none the board is lost."""
+        try:
+            await self._repl.find()
+        except DialFailed as exc:
+            self._lose(self.restarted("it has started anew") if self._banner else LinkLost(str(exc)))
+            return False
+        return True
+
     async def _run(self, program: Program) -> Any:
-        """The value of a program. Raises BoardError, ProtocolError for an answer that is none, DialFailed if the REPL is lost."""
+        """The value of a program. Raises BoardError, ProtocolError for an answer that is none, DialFailed if what the board says makes no sense."""
         released = [self._released.popleft() for _ in range(min(len(self._released), RELEASED))]
         self._last = number = self._last + 1
         source, before = source_of(program.steps, number, copy=program.copy, released=released)
@@ -154,30 +230,160 @@ class SmallBoard(AnyBoard):
         if length > self.platform.free // SHARE:
             self._released.extend(released)
             raise BoardError(too_long(length, self.platform.free), self.peer)
-        printed = Printed(self._mark.encode(), self._shown)
-        raised = await self._repl.answer(source, printed.hear)
+        if not self._can_call and hosts_in(program.steps):
+            await self._teach_to_call()
+        printed = Printed(self._mark.encode())
+        if program.abandoned:
+            return None
+        try:
+            await self._repl.give(source)
+            self._begun(program)
+            last, raised = await self._repl.outcome(partial(self._hear, program, printed), partial(self._ask, program))
+        except DialFailed:
+            self._released.extend(released)  # it may not have run
+            raise
+        finally:
+            stop_calling(program)
+        program.over = True
+        printed.hear(last)
         answer = printed.end()
+        await self._take(program, printed)
         if raised:
-            raise BoardError(failure_of(raised.decode(errors="replace"), before, len(program.steps)), self.peer)
+            failure = failure_of(raised.decode(errors="replace"), before, len(program.steps))
+            if not failure.kind.isidentifier():
+                raise DialFailed(f"{self.peer}: a program has ended in {raised[-HEARD:]!r}, which is no exception")
+            raise BoardError(failure, self.peer)
         if answer is None:
-            raise ProtocolError(f"{self.peer}: the board has run a program and not said what came of it")
+            raise ProtocolError(
+                f"{self.peer}: the board has run a program, and what came of it was not heard: were bytes damaged?"
+            )
         text = answer.decode(errors="replace")
         return Ref(number, self) if text == "@" else read(text)
 
-    def _shown(self, line: bytes) -> None:
+    async def _teach(self, source: str) -> None:
+        """Run what all programs need, if it has arrived as it is: that is asked, as there are no checksums. Raises DialFailed."""
+        why = ""
+        for _ in range(TRIES):
+            try:
+                said = await self._repl.run(f"_gh={source!r}\nprint(_gh)")
+                if said.replace(b"\r\n", b"\n") == source.encode() + b"\n" and not await self._repl.run(
+                    "exec(_gh)\ndel _gh"
+                ):
+                    return
+                why = f"it said {said[-HEARD:]!r}"
+            except DialFailed as exc:
+                if "MemoryError" in str(exc):
+                    raise
+                why = str(exc)
+            await self._repl.find()
+        raise DialFailed(f"{self.peer}: what is sent arrives damaged, {TRIES} times: {why}")
+
+    async def _teach_to_call(self) -> None:
+        """Give the board what calls functions of this side, when it is first needed: it takes room."""
+        try:
+            await self._teach(caller(self._mark, echoes=self._echoes))
+        except ReplFailed as exc:
+            raise BoardError(
+                Failure(kind="MemoryError", text=f"there is no room for a callback: {exc}"), self.peer
+            ) from None
+        self._can_call = True
+
+    # -- what is said to a program that runs
+
+    def _runs(self, program: Program) -> bool:
+        return self._running is program and not program.over and self.lost is None
+
+    def _begun(self, program: Program) -> None:
+        """All of it was sent, and the board runs it. Before that, what comes after the key would be run as a program of its own."""
+        program.begun = trio.current_time()
+        if program.abandoned:
+            self._interrupt(program)
+
+    def _interrupt(self, program: Program) -> None:
+        if self._nursery is not None and self.lost is None:
+            self._nursery.start_soon(self._press_key, program)
+
+    async def _press_key(self, program: Program) -> None:
+        """Interrupt a program until it ends."""
+        pause = AGAIN
+        await trio.sleep_until(program.begun + COMPILING)
+        with suppress(DialFailed):
+            while self._runs(program):
+                await self._repl.tell(KEY, partial(self._runs, program))
+                await trio.sleep(pause)
+                pause = min(pause * 2, LONGEST_AGAIN)
+
+    async def _ask(self, program: Program) -> bool:
+        """Let a REPL say that it is one; a program has no use for what it is asked."""
+        if program.calling:
+            return False
+        program.stirred = True
+        await self._repl.tell(QUESTION, partial(self._runs, program))
+        return True
+
+    # -- what it says
+
+    async def _hear(self, program: Program, printed: Printed, data: bytes) -> bool:
+        printed.hear(data)
+        self._taken = trio.Event()
+        await self._take(program, printed)
+        self._taken.set()
+        return printed.answered
+
+    async def _take(self, program: Program, printed: Printed) -> None:
+        for fact in printed.facts():
+            match fact:
+                case Shown(line):
+                    await self._show_line(program, line)
+                case Asked(call) if self._runs(program) and not program.abandoned and self._nursery is not None:
+                    program.calling = True
+                    program.meanwhile = trio.CancelScope()
+                    self._nursery.start_soon(self._call_back, program, printed, program.meanwhile, call)
+
+    async def _show_line(self, program: Program, line: bytes) -> None:
+        show = program.waiter.cause.show if program.waiter.cause is not None else None
+        if show is None:
+            self._log(line)
+            return
+        if program.abandoned or program.unseen:
+            return
+        try:
+            with trio.CancelScope() as program.meanwhile:
+                await show(line)
+        except Exception as exc:  # noqa: BLE001  # whatever it is, who has asked does not see what is printed
+            logger.info("%s: nobody sees what is printed there: %s", self.peer, exc)
+            program.unseen = True
+            self._interrupt(program)
+
+    def _log(self, line: bytes) -> None:
         try:
             self._show(line)
         except Exception:
             logger.exception("%s: what was printed there could not be shown", self.peer)
 
-    async def _press_key(self, program: Program) -> None:
-        """Interrupt a program until it ends."""
-        pause = AGAIN
-        while self._running is program and self.lost is None:
-            with suppress(*BROKEN):
-                await self._pipe.stream.send_all(KEY)
-            await trio.sleep(pause)
-            pause = min(pause * 2, LONGEST_AGAIN)
+    async def _call_back(self, program: Program, printed: Printed, scope: trio.CancelScope, call: bytes) -> None:
+        with scope:
+            line = await self._answer_to(call.decode(errors="replace"))
+            program.calling = False
+            if self._echoes:
+                printed.echo = line
+            with suppress(DialFailed):
+                end = b"\r" if self._echoes else b"\n"
+                await self._repl.tell(line + end, lambda: self._runs(program) and not program.abandoned)
+
+    async def _answer_to(self, call: str) -> bytes:
+        """The line that answers this call, whatever comes of it."""
+        try:
+            number, args, keywords = call_in(call)
+            result = self._lent[number](*args, **keywords)
+            if inspect.isawaitable(result):
+                result = await result
+            line = returning(replaced(result, self._stand_for))
+        except Exception as exc:  # noqa: BLE001  # it is the board's, whatever it is
+            return raising(type(exc).__name__, str(exc))
+        if len(line) > self.platform.free // SHARE:
+            return raising("MemoryError", too_long(len(line), self.platform.free).text)
+        return line
 
     # -- what is heard
 
@@ -198,7 +404,19 @@ class SmallBoard(AnyBoard):
             if self._banner and self._recent.endswith((PROMPT, RAW_BANNER)):
                 self._lose(self.restarted("it has started anew"))
                 return
+            if self._driven and self._running is None:
+                self._hear_meanwhile(bytes(data))
+                continue
             self._repl.hear(bytes(data))
+            while len(self._repl.rest) > AHEAD and not self._taken.is_set() and self.lost is None:
+                await self._taken.wait()
+
+    def _hear_meanwhile(self, data: bytes) -> None:
+        """What an interrupt prints, for example, and no program."""
+        self._meanwhile.hear(data)
+        for fact in self._meanwhile.facts():
+            if isinstance(fact, Shown):
+                self._log(fact.line)
 
     def _break(self, why: str) -> None:
         self.broken = True
@@ -214,56 +432,19 @@ class SmallBoard(AnyBoard):
         self._running = None
         self._queue.clear()
         for program in pending:
+            stop_calling(program)
             if not program.abandoned:
                 program.waiter.finish(None, again(error))
         self.end_turns(error)
 
 
+def stop_calling(program: Program) -> None:
+    """Nobody reads the answer any more."""
+    program.calling = False
+    if program.meanwhile is not None:
+        program.meanwhile.cancel()
+
+
 def too_long(length: int, free: int) -> Failure:
     """What the board cannot say itself."""
     return Failure(kind="MemoryError", text=f"a program of {length} bytes, for a board that had {free} free")
-
-
-class Printed:
-    """What a program prints, line by line, and the line with its answer, which is the last one that begins with the mark."""
-
-    def __init__(self, mark: bytes, show: Callable[[bytes], object]) -> None:
-        self._mark = mark
-        self._show = show
-        self._part = b""  # of a line
-        self._held: list[
-            bytes
-        ] = []  # an empty line and one with the mark: what comes before an answer, and that, unless something follows
-
-    def hear(self, data: bytes) -> None:
-        """The next of it."""
-        *lines, self._part = (self._part + data).split(b"\n")
-        for line in lines:
-            self._take(line.removesuffix(b"\r"))
-        if len(self._part) > LONGEST and not self._part.startswith(self._mark):
-            self._take(self._part)
-            self._part = b""
-
-    def _take(self, line: bytes) -> None:
-        if self._held == [b""] and line.startswith(self._mark):
-            self._held.append(line)
-            return
-        self._tell()
-        if line and not line.startswith(self._mark):
-            self._show(line)
-        else:
-            self._held = [line]
-
-    def _tell(self) -> None:
-        for line in self._held:
-            self._show(line)
-        self._held = []
-
-    def end(self) -> bytes | None:
-        """The answer; None if there is none."""
-        if self._part:
-            self._take(self._part.removesuffix(b"\r"))
-        if self._held and self._held[-1].startswith(self._mark):
-            return self._held[-1][len(self._mark) :]
-        self._tell()
-        return None

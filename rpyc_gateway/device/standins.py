@@ -81,7 +81,7 @@ class Desk:
 
     async def hear(self, source: object, how: dict[str, Any]) -> Events:
         """Events from the interrupts of `source`, whose `irq` is called with `how`; or from whatever calls them. Raises what Board.run raises; then there are none."""
-        if not self._board.calls_back:
+        if not self._board.notifies:
             raise EncodeError(f"this board is driven {self._board.kind}")
         if source is not None and not isinstance(source, Standin):
             raise EncodeError("events are those of an object of the board that has `irq`, a Pin for example")
@@ -98,6 +98,17 @@ class Desk:
                 inlet.close()
                 raise
         return events
+
+    def show(self, write: Any) -> bool:
+        """Give `write` what is printed for this session. False if nobody knows what that is."""
+        if not self._board.tells_whose:
+            return False
+
+        async def show(line: bytes) -> None:
+            await self._call_back(write, line.decode(errors="replace") + "\n")
+
+        self.cause.show = show
+        return True
 
     def told(self, steps: Sequence[Step]) -> list[Step]:
         """These steps in the board's words. Raises Absent if there is data of the client among the arguments: see `told_whole`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import trio
@@ -14,10 +14,12 @@ __all__ = ["Cause", "TaskWaiter", "ThreadWaiter", "Waiter"]
 class Cause:
     """On whose behalf a board is asked: a session, for example. `name` is for people."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "show")
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.show: Callable[[bytes], Awaitable[object]] | None = None
+        """Who gets each line that is printed meanwhile, where the board can tell."""
 
 
 class Waiter:

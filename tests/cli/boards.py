@@ -13,17 +13,20 @@ from typing import Any
 import pytest
 import trio
 
+from rpyc_gateway import boards
 from rpyc_gateway.cli.onboard.interpreters import Interpreter, in_its_words
-from rpyc_gateway.config import Config, Dial, Listen, NodeSection
+from rpyc_gateway.config import Config, Device, Dial, Listen, NodeSection
 from rpyc_gateway.device.node import serve_board
 from rpyc_gateway.errors import GatewayError
-from rpyc_gateway.gateway import open_node
+from rpyc_gateway.gateway import Node, open_node
 from rpyc_gateway.testing.line import BadLine
 from tests.device.boards import FakeBoard, board_on
 from tests.house import CLASSIC
 
 FAST = "?baudrate=1000000"
 BOTH_WAYS = pytest.mark.parametrize("way", ["port", "node"])
+EACH_WAY = pytest.mark.parametrize("way", ["port", "node", "small"])
+"""A node whose board is driven without the agent, too."""
 
 
 class Board:
@@ -48,12 +51,19 @@ class Board:
 
 @asynccontextmanager
 async def open_board(way: str) -> AsyncIterator[Board]:
-    """A board at a port of this machine, or the node `board` behind a hub."""
+    """A board at a port of this machine, or the node `board` behind a hub, with the agent or (`small`) without."""
     async with AsyncExitStack() as stack:
         line = stack.enter_context(BadLine(math.inf))
         fake = stack.enter_context(board_on(line.far))
         if way == "port":
             board = Board([f"serial://{line.near}{FAST}"])
+            board.fake, board.line = fake, line
+            yield board
+            return
+        if way == "small":
+            device = Device(name="board", url=f"serial://{line.near}{FAST}", allow=("*",), agent=False)
+            node = await stack.enter_async_context(open_small(device))
+            board = Board(["--url", node.urls[0], "board"])
             board.fake, board.line = fake, line
             yield board
             return
@@ -67,6 +77,15 @@ async def open_board(way: str) -> AsyncIterator[Board]:
         board.fake, board.line = fake, line
         yield board
         nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
+async def open_small(device: Device) -> AsyncIterator[Node]:
+    """A hub whose board this is."""
+    config = Config(node=NodeSection(name="hub"), listen=(Listen(url="tcp://127.0.0.1:0"),), device=(device,))
+    async with boards.open_node(config) as node:
+        await node.wait_route("board")
+        yield node
 
 
 class Here(Interpreter):

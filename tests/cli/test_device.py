@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,19 @@ import trio
 from click.testing import CliRunner
 
 from rpyc_gateway.cli import main
-from rpyc_gateway.cli.onboard import files
+from rpyc_gateway.cli.onboard import files, installs, mounts
 from rpyc_gateway.cli.onboard.interpreters import BoardFailed
+from rpyc_gateway.cli.onboard.served import ServedDirectory
+from rpyc_gateway.config import Device
+from rpyc_gateway.gateway import Node
 from rpyc_transports import ports
-from tests.cli.boards import BOTH_WAYS, FAST, Board, Here, open_board
-from tests.device.boards import needs_micropython
+from tests.cli.boards import BOTH_WAYS, EACH_WAY, FAST, Board, Here, open_board, open_small
+from tests.device.boards import microbit, needs_microbit, needs_micropython
 from tests.terminal import answer_at_a_terminal
 
 
 @needs_micropython
-@BOTH_WAYS
+@EACH_WAY
 async def test_programs_print_here_and_exit_here(way: str, tmp_path: Path) -> None:
     script = tmp_path / "blink.py"
     script.write_text("import sys\nprint('süß', 1, sep='-')\nprint('end', end='')\nsys.exit(3)\n")
@@ -37,7 +41,7 @@ async def test_programs_print_here_and_exit_here(way: str, tmp_path: Path) -> No
 
 
 @needs_micropython
-@BOTH_WAYS
+@EACH_WAY
 async def test_a_program_longer_than_a_message_runs(way: str) -> None:
     program = "\n".join(f"x{number} = {number}" for number in range(500)) + "\nprint(x499)\n"
     async with open_board(way) as board:
@@ -45,7 +49,7 @@ async def test_a_program_longer_than_a_message_runs(way: str) -> None:
 
 
 @needs_micropython
-@BOTH_WAYS
+@EACH_WAY
 async def test_an_exception_has_the_traceback_of_the_program_alone(way: str, tmp_path: Path) -> None:
     script = tmp_path / "wrong.py"
     script.write_text("def f():\n    raise ValueError('no')\nprint('before')\nf()\n")
@@ -121,7 +125,7 @@ async def test_what_the_board_refuses_is_told_in_its_words_and_leaves_all_as_it_
 
 
 @needs_micropython
-@BOTH_WAYS
+@EACH_WAY
 async def test_who_interrupts_it_interrupts_the_board(way: str) -> None:
     async with open_board(way) as board, trio.open_nursery() as nursery:
         command = board.command("exec", "print('up')\nwhile True: pass")
@@ -133,7 +137,7 @@ async def test_who_interrupts_it_interrupts_the_board(way: str) -> None:
 
 
 @needs_micropython
-@BOTH_WAYS
+@EACH_WAY
 async def test_who_stops_reading_stops_the_program(way: str) -> None:
     async with open_board(way) as board, trio.open_nursery() as nursery:
         command = board.command("exec", "while True: print('more')")
@@ -181,6 +185,51 @@ async def test_the_path_of_a_port_is_enough() -> None:
     async with open_board("port") as board:
         path = board.target[0].removeprefix("serial://").removesuffix(FAST)
         assert await Board([path]).ask("eval", "6 * 7") == (0, "42\n", "")
+
+
+@needs_microbit
+async def test_a_node_that_is_a_micro_bit_runs_programs_by_each_command(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import microbit\nprint('süß', [microbit.running_time() > 0])\nraise SystemExit(3)\n")
+    with microbit() as port:
+        async with open_small(Device(name="board", url=f"serial://{port}?baudrate=19200", allow=("*",))) as node:
+            board = Board(["--url", node.urls[0], "board"])
+            assert await board.ask("run", script) == (3, "süß [True]\n", "")
+            assert await board.ask("eval", "6 * 7") == (0, "42\n", "")
+            assert await board.ask("shell", given=b"for n in range(2): print(n)\n") == (0, "0\n1\n", "")
+            assert await asked_as_a_node(node, "eval", "6 * 7") == (0, "42\n", "")
+            assert await asked_as_a_node(node, "exec", script) == (3, "süß [True]\n", "")
+            code, out, err = await asked_as_a_node(node, "eval", "1 / 0")
+            assert (code, out, err.splitlines()[-1]) == (1, "", "ZeroDivisionError: division by zero")
+
+
+class Small(Here):
+    """A board with neither what a mounted directory needs nor what the agent does."""
+
+    async def evaluate(self, source: str) -> Any:
+        if source == installs.ABOUT:
+            raise BoardFailed(self.name, "AttributeError", "'module' object has no attribute 'stdin'")
+        return await super().evaluate(source)
+
+    async def call(self, function: Any, *args: Any) -> Any:
+        raise BoardFailed(self.name, "ImportError", "no module named 'io'")
+
+
+async def test_what_a_micro_bit_has_no_room_for_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(
+        BoardFailed, match=r"^here: a directory cannot be mounted on this board: .* \(ImportError: no mod"
+    ):
+        async with mounts.mounted(Small(), ServedDirectory(tmp_path, writable=False)):
+            pass
+    with pytest.raises(BoardFailed, match=r"^here: this board cannot run the agent, and is driven without it \(Attr"):
+        await installs.places(Small(), "")
+
+
+async def asked_as_a_node(node: Node, verb: str, argument: object) -> tuple[int, str, str]:
+    """By the commands for any node."""
+    command = [sys.executable, "-m", "rpyc_gateway", verb, "--url", node.urls[0], "board", str(argument)]
+    done = await trio.run_process(command, capture_stdout=True, capture_stderr=True, check=False)
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
 
 
 class Damaging(Here):

@@ -163,5 +163,7 @@ async def test_a_board_without_files_is_told_as_one() -> None:
         async def call(self, function: Any, *args: Any) -> Any:
             raise BoardFailed(self.name, "AttributeError", "'module' object has no attribute 'getcwd'")
 
-    with pytest.raises(BoardFailed, match=r"^here: this board has no files that can be reached this way \(Attr"):
+    with pytest.raises(
+        BoardFailed, match=r"^here: the `os` of this board has not what its files are reached by \(Attr"
+    ):
         await files.listing(Small(), "")

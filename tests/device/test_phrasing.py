@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpyc_gateway.device.codec import Ref, Result
+from rpyc_gateway.device.codec import Host, Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
-from rpyc_gateway.device.phrasing import failure_of, helpers, read, source_of
+from rpyc_gateway.device.phrasing import call_in, failure_of, helpers, hosts_in, raising, read, returning, source_of
 from rpyc_gateway.errors import EncodeError, ProtocolError
 
 MARK = "mark"
@@ -99,9 +99,28 @@ def test_what_cannot_be_said_is_refused(value: object) -> None:
         source_of([Step(Primitive.SAME, (value,))], 1, copy=False)
 
 
-def test_a_function_is_refused_in_words_that_help() -> None:
-    with pytest.raises(EncodeError, match="too small for the agent, and cannot call back"):
-        source_of([Step(Ref(1), (print,))], 1, copy=False)
+def test_functions_of_this_side_go_by_their_numbers() -> None:
+    steps = [Step(Ref(1), ([Host(7)],))]
+    assert source_of(steps, 2, copy=False)[0] == "_ga(_go[1]([_gc(7)]),2)"
+    assert hosts_in(steps)
+    assert not hosts_in([Step(Ref(1), ([7],))])
+
+
+def test_a_call_of_the_board_is_read_and_what_it_cannot_say_is_refused() -> None:
+    assert call_in("7,((1, 'a'), {'by': None})") == (7, (1, "a"), {"by": None})
+    for said in ("7,((<closure>,), {})", "7", "7,(1, {})", "", "'a',((), {})"):
+        with pytest.raises(TypeError, match="plain values only"):
+            call_in(said)
+
+
+def test_its_answer_is_a_line() -> None:
+    assert eval(returning("é\n")) == ("é\n",)
+    _, error = eval(raising("OSError", "no"))
+    assert (type(error), str(error)) == (OSError, "no")
+    assert type(eval(raising("Unheard", "no"))[1]) is RuntimeError
+    assert b"\n" not in raising("E", "a\nb\x03") + returning("\n\x03")
+    with pytest.raises(EncodeError):
+        returning(object())
 
 
 def test_a_value_that_is_too_deep_is_refused() -> None:

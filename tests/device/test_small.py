@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
+from rpyc_gateway.device.board import Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.driver import open_board
-from rpyc_gateway.device.small import Printed, SmallBoard
-from rpyc_gateway.errors import EncodeError, LinkLost, PeerRestarted
+from rpyc_gateway.device.small import SmallBoard
+from rpyc_gateway.errors import EncodeError, LinkLost, PeerRestarted, ProtocolError
 from rpyc_gateway.testing.line import BadLine
 
 from .boards import board_on, fake_board, microbit, needs_microbit, needs_micropython, pipe_to
@@ -125,12 +128,57 @@ async def test_objects_that_nobody_has_any_more_are_freed(port: str) -> None:
         assert await board.evaluate("len(_go)") == 1
 
 
-async def test_a_function_of_this_side_is_refused_in_words(port: str) -> None:
+async def test_functions_of_this_side_are_called_and_answer(port: str) -> None:
     async with a_board(port) as board:
-        length = await board.evaluate("len")
-        with pytest.raises(EncodeError, match="too small for the agent"):
-            await board.call(length, print)
-        assert await board.call(length, "abc") == 3
+        await board.execute("def twice(f):\n return f(1) + f(2, by=3)")
+        twice = await board.evaluate("twice")
+        assert await board.call(twice, lambda x, by=1: x * by * 10) == 70
+        assert await board.call(twice, Late().answer) == 3
+        with pytest.raises(BoardError, match="ValueError: süß") as caught:
+            await board.call(twice, fail)
+        assert "in twice" in caught.value.failure.traceback
+        with pytest.raises(BoardError, match=r"TypeError: .* plain values only"):
+            await board.call(await board.evaluate("lambda f: f(f)"), print)
+        length = await board.evaluate("lambda f: len(f())")
+        assert await board.call(length, lambda: [1, {"a": "é\n"}]) == 2
+        assert await board.call(await board.evaluate("lambda f: f()()"), lambda: lambda: "of another") == "of another"
+
+
+class Late:
+    async def answer(self, x: int, by: int = 2) -> int:
+        await trio.lowlevel.checkpoint()
+        return x if by == 2 else by - 1
+
+
+def fail(*_: object) -> None:
+    raise ValueError("süß")
+
+
+async def test_a_call_that_is_given_up_in_its_callback_leaves_the_board_as_it_was(port: str) -> None:
+    async with a_board(port) as board:
+        call = await board.evaluate("lambda f: f()")
+        with trio.CancelScope() as scope:
+
+            async def give_up() -> None:
+                scope.cancel()
+                await trio.sleep_forever()
+
+            await board.call(call, give_up)
+        assert await board.call(call, lambda: 42) == 42
+
+
+async def test_a_callback_that_asks_the_board_is_refused_as_that_would_wait_for_ever(port: str) -> None:
+    async with a_board(port) as board:
+        call = await board.evaluate("lambda f: f()")
+        with pytest.raises(BoardError, match="waits for the answer to a callback, and can be asked nothing until then"):
+            await board.call(call, lambda: board.evaluate("1"))
+        assert await board.evaluate("1") == 1
+
+
+async def test_an_event_is_refused_in_words(port: str) -> None:
+    async with a_board(port) as board:
+        with pytest.raises(EncodeError, match="without the agent, by its REPL: no events"):
+            await board.call(Primitive.SAME, Event(print))
 
 
 @needs_microbit
@@ -208,21 +256,137 @@ async def expect_prompt(stream: trio.abc.Stream) -> None:
     assert b"42" in said
 
 
-def test_an_answer_is_the_last_line_with_the_mark_however_it_comes_in_pieces() -> None:
-    text = b"a\r\n\r\nM1\r\nb\r\nunended\r\nM'two'\r\n"
-    for size in range(1, len(text) + 1):
-        shown: list[bytes] = []
-        printed = Printed(b"M", shown.append)
-        for at in range(0, len(text), size):
-            printed.hear(text[at : at + size])
-        assert printed.end() == b"'two'"
-        assert shown == [b"a", b"", b"M1", b"b", b"unended"]
+# -- a line that damages what it carries
 
 
-def test_a_long_line_is_shown_in_pieces() -> None:
+class Line(trio.abc.Stream):
+    """Passes bytes on, and notes what is sent; what the board says first of `lost` is something else, then it is itself again."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self._stream = stream
+        self.sent = b""
+        self.changes: list[tuple[bytes, bytes]] = []
+        self.extra = b""
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent += bytes(data)
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = bytes(await self._stream.receive_some(max_bytes))
+        for change in list(self.changes):
+            if change[0] in data:
+                self.changes.remove(change)
+                data = data.replace(*change, 1)
+        return data or await self.receive_some(max_bytes)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+
+@asynccontextmanager
+async def damaged(*, rate: float = math.inf, **options: Any) -> AsyncIterator[tuple[AnyBoard, Line]]:
+    with trio.fail_after(40):
+        async with fake_board() as (pipe, _):
+            line = Line(pipe.stream)
+            async with open_board(replace(pipe, stream=line, rate=rate), small=True, **options) as board:
+                yield board, line
+
+
+@needs_micropython
+@pytest.mark.parametrize("end", [b"\x04\x04>", b"\x04", b"\x04>", b">"])
+async def test_an_end_that_is_lost_is_an_error_and_the_board_goes_on(
+    end: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.repl.SILENCE", 0.05)
+    monkeypatch.setattr("rpyc_gateway.device.repl.STEP", 0.2)
+    async with damaged() as (board, line):
+        line.changes = [(end, b"")]
+        with pytest.raises(ProtocolError, match="whether the call has been done is unknown"):
+            await board.evaluate("6 * 7")
+        assert not line.changes
+        assert await board.evaluate("6 * 7") == 42
+
+
+@needs_micropython
+async def test_the_end_of_one_that_was_given_up_may_be_lost_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.repl.SILENCE", 0.05)
+    async with damaged() as (board, line):
+        with trio.CancelScope() as scope, trio.fail_after(20):
+
+            def give_up() -> None:
+                line.changes = [(b"\x04", b""), (b"\x04", b"")]
+                scope.cancel()
+
+            await board.call(await board.evaluate("lambda f: f()"), give_up)
+        assert await board.evaluate("6 * 7") == 42
+
+
+@needs_micropython
+async def test_a_board_whose_ok_is_damaged_is_not_lost() -> None:
+    async with damaged() as (board, line):
+        kept = await board.evaluate("[1]")
+        line.changes = [(b"OK", b"Ok")]
+        with pytest.raises(ProtocolError, match=r"instead of OK .* whether the call has been done is unknown"):
+            await board.evaluate("6 * 7")
+        assert await board.call(await board.evaluate("len"), kept) == 1
+
+
+@needs_micropython
+async def test_a_traceback_that_is_none_is_no_exception_of_the_board() -> None:
+    async with damaged() as (board, line):
+        line.changes = [(b"ZeroDivisionError: ", b"Zero\xffivisionError: ")]
+        with pytest.raises(ProtocolError, match="is no exception"):
+            await board.evaluate("1 / 0")
+        assert await board.evaluate("6 * 7") == 42
+
+
+@needs_micropython
+async def test_a_call_of_the_board_that_arrives_damaged_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.repl.SILENCE", 0.05)
+    async with damaged() as (board, line):
+        call = await board.evaluate("lambda f: f()")
+        await board.call(call, int)
+        assert isinstance(board, SmallBoard)
+        line.changes = [(b"\n" + board._mark.encode() + b"!", b"\n?" + board._mark.encode() + b"!")]
+        with pytest.raises(BoardError):
+            await board.call(call, int)
+        assert await board.call(call, int) == 0
+
+
+@needs_micropython
+async def test_what_all_programs_need_is_sent_again_if_it_arrives_damaged() -> None:
+    async with fake_board() as (pipe, _):
+        line = Line(pipe.stream)
+        line.changes = [(b"_go[n]=x", b"_go[m]=x")]
+        async with open_board(replace(pipe, stream=line), small=True) as board:
+            assert not line.changes
+            assert isinstance(await board.evaluate("[]"), Ref)
+
+
+@needs_micropython
+async def test_the_key_is_not_pressed_before_all_of_a_program_was_sent() -> None:
+    """What comes after it would be run as a program of its own."""
+    async with damaged(rate=20_000) as (board, line):
+        await board.execute("done = []")
+        line.sent = b""
+        with trio.move_on_after(0.02) as scope:
+            await board.execute("while True: pass\n" + "#" * 2000 + "\ndone.append(1)")
+        assert scope.cancelled_caught
+        assert await board.evaluate("len(done)") == 0
+        assert b"\x03" not in line.sent[: line.sent.index(b"_ga(None")]
+
+
+@needs_micropython
+async def test_what_is_printed_while_nothing_was_asked_is_shown_and_in_nobodys_way() -> None:
     shown: list[bytes] = []
-    printed = Printed(b"M", shown.append)
-    for _ in range(100):
-        printed.hear(b"x" * 100)
-    assert printed.end() is None
-    assert b"".join(shown) == b"x" * 10_000
+    async with damaged(show=shown.append) as (board, line):
+        assert await board.evaluate("1") == 1
+        line.changes = [(b"OK", b"")]
+        await line.send_all(b"print('ticks')\x04")
+        while shown != [b"ticks"]:  # noqa: ASYNC110  # a list sets no event
+            await trio.sleep(0.001)
+        assert await board.evaluate("6 * 7") == 42

@@ -144,7 +144,8 @@ async def make_directory(board: Interpreter, path: str) -> None:
 
 async def look(board: Interpreter, path: str) -> tuple[int, int] | None:
     """Mode, as os.stat tells it, and size in bytes of what is there. None: nothing is. Raises BoardFailed."""
-    found: tuple[int, int] | None = await board.call(await board.made(LOOK), path)
+    with about(path):
+        found: tuple[int, int] | None = await board.call(await board.made(LOOK), path)
     return found
 
 

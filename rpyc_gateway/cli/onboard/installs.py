@@ -33,7 +33,14 @@ class Places(Struct, frozen=True):
 
 async def places(board: Interpreter, root: str) -> Places:
     """`root` is the directory that has lib/ and main.py. Raises BoardFailed."""
-    name, binary, printer, free, path = await board.evaluate(ABOUT)
+    try:
+        name, binary, printer, free, path = await board.evaluate(ABOUT)
+    except BoardFailed as exc:
+        if not exc.said.startswith(("AttributeError: ", "MemoryError")):
+            raise
+        raise BoardFailed(
+            board.name, "", f"this board cannot run the agent, and is driven without it ({exc.said})"
+        ) from None
     root = root.rstrip("/")
     return Places(
         agent=f"{root}/lib/{FILE}",

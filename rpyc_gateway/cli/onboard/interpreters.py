@@ -90,10 +90,9 @@ class AtPort(Interpreter):
 class AtNode(Interpreter):
     """A board that is a node, behind a session."""
 
-    shows = False
-
-    def __init__(self, name: str, session: Session) -> None:
+    def __init__(self, name: str, session: Session, *, shows: bool) -> None:
         self.name = name
+        self.shows = shows
         self._session: Any = session
 
     async def evaluate(self, source: str) -> Any:
@@ -118,10 +117,20 @@ async def open_port(url: str, name: str, show: Callable[[bytes], object], progre
 
 
 @asynccontextmanager
-async def open_node(url: Sequence[str], via: Sequence[str], name: str) -> AsyncIterator[AtNode]:
-    """The board that is the node of this name. Raises what open_session raises."""
+async def open_node(
+    url: Sequence[str], via: Sequence[str], name: str, show: Callable[[str], object]
+) -> AsyncIterator[AtNode]:
+    """The board that is the node of this name; `show` gets what it prints where it `shows` that. Raises what open_session raises."""
     async with open_session(list(url), node=name, via=via) as session:
-        yield AtNode(name, session)
+        yield AtNode(name, session, shows=await shown_by_itself(session, show))
+
+
+async def shown_by_itself(session: Any, show: Callable[[str], object]) -> bool:
+    """Whether `show` gets what the board prints. One that has an agent does not know what is printed for whom, and a full node is no board."""
+    try:
+        return bool(await session.root.show(show))
+    except AttributeError:
+        return False
 
 
 @contextmanager
@@ -148,7 +157,11 @@ def about(path: str) -> Iterator[None]:
     except BoardFailed as exc:
         name = f"{exc.name}: {path}" if path else exc.name
         if exc.said.startswith(("AttributeError: ", "ImportError: ")):  # of its os, which is all that is asked for
-            raise BoardFailed(name, "", f"this board has no files that can be reached this way ({exc.said})") from None
+            raise BoardFailed(
+                name,
+                "",
+                f"the `os` of this board has not what its files are reached by ({exc.said}), and that of a micro:bit has not: `rpyc-gw device exec` can open() them",
+            ) from None
         raise BoardFailed(name, "", exc.said) from None
 
 

@@ -260,7 +260,12 @@ async def mounted(board: Interpreter, directory: ServedDirectory) -> AsyncIterat
         space = await board.evaluate("{}")
         add = await board.evaluate("lambda source, space: exec(source, space)")
         for part in parts(FILE_SYSTEM, PART):
-            await board.call(add, part, space)
+            try:
+                await board.call(add, part, space)
+            except BoardFailed as exc:
+                if not exc.said.startswith(("ImportError: ", "MemoryError")):
+                    raise
+                raise BoardFailed(board.name, "", f"{TOO_SMALL} ({exc.said})") from None
         named = await board.evaluate("lambda space, name: space[name]")
         end = await begun(board, await board.call(named, space, "begin"), answer)
         try:
@@ -282,6 +287,7 @@ async def begun(board: Interpreter, begin: Any, answer: Any) -> Any:
         raise
 
 
+TOO_SMALL = "a directory cannot be mounted on this board: it has no room for that, or not what it needs"
 # What `begin` raises there, in the words of boards that name errors and of those that do not.
 TAKEN = f"somebody else has a directory mounted at {PLACE}"
 IN_THE_WAY = f"something else is at {PLACE} there"
