@@ -15,7 +15,7 @@ import trio
 
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.conversation import LARGEST, Conversation, Step, encode_step
+from rpyc_gateway.device.conversation import LARGEST, Conversation, Failure, Oversized, Step, encode_step
 from rpyc_gateway.device.lent import gone, is_function, replaced
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Waiter
@@ -118,7 +118,11 @@ class Board(AnyBoard):
 
     def start(self, steps: Sequence[Step], waiter: Waiter, *, copy: bool) -> None:
         lent = [Step(step.target, self._lend(step.args)) for step in steps]
-        waiter.name = self._conversation.call(lent, copy=copy)
+        self._conversation.free = self.platform.free
+        try:
+            waiter.name = self._conversation.call(lent, copy=copy)
+        except Oversized as exc:
+            raise BoardError(Failure(kind="MemoryError", text=str(exc)), self.peer) from None
         self._waiting[waiter.name] = waiter
         if self._ask_at == inf:
             self._plan_question()
@@ -329,7 +333,8 @@ class Board(AnyBoard):
                     self._conversation.answer(called.callback, self._lend(result))
             except Exception as exc:  # noqa: BLE001  # it is the board's, whatever it is
                 if self.lost is None:
-                    self._conversation.fail(called.callback, type(exc).__name__, str(exc))
+                    kind = "MemoryError" if isinstance(exc, Oversized) else type(exc).__name__
+                    self._conversation.fail(called.callback, kind, str(exc))
             finally:
                 del self._callbacks[called.callback]
         self._plan_key()

@@ -23,6 +23,7 @@ __all__ = [
     "Failed",
     "Failure",
     "Notified",
+    "Oversized",
     "Primitive",
     "Step",
 ]
@@ -124,11 +125,18 @@ class Broken(Struct, frozen=True):
     reason: str
 
 
+class Oversized(LimitExceeded):
+    """A message of so many bytes, which this board cannot take. Nothing of it was sent."""
+
+
 Fact: TypeAlias = Answered | Failed | Called | Notified | Dropped | Broken
 
 
 class Conversation:
     """The front's side. It stands on the stream of a line, and has no clock. `released` is called, in any thread, when there is an object to be released."""
+
+    free: int = 0
+    """Bytes that were free in the board's heap at the beginning, 0 if that is not known. A message may have a quarter of what is free when it comes."""
 
     def __init__(self, *, largest: int = LARGEST, released: Callable[[], object] = lambda: None) -> None:
         self.broken = False
@@ -275,6 +283,7 @@ class Conversation:
         else:
             head |= PROGRAM
             body = b"".join(bytes((count,)) + encode_step(step) for count, step in zip(counts, steps, strict=True))
+        self._check_length(body)
         name = self._name()
         self._say(bytes((head | name,)) + body)
         self._open[name] = held
@@ -284,6 +293,13 @@ class Conversation:
         if any(ref.owner is not self for ref in refs):
             raise PeerRestarted("this object is one of another board, or of another life of this one")
 
+    def _check_length(self, body: bytes) -> None:
+        """A board would refuse it, but only after all of it has come: on a slow line that takes minutes."""
+        if self.free and len(body) >= self.free:
+            raise Oversized(
+                f"a message of {len(body) + 1} bytes, for a board that had {self.free} free when it was opened, and takes a quarter of that; it was not sent"
+            )
+
     def _name(self) -> int:
         while True:
             self._last = self._last % NAMES + 1
@@ -291,9 +307,10 @@ class Conversation:
                 return self._last
 
     def answer(self, callback: int, value: object) -> None:
-        """Answer a callback. Raises EncodeError or PeerRestarted for a value that cannot be sent; then it is still to be answered."""
+        """Answer a callback. Raises EncodeError, Oversized or PeerRestarted for a value that cannot be sent; then it is still to be answered."""
         self._check_owner(refs_in(value))
         body = encode(value)
+        self._check_length(body)
         self._callbacks.remove(callback)
         self._say(bytes((ANSWER | callback,)) + body)
 

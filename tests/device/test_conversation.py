@@ -18,6 +18,7 @@ from rpyc_gateway.device.conversation import (
     Failed,
     Failure,
     Notified,
+    Oversized,
     Primitive,
     Step,
 )
@@ -50,6 +51,21 @@ def test_answers_survive_any_fragmentation(cuts: list[int]) -> None:
         front.receive_data(stream[:cut])
         stream = stream[cut:]
     assert front.facts() == [Answered(call, "x" * call) for call in calls]
+
+
+def test_what_cannot_fit_a_board_is_refused_and_nothing_of_it_is_said() -> None:
+    front = Conversation()
+    front.free = 100
+    lent = front.lend(len)
+    with pytest.raises(Oversized, match="a message of 101 bytes, for a board that had 100 free"):
+        front.call([Step(Primitive.SAME, (b"x" * 97,))])
+    assert front.data_to_send() == b""
+    assert front.room == 31
+    front.call([Step(Primitive.SAME, (b"x" * 96,))])
+    front.receive_data(say(bytes((1, lent.number))))
+    with pytest.raises(Oversized):
+        front.answer(1, b"x" * 200)
+    front.fail(1, "MemoryError", "it was too long")  # it is still to be answered
 
 
 def test_a_failure_says_what_the_board_knew() -> None:

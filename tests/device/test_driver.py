@@ -229,11 +229,43 @@ async def test_large_values_go_both_ways() -> None:
 
 async def test_a_message_beyond_the_heap_fails_and_the_next_call_works() -> None:
     async with a_board("64k") as board:
-        with pytest.raises(BoardError, match=r"MemoryError: a message of 300\d\d bytes"):
+        with pytest.raises(BoardError, match=r"MemoryError: a message of 300\d\d bytes$"):
             await board.call(Primitive.SAME, b"x" * 30_000)
         with pytest.raises(BoardError, match="MemoryError"):
             await board.execute("x = bytearray(10000000)")
         assert await board.evaluate("1 + 1") == 2
+
+
+async def test_a_message_that_cannot_fit_its_heap_is_not_sent() -> None:
+    """It would be under way for minutes, and then be refused."""
+    async with a_board("64k") as board:
+        before = board.line.statistics().bytes_out
+        with pytest.raises(
+            BoardError, match=r"MemoryError: a message of 2000\d\d bytes, for a board that had \d{5} free"
+        ):
+            await board.call(Primitive.SAME, b"x" * 200_000)
+        assert board.line.statistics().bytes_out == before
+        long = await board.evaluate("lambda f: len(f())")
+        with pytest.raises(BoardError, match="MemoryError: a message of 2000"):
+            await board.call(long, lambda: b"x" * 200_000)
+        assert await board.evaluate("1 + 1") == 2
+
+
+@pytest.mark.parametrize("noise", [0, 0.01])
+async def test_a_board_that_is_reset_while_a_long_message_is_sent_is_another_one(noise: float) -> None:
+    with BadLine(921_600) as line, board_on(line.far) as process, trio.fail_after(60):
+        async with pipe_to(line.near, rate=92_160) as pipe, open_board(pipe) as board, trio.open_nursery() as nursery:
+            line.disturb(corrupt=noise)
+
+            async def reset() -> None:
+                begun = line.to_far.sent
+                while line.to_far.sent < begun + 5000:  # noqa: ASYNC110  # a line sets no event
+                    await trio.sleep(0.001)
+                process.kill()
+
+            nursery.start_soon(reset)
+            with pytest.raises(PeerRestarted):
+                await board.call(Primitive.SAME, b"x" * 200_000)
 
 
 async def test_a_value_that_no_board_takes_is_refused_here() -> None:
