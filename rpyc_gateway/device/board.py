@@ -42,14 +42,18 @@ QUESTION = (
 )
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
 
-# What a board says when it starts. If its prompt follows, or no frame, that was no program which printed the like.
+# What a board says when it starts. If its prompt follows that was no program which printed the like: each REPL tells its prompt when it is asked.
 STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
 BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
+# What only says that it starts: its main.py may run then, and no prompt come. So it is believed without one, if no frame comes for a while.
+BOOTED = re.compile(rb"^(MPY: soft reboot\r?$|ets \w{3} +\d+ \d{4} \d|rst:0x[\da-f]+ |ESP-ROM:)")
 PROMPT = b">>> "
 FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
 ECHO = PROMPT + TO_LISTENER  # a REPL echoes a frame that it takes for a comment
 RAW_PROMPT = b"\x04>"
-VERDICT = 3.0  # seconds without a frame after a banner: it was one
+VERDICT = 3.0  # seconds without a frame after what only says that a board starts: it does
+UNPROVEN = 1e9  # seconds after any other banner: a program that prints the like may compute for long
+PROOF = 0.3  # seconds for a prompt to come by itself, before it is asked for
 PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
 
 logger = logging.getLogger(__name__)
@@ -254,9 +258,13 @@ class Board(AnyBoard):
         self.go_on()
 
     def _take_printed(self, text: bytes) -> None:
+        now = trio.current_time()
         if BANNER.search(text) and self._verdict_at == inf:
-            self._verdict_at = trio.current_time() + VERDICT
-            self._conversation.nudge()
+            self._verdict_at = now + UNPROVEN
+            self._conversation.nudge()  # an agent that does nothing says so
+            self._ask_at = min(self._ask_at, now + PROOF)  # and so does a REPL; one that works says neither
+        if BOOTED.search(text):
+            self._verdict_at = min(self._verdict_at, now + VERDICT)
         self._look_for_echo(text)
         try:
             self._show(text)

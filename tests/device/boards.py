@@ -44,6 +44,17 @@ class FakeBoard:
         os.kill(self.pid, signal.SIGKILL)
         self.pid = self._read_pid()
 
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """In the body it neither reads nor writes: a test may do that in its place."""
+        for pid in (self.pid, self._process.pid):
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in (self.pid, self._process.pid):
+                os.kill(pid, signal.SIGCONT)
+
 
 @contextmanager
 def board_on(port: str, heap: str = "") -> Iterator[FakeBoard]:

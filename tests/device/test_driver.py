@@ -368,6 +368,57 @@ async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
         assert board.lost is None
 
 
+@pytest.mark.parametrize("noise", [0, 0.001, 0.01])
+@pytest.mark.parametrize("printed", ["MicroPython v1.2 on 2014-08-01; linux", ">>> 1 + 1", "raw REPL; CTRL-B to exit"])
+async def test_a_program_that_prints_a_banner_and_then_computes_is_no_restart(
+    printed: str, noise: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 0.02)
+    monkeypatch.setattr("rpyc_gateway.device.board.PROOF", 0.01)
+    with BadLine(921_600, seed=3) as line, board_on(line.far), trio.fail_after(60):
+        async with pipe_to(line.near, rate=92_160) as pipe, open_board(pipe) as board:
+            line.disturb(corrupt=noise)
+            for _ in range(3):
+                assert await board.call(await board.evaluate(COMPUTES), printed) == 42
+
+
+COMPUTES = "lambda text: (print(text), [n for n in range(10) for m in range(200_000) if m < 0], 42)[2]"
+
+
+async def test_a_restart_whose_prompt_was_damaged_is_seen_when_the_prompt_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.PROOF", 0.01)
+    with BadLine(math.inf) as line, board_on(line.far) as fake:
+        async with pipe_to(line.near) as pipe, open_board(pipe) as board:
+            assert await board.evaluate("1") == 1  # it has said all that it had to say
+            with fake.stopped(), trio.fail_after(5):
+                await trio.to_thread.run_sync(answer_as_a_repl, line.far)
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
+
+
+def answer_as_a_repl(port: str) -> None:
+    with open(port, "r+b", buffering=0) as board:
+        board.write(b"\r\nMicroPython v1.26.0 on 2026-01-01; linux\r\n>>?")
+        heard = b""
+        while b"\r\x01" not in heard:
+            heard += board.read(1)
+        board.write(b"raw REPL; CTRL-B to exit\r\n>")
+
+
+async def test_a_board_that_starts_into_its_program_shows_no_prompt_and_is_another_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.board.VERDICT", 0.1)
+    with BadLine(math.inf) as line, board_on(line.far) as fake:
+        async with pipe_to(line.near) as pipe, open_board(pipe) as board:
+            with fake.stopped(), open(line.far, "wb", buffering=0) as port, trio.fail_after(5):  # noqa: ASYNC230
+                port.write(b"ets Jul 29 2019 12:21:46\r\n\r\nrst:0x1 (POWERON_RESET),boot:0x13\r\nmain.py runs\r\n")
+                await board.wait_lost()
+            assert isinstance(board.lost, PeerRestarted)
+
+
 async def test_somebody_who_ends_the_agent_by_hand_is_noticed() -> None:
     async with fake_board() as (pipe, _):
         async with open_board(pipe) as board:
