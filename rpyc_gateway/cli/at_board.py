@@ -72,7 +72,7 @@ def port_url(board: str, via: Sequence[str]) -> str:
         raise click.UsageError("--via is for a board that is a node, and needs --url")
     if _PORT.fullmatch(board):
         board = f"serial://{quote(board)}"
-    if "://" not in board:
+    if "://" not in board and not board.startswith("stdio:"):
         return _plugged_in(board)
     return dialable(board)
 

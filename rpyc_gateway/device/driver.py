@@ -159,7 +159,7 @@ def choose(platform: Platform, peer: str) -> tuple[str, ...]:
         lack = "has no binary input for the agent"
     if lack:
         told = f"{platform.implementation} {platform.version} on {platform.platform}"
-        logger.warning("%s: %s %s: it is driven by its REPL, which can do less (docs/devices.md)", peer, told, lack)
+        logger.info("%s: %s %s: it is driven by its REPL, which can do less (docs/devices.md)", peer, told, lack)
         return ()
     port = "console" if platform.binary else "usb"
     return port, "micropython" if platform.printer else "others", "core", "callbacks"

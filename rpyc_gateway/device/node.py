@@ -19,6 +19,7 @@ from rpyc_gateway.device.standins import Desk
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed, GatewayError
 from rpyc_gateway.gateway import Node, open_node
+from rpyc_gateway.lookout import Lookout, Watch
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.proto.lineframes import NONCE
 from rpyc_gateway.registry import Neighbour
@@ -40,11 +41,13 @@ async def serve_board(
 ) -> None:
     """Be the node of the board at this URL for ever: whenever it has been reset or unplugged it is opened again, as another life of the node.
 
-    `started` gets the node of the first life. Raises ConfigError; what is wrong with the board is logged, and tried again.
+    `started` gets the node of the first life. Raises ConfigError; what is wrong with the board is logged, and tried again, at once when it is plugged in.
     """
     pause = PAUSE
     begun = False
+    watch = Watch(Lookout(), url)
     while True:
+        await watch.look()
         try:
             async with find_transport(url).connect(url) as pipe, open_board_node(config, pipe) as (node, board):
                 pause = PAUSE
@@ -55,8 +58,9 @@ async def serve_board(
                 await trio.sleep(LAST_WORDS)
         except DialFailed as exc:
             logger.warning("%s: %s; again in %g s", config.node.name, exc, pause)
-            await trio.sleep(pause)
-            pause = min(pause * 2, LONGEST_PAUSE)
+            with trio.move_on_after(pause) as waiting:
+                await watch.wait_changed()
+            pause = min(pause * 2, LONGEST_PAUSE) if waiting.cancelled_caught else PAUSE
 
 
 async def attend(gateway: Node, device: Device, dialer: Dialer) -> None:

@@ -23,6 +23,7 @@ from rpyc_gateway.gateway import Node
 from rpyc_transports import ports
 from tests.cli.boards import BOTH_WAYS, EACH_WAY, FAST, Board, Here, open_board, open_small
 from tests.device.boards import microbit, needs_microbit, needs_micropython
+from tests.device.interpreters import OLDEST
 from tests.terminal import answer_at_a_terminal
 
 
@@ -201,6 +202,16 @@ async def test_a_node_that_is_a_micro_bit_runs_programs_by_each_command(tmp_path
             assert await asked_as_a_node(node, "exec", script) == (3, "süß [True]\n", "")
             code, out, err = await asked_as_a_node(node, "eval", "1 / 0")
             assert (code, out, err.splitlines()[-1]) == (1, "", "ZeroDivisionError: division by zero")
+
+
+async def test_a_bare_python_is_reached_by_the_command_that_starts_it(tmp_path: Path) -> None:
+    board = Board([f"stdio:{OLDEST} -I"])
+    assert await board.ask("exec", "import sys\nprint('süß', end='')\nsys.exit(4)") == (4, "süß", "")
+    assert await board.ask("eval", "6 * 7") == (0, "42\n", "")
+    (tmp_path / "a").write_bytes(b"abc")
+    assert await board.ask("ls", tmp_path) == (0, "           3 a\n", "")
+    code, _, err = await board.ask("reset")
+    assert (code, "this is a bare Python, of which each command starts another" in err) == (1, True)
 
 
 class Small(Here):

@@ -258,6 +258,29 @@ async def test_a_board_that_is_reset_or_unplugged_is_found_again(caplog: pytest.
     assert "unplugged" in caplog.text
 
 
+async def test_a_board_that_is_plugged_in_again_is_not_kept_waiting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.node.PAUSE", 3600.0)
+    monkeypatch.setattr("rpyc_gateway.lookout.PERIOD", 0.02)
+    async with AsyncExitStack() as stack:
+        line = stack.enter_context(BadLine(math.inf))
+        stack.enter_context(board_on(line.far))
+        line.unplug()
+        hub = Config(node=NodeSection(name="hub"), listen=(Listen(url="memory://hub"),))
+        node = await stack.enter_async_context(open_node(hub))
+        config = Config(node=NodeSection(name="board"), dial=(Dial(url="memory://hub"),), serve=CLASSIC)
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(serve_board, config, f"serial://{line.near}")
+        with trio.fail_after(20):
+            while "again in 3600 s" not in caplog.text:  # noqa: ASYNC110  # a log sets no event
+                await trio.sleep(0.01)
+            line.plug()
+            stack.enter_context(board_on(line.far))
+            assert await ask_again(node, "6 * 7") == 42
+        nursery.cancel_scope.cancel()
+
+
 async def ask_again(node: Node, source: str) -> Any:
     """Until the board is there."""
     while True:

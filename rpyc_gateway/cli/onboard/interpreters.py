@@ -67,12 +67,11 @@ class Interpreter(ABC):
 
 
 class AtPort(Interpreter):
-    """A board at a port of this machine."""
+    """A board at a port of this machine, or a bare Python that a command leads to."""
 
-    shows = True
-
-    def __init__(self, name: str, board: AnyBoard) -> None:
+    def __init__(self, name: str, board: AnyBoard, *, shows: bool) -> None:
         self.name = name
+        self.shows = shows
         self._board = board
 
     async def evaluate(self, source: str) -> Any:
@@ -113,7 +112,7 @@ class AtNode(Interpreter):
 async def open_port(url: str, name: str, show: Callable[[bytes], object], progress: Progress) -> AsyncIterator[AtPort]:
     """The board at this URL; `show` gets the lines that it prints, `progress` is that of the upload. Raises DialFailed."""
     async with find_transport(url).connect(url) as pipe, open_board(pipe, show=show, progress=progress) as board:
-        yield AtPort(name, board)
+        yield AtPort(name, board, shows=pipe.interpreter is None)  # its output goes to its standard error
 
 
 @asynccontextmanager

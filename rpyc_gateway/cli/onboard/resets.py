@@ -30,6 +30,8 @@ except ImportError:
 async def reset_port(url: str, name: str) -> None:
     """Reset the board at this URL, and leave it to its main.py. Raises DialFailed, BoardFailed."""
     async with find_transport(url).connect(url) as pipe:
+        if pipe.interpreter is not None:
+            raise BoardFailed(name, "", "this is a bare Python, of which each command starts another")
         repl = Repl(pipe.stream, pipe.peer, rate=pipe.rate)
         await repl.find()
         with trio.move_on_after(RESETTING):
