@@ -41,6 +41,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/cli/table.py": "tests/cli/test_nodes.py, tests/cli/test_ports.py",
     "rpyc_gateway/device/__init__.py": "nothing in it",
     "rpyc_gateway/device/board.py": "tests/device/test_driver.py",
+    "rpyc_gateway/device/program.py": "tests/device/test_small.py",
     "rpyc_gateway/device/flash.py": "tests/device/test_installed.py",
     "rpyc_gateway/device/arguments.py": "tests/device/test_standins.py",
     "rpyc_gateway/device/classic.py": "tests/device/test_node.py",

@@ -26,7 +26,8 @@ __all__ = ["device"]
 def device() -> None:
     """Use a board that runs MicroPython or CircuitPython: type at it, run programs, copy files, reset it.
 
-    BOARD is a port, as /dev/ttyACM0, its URL or the serial number of the board (`rpyc-gw ports` lists them): nothing needs to be installed there. Or, with --url,
+    BOARD is a port, as /dev/ttyACM0, its URL or the serial number of the board (`rpyc-gw ports` lists them), or a command that leads to a bare Python, as
+    "stdio:ssh ops@bench python3": nothing needs to be installed there. Or, with --url,
     it is the name of a node that is a board, anywhere in a chain.
 
     What the board raises is told in its own words, and the exit code is 1.

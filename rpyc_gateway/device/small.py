@@ -14,7 +14,6 @@ from math import inf
 from typing import Any
 
 import trio
-from msgspec import Struct
 
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
 from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, QUESTION, STARTED, Event
@@ -34,6 +33,7 @@ from rpyc_gateway.device.phrasing import (
     source_of,
 )
 from rpyc_gateway.device.printed import Asked, Printed, Shown
+from rpyc_gateway.device.program import Program
 from rpyc_gateway.device.repl import END, HEARD, RAW_BANNER, Platform, Repl, ReplFailed
 from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import (
@@ -51,36 +51,15 @@ from rpyc_gateway.transport import Pipe
 __all__ = ["SmallBoard"]
 
 CHUNK = 4096  # bytes of one read
-AHEAD = (
-    1 << 16
-)  # bytes that are read while who sees what is printed is slow: then the board has to wait, if its line can
+AHEAD = 1 << 16  # bytes that are read while who sees what is printed is slow; then the board waits, if its line can
 QUEUE = 31  # programs that wait: as many as the agent takes
 RECENT = 200  # bytes that are looked at for the signs of a restart
-SHARE = (
-    2  # of its free heap a program may be long: a REPL that has no room for what it is sent hangs, or resets the board
-)
-COMPILING = (
-    0.05  # seconds for a board to compile what it was given: the key would be lost, or end MicroPython's unix port
-)
+SHARE = 2  # of its free heap a program may be long: a REPL without room for what it is sent hangs, or resets the board
+COMPILING = 0.05  # seconds to compile what was given: the key would be lost, or end MicroPython's unix port
 TRIES = 5  # of what all programs need
 RELEASED = 16  # objects that are given up with one program
 
 logger = logging.getLogger(__name__)
-
-
-class Program(Struct, eq=False):
-    """A program that waits, or runs."""
-
-    steps: Sequence[Step]
-    copy: bool
-    waiter: Waiter
-    begun: float = inf  # when all of it was sent, and the board took it
-    over: bool = False
-    abandoned: bool = False
-    unseen: bool = False  # what it prints cannot be shown any more
-    stirred: bool = False  # more was sent than it reads: the REPL is to be found again
-    calling: bool = False  # it waits for a function of this side
-    meanwhile: trio.CancelScope | None = None  # what is done on this side until it is interrupted
 
 
 class SmallBoard(AnyBoard):
@@ -157,7 +136,7 @@ class SmallBoard(AnyBoard):
         running = self._running
         if running is not None and running.waiter is waiter:
             running.abandoned = True
-            stop_calling(running)
+            running.stop_meanwhile()
             if running.begun < inf:
                 self._interrupt(running)
             return
@@ -243,7 +222,7 @@ class SmallBoard(AnyBoard):
             self._released.extend(released)  # it may not have run
             raise
         finally:
-            stop_calling(program)
+            program.stop_meanwhile()
         program.over = True
         printed.hear(last)
         answer = printed.end()
@@ -432,17 +411,10 @@ class SmallBoard(AnyBoard):
         self._running = None
         self._queue.clear()
         for program in pending:
-            stop_calling(program)
+            program.stop_meanwhile()
             if not program.abandoned:
                 program.waiter.finish(None, again(error))
         self.end_turns(error)
-
-
-def stop_calling(program: Program) -> None:
-    """Nobody reads the answer any more."""
-    program.calling = False
-    if program.meanwhile is not None:
-        program.meanwhile.cancel()
 
 
 def too_long(length: int, free: int) -> Failure:

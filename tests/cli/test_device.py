@@ -270,6 +270,11 @@ async def test_a_file_that_arrived_damaged_takes_no_other_ones_place(tmp_path: P
         (["ls", "--via", "relay", "/dev/ttyACM0"], 2, "--via is for a board that is a node, and needs --url"),
         (["put", "/dev/ttyACM0", "/nowhere/file", "x"], 2, "'/nowhere/file' does not exist"),
         (["eval", "/dev/nowhere", "1"], 69, "there is no port /dev/nowhere"),
+        (
+            ["ls", "stdio:cat"],
+            69,
+            "a command that leads to a bare Python ends in python3; a board is reached by its port",
+        ),
         (["reset", "/dev/nowhere"], 69, "there is no port /dev/nowhere"),
         (["ls", "--url", "tcp://127.0.0.1:1", "lab"], 69, "127.0.0.1:1"),
     ],

@@ -11,7 +11,7 @@ from typing import Any
 from rpyc_gateway.client import open_session
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError
 from rpyc_gateway.device.driver import open_board
-from rpyc_gateway.errors import GatewayError, LinkLost, RemoteError
+from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, RemoteError
 from rpyc_gateway.session import Session
 from rpyc_gateway.transport import find_transport
 
@@ -111,8 +111,15 @@ class AtNode(Interpreter):
 @asynccontextmanager
 async def open_port(url: str, name: str, show: Callable[[bytes], object], progress: Progress) -> AsyncIterator[AtPort]:
     """The board at this URL; `show` gets the lines that it prints, `progress` is that of the upload. Raises DialFailed."""
-    async with find_transport(url).connect(url) as pipe, open_board(pipe, show=show, progress=progress) as board:
-        yield AtPort(name, board, shows=pipe.interpreter is None)  # its output goes to its standard error
+    async with find_transport(url).connect(url) as pipe:
+        if pipe.interpreter is None and url.startswith(
+            "stdio:"
+        ):  # what such a command says first is no part of its pipe
+            raise DialFailed(
+                f"{name}: a command that leads to a bare Python ends in python3; a board is reached by its port, or as a node by --url"
+            )
+        async with open_board(pipe, show=show, progress=progress) as board:
+            yield AtPort(name, board, shows=pipe.interpreter is None)  # its output goes to its standard error
 
 
 @asynccontextmanager
