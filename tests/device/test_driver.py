@@ -369,7 +369,15 @@ async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 0.001, 0.01])
-@pytest.mark.parametrize("printed", ["MicroPython v1.2 on 2014-08-01; linux", ">>> 1 + 1", "raw REPL; CTRL-B to exit"])
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "MicroPython v1.2 on 2014-08-01; linux",
+        ">>> 1 + 1\n2\n>>> # as a person types it",
+        ">>> #as nobody does",
+        "raw REPL; CTRL-B to exit",
+    ],
+)
 async def test_a_program_that_prints_a_banner_and_then_computes_is_no_restart(
     printed: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
