@@ -49,7 +49,8 @@ BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
 BOOTED = re.compile(rb"^(MPY: soft reboot\r?$|ets \w{3} +\d+ \d{4} \d|rst:0x[\da-f]+ |ESP-ROM:)")
 PROMPT = b">>> "
 FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
-ECHO = PROMPT + TO_LISTENER  # a REPL echoes a frame that it takes for a comment
+# A REPL echoes a frame that it takes for a comment. People write a space after their #, also in what a program prints of them.
+ECHO = re.compile(re.escape(PROMPT + TO_LISTENER) + rb"[^ ]")
 RAW_PROMPT = b"\x04>"
 VERDICT = 3.0  # seconds without a frame after what only says that a board starts: it does
 UNPROVEN = 1e9  # seconds after any other banner: a program that prints the like may compute for long
@@ -258,6 +259,7 @@ class Board(AnyBoard):
         self.go_on()
 
     def _take_printed(self, text: bytes) -> None:
+        self._look_for_echo(text)
         now = trio.current_time()
         if BANNER.search(text) and self._verdict_at == inf:
             self._verdict_at = now + UNPROVEN
@@ -265,14 +267,13 @@ class Board(AnyBoard):
             self._ask_at = min(self._ask_at, now + PROOF)  # and so does a REPL; one that works says neither
         if BOOTED.search(text):
             self._verdict_at = min(self._verdict_at, now + VERDICT)
-        self._look_for_echo(text)
         try:
             self._show(text)
         except Exception:
             logger.exception("%s: what was printed there could not be shown", self._pipe.peer)
 
     def _look_for_echo(self, text: bytes) -> None:
-        if self._verdict_at < inf and ECHO in text:
+        if self._verdict_at < inf and ECHO.search(text):
             self._restarted("it has started anew")
 
     def _look_at_prompt(self) -> None:

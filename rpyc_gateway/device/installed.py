@@ -31,7 +31,7 @@ CHUNK = 4096
 PROMPT = b">>> "
 
 # An agent that was uploaded, and lost its front, is no such module.
-WHICH = f"""(lambda s,g:(s.modules[{MODULE!r}].VERSION,s.implementation[0],'.'.join(map(str,s.implementation[1][:3])),s.platform,g.collect()or g.mem_free(),hasattr(s.stdin,'buffer'),hasattr(s,'print_exception')))(__import__('sys'),__import__('gc'))"""
+WHICH = f"""(lambda s,g:(s.modules[{MODULE!r}].VERSION,s.implementation[0],'.'.join(map(str,s.implementation[1][:3])),s.platform,(g.collect(),g.mem_free())[1],hasattr(s.stdin,'buffer'),hasattr(s,'print_exception')))(__import__('sys'),__import__('gc'))"""
 
 logger = logging.getLogger(__name__)
 

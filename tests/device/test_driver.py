@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import signal
@@ -297,6 +298,7 @@ async def test_a_board_whose_heap_is_filled_says_so_and_can_be_had_again() -> No
 async def test_a_heap_that_is_too_small_for_the_agent_is_driven_without_and_that_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level(logging.INFO, "rpyc_gateway.device.driver")
     async with fake_board("12k") as (pipe, _):
         async with open_board(pipe) as board:
             assert type(board) is SmallBoard
@@ -367,7 +369,15 @@ async def test_a_program_that_prints_a_banner_is_no_restart() -> None:
 
 
 @pytest.mark.parametrize("noise", [0, 0.001, 0.01])
-@pytest.mark.parametrize("printed", ["MicroPython v1.2 on 2014-08-01; linux", ">>> 1 + 1", "raw REPL; CTRL-B to exit"])
+@pytest.mark.parametrize(
+    "printed",
+    [
+        "MicroPython v1.2 on 2014-08-01; linux",
+        ">>> 1 + 1\n2\n>>> # as a person types it",
+        ">>> #as nobody does",
+        "raw REPL; CTRL-B to exit",
+    ],
+)
 async def test_a_program_that_prints_a_banner_and_then_computes_is_no_restart(
     printed: str, noise: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
