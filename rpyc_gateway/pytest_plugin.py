@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pytest
@@ -81,28 +80,22 @@ def _gw_whereabouts(pytestconfig: pytest.Config) -> Iterator[Whereabouts]:
 
 
 def _read_options(config: pytest.Config, make: Callable[..., Whereabouts]) -> Whereabouts:
-    given, ini = config.getoption, config.getini
-    nodes: dict[str, str] = {}
-    for line in (*ini("gw_nodes"), *given("gw_node")):
-        name, equals, url = (part.strip() for part in line.partition("="))
-        if not (name and equals and url):
-            raise ValueError(f"a node is given as NAME=URL, not {line!r}")
-        nodes[name] = url
     if _unreachable(config) not in ("fail", "skip"):
         raise ValueError(f"gw_unreachable is fail or skip, not {_unreachable(config)!r}")
-    url, file = given("gw_url"), _file(config)
-    if url is not None and given("gw_config") is None:
-        file = None  # what the ini file says is not meant this time
-    return make(url or ini("gw_url") or None, nodes, file, _seconds(config))
+    seconds = _seconds(config)
+    url, file, nodes = (config.getoption(name) for name in ("gw_url", "gw_config", "gw_node"))
+    directory = config.invocation_params.dir
+    if not url and not file:  # or what the ini file says of other places is not meant this time
+        url, file, nodes = config.getini("gw_url"), config.getini("gw_config"), [*config.getini("gw_nodes"), *nodes]
+        directory = config.rootpath if config.inipath is None else config.inipath.parent
+    return make(url or None, dict(map(_node, nodes)), directory / file if file else None, seconds)
 
 
-def _file(config: pytest.Config) -> Path | None:
-    """As other paths: that of the command line begins where pytest was started, that of the ini file where this is."""
-    given: str | None = config.getoption("gw_config")
-    ini: str | None = config.getini("gw_config")
-    if given:
-        return config.invocation_params.dir / given
-    return (config.inipath or config.rootpath / "ini").parent / ini if ini else None
+def _node(line: str) -> tuple[str, str]:
+    name, equals, url = (part.strip() for part in line.partition("="))
+    if not (name and equals and url):
+        raise ValueError(f"a node is given as NAME=URL, not {line!r}")
+    return name, url
 
 
 def _unreachable(config: pytest.Config) -> Any:

@@ -432,6 +432,33 @@ def test_an_interrupted_block_cancels_everything(crew: list[gw.BlockingSession],
     assert [call.cancelled() for call in calls] == [True, True]
 
 
+def test_ctrl_c_while_a_block_waits_for_its_calls_cancels_them(crew: list[gw.BlockingSession], gate: Gate) -> None:
+    calls = []
+    is_left = threading.Event()
+
+    def interrupt() -> None:
+        is_left.wait(SECONDS)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        gate.wait()
+
+    def waited_for() -> None:
+        with gw.Executor(crew[0]) as pool:
+            calls.extend([pool.submit(hold, interrupt), pool.submit(where)])
+            is_left.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        waited_for()
+    assert [call.cancelled() for call in calls] == [True, True]
+
+
+def test_where_there_can_be_no_more_threads_a_call_fails_at_once(crew: list[gw.BlockingSession]) -> None:
+    with gw.Executor(crew[0]) as pool:
+        pool._threads.shutdown()
+        for _ in range(2):  # and takes nobody's place
+            with pytest.raises(RuntimeError, match="cannot schedule"):
+                pool.submit(where).result(SECONDS)
+
+
 def test_nodes_by_their_urls_are_opened_and_closed() -> None:
     with open_blocking_lab(1) as house:
         with gw.Executor([house.url, (house.url, "lab")]) as pool:

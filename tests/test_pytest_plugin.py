@@ -66,7 +66,7 @@ def test_tests_get_sessions_by_the_names_of_nodes(house: House, run: Run) -> Non
     def test_fixtures_may_be_of_a_module(lab, gw_node):
         assert lab.eval("1") == gw_node("lab").eval("1")
     """
-    ini = f"gw_url = {NOWHERE}\ngw_config = missing.toml"
+    ini = f"gw_url = {NOWHERE}\ngw_config = missing.toml\ngw_nodes =\n  lab = {NOWHERE}\n"
     run(tests, "--gw-url", house.url, ini=ini).assert_outcomes(passed=3)
     house.until(lambda: not len(house.lab._serving))
 
@@ -88,13 +88,13 @@ def test_each_node_may_have_its_own_url_and_is_there_again_after_its_end(house: 
         assert gw_node("anne").modules.os.getpid() != os.getpid()
 
     def test_urls(gw_node, request):
-        url = request.config.getoption("gw_url")
+        url = request.config.getini("gw_url")
         assert gw_node("lab", url=url).path[-1] == gw_node("lab", url=[url]).path[-1] == "lab"
         assert gw_node(url=request.config.getini("gw_nodes")[0].partition("=")[2].strip()).path[1:] == ("anne",)
     """
-    ini = f"gw_nodes =\n  anne = {CHILD.format('anne')}\n  bert = {NOWHERE}\n"
+    ini = f"gw_nodes =\n  anne = {CHILD.format('anne')}\n  bert = {NOWHERE}\ngw_url = {house.url}\n"
     bert = f"bert={CHILD.format('bert')}"
-    options = ("--gw-node", bert, "--gw-url", house.url, "-n2", "--dist=loadfile", "-p", "no:trio")
+    options = ("--gw-node", bert, "-n2", "--dist=loadfile", "-p", "no:trio")
     run(tests, *options, ini=ini).assert_outcomes(passed=4)
 
 
