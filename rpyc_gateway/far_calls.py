@@ -11,7 +11,6 @@ from functools import partial, reduce
 from inspect import isroutine
 from types import FunctionType
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from rpyc_gateway.async_result import AsyncResult
 from rpyc_gateway.errors import EncodeError, GatewayError, LinkLost, ProtocolError, SessionClosed
@@ -24,6 +23,7 @@ from rpyc_gateway.proxy import unread_method
 from rpyc_gateway.steps import CALL, STEPS, Step
 from rpyc_gateway.sync import BlockingSession
 from rpyc_gateway.teleporting import teleport
+from rpyc_gateway.weak import WeakTable
 
 __all__ = ["FarCall", "FarNode", "NotBegun"]
 
@@ -108,7 +108,7 @@ class FarNode:
         self._conn = conn
         self._per_node = per_node
         self._named: dict[tuple[str, str], Any] = {}  # functions that were there already
-        self._teleported: WeakKeyDictionary[FunctionType, Any] = WeakKeyDictionary()
+        self._teleported: WeakTable[FunctionType, Any] = WeakTable()
         self._sending = threading.Lock()
 
     @property
@@ -171,9 +171,11 @@ class FarNode:
                 return self._named[name]
             if not isinstance(function, FunctionType):
                 return teleport(self._conn, function)  # it says why that cannot be
-            if function not in self._teleported:
-                self._teleported[function] = teleport(self._conn, function)
-            return self._teleported[function]
+            there = self._teleported.fact(id(function))
+            if there is None:
+                there = teleport(self._conn, function)
+                self._teleported.keep(id(function), function, there)
+            return there
 
     def _ask(self, function: Any, rows: Sequence[Sequence[Any]], kwargs: dict[str, Any]) -> AsyncResult:
         """Start one program that calls it for each row; it comes to a tuple."""
