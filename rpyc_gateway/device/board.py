@@ -104,6 +104,7 @@ class Board(AnyBoard):
         self._notices = trio.open_memory_channel[tuple[Any, tuple[Any, ...]]](NOTICES)
         self._wake = trio.Event()  # for the writer
         self._armed = 0.0  # when it comes back by itself
+        self._alarm = trio.CancelScope()  # that it sleeps in
         self._verdict_at = inf  # when it is clear that a banner was one, if no frame comes before
         self._nursery: trio.Nursery | None = None
 
@@ -206,7 +207,10 @@ class Board(AnyBoard):
             line.send(data)
         deadline = line.deadline()
         if deadline is not None and deadline < self._armed:
-            self._wake.set()
+            if deadline <= trio.current_time():
+                self._wake.set()
+            else:  # an acknowledgement that may wait: the writer sleeps on
+                self._armed = self._alarm.deadline = deadline
 
     def _take_event(self, event: events.LineEvent) -> None:
         match event:
@@ -411,5 +415,5 @@ class Board(AnyBoard):
                     await trio.lowlevel.checkpoint()
                 continue
             self._armed = min(deadline, self._key_at, self._ask_at, self._verdict_at)
-            with trio.move_on_at(self._armed):
+            with trio.move_on_at(self._armed) as self._alarm:
                 await self._wake.wait()
