@@ -113,8 +113,6 @@ class _Trio:
                 try:
                     async for item in ops.iterate(items, prefetch=ahead):
                         await giving.send(item)
-                except trio.BrokenResourceError:  # nobody takes any more
-                    pass
                 except Exception as exc:  # noqa: BLE001  # whoever iterates gets it
                     trouble.append(exc)
 
@@ -127,7 +125,7 @@ class _Trio:
             if trouble:
                 raise trouble[0]
 
-        async with open_background() as nursery, taking:
+        async with open_background() as nursery:
             nursery.start_soon(fetch)
             yield taken()
 

@@ -9,6 +9,7 @@ import os
 import stat
 import subprocess
 import sys
+import threading
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -372,17 +373,23 @@ def test_each_small_file_is_brought_to_the_disk_before_it_gets_its_name(
 ) -> None:
     """One after the other where that takes no time, else in threads."""
     synced: set[int] = set()
+    threads: set[threading.Thread] = set()
     replace = os.replace
+
+    def sync(fd: int) -> None:
+        synced.add(os.fstat(fd).st_ino)
+        threads.add(threading.current_thread())
 
     def placed(part: str, path: str) -> None:
         assert os.stat(part).st_ino in synced
         replace(part, path)
 
     monkeypatch.setattr(filestore, "PROMPT", prompt)
-    monkeypatch.setattr(os, "fsync", lambda fd: synced.add(os.fstat(fd).st_ino))
+    monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "replace", placed)
     Store().write_small(str(tmp_path), [((name,), b"1", FACTS) for name in "abc"])
     assert sorted(os.listdir(tmp_path)) == ["a", "b", "c"]
+    assert (len(threads) == 1) == (prompt > 0)
 
 
 def test_directories_get_their_permissions_and_times_when_they_are_full(tmp_path: Path) -> None:
