@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import Any
 
 from rpyc_gateway.faces import Face, run
-from rpyc_gateway.transfers import Filter, Place, Progress, Transfer, Transferred, Watcher
+from rpyc_gateway.transfers import End, Filter, Progress, Transfer, Transferred, Watcher
 
 __all__ = ["Progress", "Transferred", "download", "transfer", "upload", "upload_package"]
 
@@ -36,9 +36,7 @@ def upload(
     Returns Transferred. Raises ValueError for what is neither file nor directory (with `ignore_invalid` it is left out; links to directories, unfinished files and what vanishes from a
     directory meanwhile always are), OSError as the side raised it that has the trouble, BlockingIOError while another transfer writes the same file, and TypeError for boards, which `rpyc-gw device put` is for.
     """
-    return _between(
-        Place(None, os.fspath(localpath)), Place(conn, remotepath), filter, ignore_invalid, replace, progress
-    )
+    return _between(End(None, os.fspath(localpath)), End(conn, remotepath), filter, ignore_invalid, replace, progress)
 
 
 def download(
@@ -55,9 +53,7 @@ def download(
 
     Of a file that grows meanwhile what it had at the beginning is copied. Names that would lead out of `localpath`, and links in it that might, are refused with OSError: the far side may be anybody.
     """
-    return _between(
-        Place(conn, remotepath), Place(None, os.fspath(localpath)), filter, ignore_invalid, replace, progress
-    )
+    return _between(End(conn, remotepath), End(None, os.fspath(localpath)), filter, ignore_invalid, replace, progress)
 
 
 def transfer(
@@ -75,7 +71,7 @@ def transfer(
 
     It goes through this process, which keeps two MiB of it at most. Raises TypeError if one session is of blocking code and the other one of trio code.
     """
-    return _between(Place(source, sourcepath), Place(target, targetpath), filter, ignore_invalid, replace, progress)
+    return _between(End(source, sourcepath), End(target, targetpath), filter, ignore_invalid, replace, progress)
 
 
 def upload_package(
@@ -95,19 +91,18 @@ def upload_package(
         raise ValueError(f"{name} has no file here that could be sent")
     *parents, last = name.split(".")
     below = (*parents, last if os.path.isdir(place) else os.path.basename(place))
-    return run(_Packaged(place, Place(conn, remotepath or ""), below, progress).run, conn)
+    return run(_Packaged(place, End(conn, remotepath or ""), below, progress).run, conn)
 
 
 def _between(
-    source: Place,
-    target: Place,
+    source: End,
+    target: End,
     chosen: Filter | None,
     lenient: bool,  # noqa: FBT001  # they come from the three above
     replace: bool,  # noqa: FBT001
     watcher: Watcher | None,
 ) -> Any:
-    job = Transfer(source, target, chosen=chosen, lenient=lenient, replace=replace, watcher=watcher)
-    return run(job.run, *(place.conn for place in (source, target) if place.conn is not None))
+    return Transfer(source, target, chosen=chosen, lenient=lenient, replace=replace, watcher=watcher).start()
 
 
 def _is_source(path: str) -> bool:
@@ -117,7 +112,7 @@ def _is_source(path: str) -> bool:
 class _Packaged:
     """A transfer to where the far side imports from."""
 
-    def __init__(self, source: str, target: Place, below: tuple[str, ...], progress: Watcher | None) -> None:
+    def __init__(self, source: str, target: End, below: tuple[str, ...], progress: Watcher | None) -> None:
         self._source = source
         self._target = target
         self._below = below
@@ -125,14 +120,14 @@ class _Packaged:
 
     async def run(self, face: Face) -> Transferred:
         """Do it."""
-        conn, place = self._target
+        conn, place, _ = self._target
         if not place:
             place = await face.there(conn.eval, "__import__('sysconfig').get_path('purelib')")
         join = await face.there(conn.eval, "__import__('os').path.join")
         if len(self._below) > 1:
             make = await face.there(conn.eval, "lambda path: __import__('os').makedirs(path, exist_ok=True)")
             await face.there(make, await face.there(join, place, *self._below[:-1]))
-        target = Place(conn, await face.there(join, place, *self._below))
-        result = await Transfer(Place(None, self._source), target, chosen=_is_source, watcher=self._progress).run(face)
+        target = End(conn, await face.there(join, place, *self._below))
+        result = await Transfer(End(None, self._source), target, chosen=_is_source, watcher=self._progress).run(face)
         await face.there(conn.eval, "__import__('importlib').invalidate_caches()")
         return result

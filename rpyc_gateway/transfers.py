@@ -10,11 +10,11 @@ from importlib.resources import files
 from typing import Any, NamedTuple, TypeVar
 from unicodedata import normalize
 
-from rpyc_gateway.faces import Face
+from rpyc_gateway.faces import Face, run
 from rpyc_gateway.filestore import LISTED, Store
 from rpyc_gateway.incoming import AHEAD, CHUNK, check
 
-__all__ = ["Filter", "Place", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
+__all__ = ["End", "Filter", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
 
 GROUP = 1 << 20  # bytes of small files that go in one message
 MANY = 256  # such files: of more it is known too late how far they have come
@@ -42,16 +42,16 @@ class Transferred(NamedTuple):
     files: int
     size: int  # bytes in them
     resumed: int  # bytes of these that had come in an earlier transfer
-    left_out: tuple[
-        str, ...
-    ]  # paths of what was not copied: links to directories, unfinished files, what had vanished, what is neither file nor directory
+    left_out: tuple[str, ...]
+    """Paths of what was not copied: links to directories, unfinished files, what had vanished, what is neither file nor directory."""
 
 
-class Place(NamedTuple):
-    """A path, and the session to the side that has it; None is this process."""
+class End(NamedTuple):
+    """A path, and the session to the side that has it; None is this process. `store` are the files there, if they are at hand."""
 
     conn: Any
     path: str
+    store: Any = None
 
 
 Watcher = Callable[[Progress], object]
@@ -59,12 +59,12 @@ Filter = Callable[[str], object]
 
 
 class Transfer:
-    """What is at one place goes to another one. `chosen` says what of a directory is wanted, `existing` what becomes of files that are there."""
+    """What is at one place goes to another one. `chosen` says what of a directory is wanted; who is `lenient` leaves out what is no file."""
 
     def __init__(
         self,
-        source: Place,
-        target: Place,
+        source: End,
+        target: End,
         *,
         chosen: Filter | None = None,
         lenient: bool = False,
@@ -80,8 +80,12 @@ class Transfer:
         self._files = self._done = self._size = self._resumed = 0
         self._left_out: list[str] = []
 
+    def start(self) -> Any:
+        """Do it: what it came to, or what is to be awaited for that in trio code."""
+        return run(self.run, *(end.conn for end in (self.source, self.target) if end.conn is not None))
+
     async def run(self, face: Face) -> Transferred:
-        """Do it."""
+        """Do it, in code of either face."""
         self._face = face
         self._source, self._read = await self._store(self.source)
         self._target, self._write = await self._store(self.target)
@@ -97,12 +101,14 @@ class Transfer:
             await self._copy_file(size)
         return Transferred(self._files, self._done, self._resumed, tuple(self._left_out))
 
-    async def _store(self, place: Place) -> tuple[Any, Any]:
+    async def _store(self, end: End) -> tuple[Any, Any]:
         """The files of a side, and how they are called."""
-        if place.conn is None:
+        if end.conn is None:
             return Store(), self._face.here
-        check_interpreter(await self._face.there(place.conn.eval, INTERPRETER))
-        return await self._face.there(place.conn.eval, store_text()), self._face.there
+        if end.store is not None:
+            return end.store, self._face.there
+        check_interpreter(await self._face.there(end.conn.eval, INTERPRETER))
+        return await self._face.there(end.conn.eval, store_text()), self._face.there
 
     async def _copy_file(self, size: int) -> None:
         directory, name = os.path.split(self._from)
@@ -212,12 +218,12 @@ class Transfer:
             await self._close((self.target, incoming), (self.source, outgoing))
         self._files += 1
 
-    async def _close(self, *files: tuple[Place, Any]) -> None:
-        for place, file in files:
-            if place.conn is None and file is not None:
+    async def _close(self, *files: tuple[End, Any]) -> None:
+        for end, file in files:
+            if end.conn is None and file is not None:
                 file.close()
-        for place, file in files:
-            if place.conn is not None and file is not None:
+        for end, file in files:
+            if end.conn is not None and file is not None:
                 await self._face.leave(file)
 
     async def _move(self, outgoing: Any, incoming: Any, at: int, names: Names) -> None:

@@ -15,7 +15,7 @@ from rpyc_gateway.cli.options import chattiness, harmless, log_to_stderr, url_op
 from rpyc_gateway.cli.output import Bar
 
 if TYPE_CHECKING:
-    from rpyc_gateway.files import Progress, Transferred
+    from rpyc_gateway.transfers import End, Progress, Transferred
 
 __all__ = ["Place", "cp", "place"]
 
@@ -121,7 +121,10 @@ class _Nodes:
             from rpyc_gateway.transfers import far_store
 
             conn = self._sessions.enter_context(connect(self._url, node=node or None, via=self._via))
-            self._known[node] = conn, far_store(conn)
+            try:
+                self._known[node] = conn, far_store(conn)
+            except TypeError as exc:
+                raise click.UsageError(str(exc)) from exc
         return self._known[node]
 
 
@@ -181,6 +184,8 @@ class _Copying:
         click.echo(f"rpyc-gw: {harmless(problem)}", err=True)
 
     def _copy(self, source: Place, conn: Any, store: Any, *, into: bool) -> None:
+        from rpyc_gateway.transfers import End
+
         kind, _ = store.kind(source.path)
         if kind == "directory" and not (self._recursive and not self._to.is_pipe):
             raise IsADirectoryError(f"{source} is a directory" + ("" if self._to.is_pipe else ": -r copies those"))
@@ -196,23 +201,17 @@ class _Copying:
             if path in self._written:
                 raise FileExistsError(f"{source} would take the place of what has just been copied to {path}")
             self._written.add(path)
-        for left_out in self._transfer(source, conn, path).left_out:
+        ends = End(conn, source.path, store), End(self._conn, path, self._store)
+        for left_out in self._transfer(source.name or source.path, *ends).left_out:
             self._fail(f"left out (a link to a directory, a special or unfinished file, or vanished): {left_out}")
 
-    def _transfer(self, source: Place, conn: Any, path: str) -> Transferred:
+    def _transfer(self, name: str, source: End, target: End) -> Transferred:
         from rpyc_gateway.errors import GatewayError
-        from rpyc_gateway.files import download, transfer, upload
+        from rpyc_gateway.transfers import Transfer
 
-        options: dict[str, Any] = {"ignore_invalid": True, "replace": self._replace}
-        with self._bar(source.name or source.path) as bar:
+        with self._bar(name) as bar:
             try:
-                done: Transferred
-                if self._to.node is None:
-                    done = download(conn, source.path, path, progress=bar, **options)
-                elif source.node is None:
-                    done = upload(self._conn, source.path, path, progress=bar, **options)
-                else:
-                    done = transfer(conn, source.path, self._conn, path, progress=bar, **options)
+                done: Transferred = Transfer(source, target, lenient=True, replace=self._replace, watcher=bar).start()
                 return done
             except (KeyboardInterrupt, GatewayError):
                 if bar.done:
