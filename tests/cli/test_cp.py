@@ -148,7 +148,6 @@ def test_what_is_wrong_is_said(url: str, tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1")
     for arguments, code, words in (
         (("a", "b"), 2, "one side is NODE:PATH"),
-        (("a", "-"), 2, "one side is NODE:PATH"),
         (("-", "a", f"lab:{tmp_path}"), 2, "there can be no other source"),
         (("-", f"lab:{tmp_path}"), 2, "standard input has no name"),
         (("a", "a", f"lab:{tmp_path}/a"), 2, "is no directory"),
