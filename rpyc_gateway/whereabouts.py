@@ -11,6 +11,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -21,6 +22,7 @@ from rpyc_gateway.config import Config, Listen
 from rpyc_gateway.deadlines import timeout
 from rpyc_gateway.errors import LinkLost, Unreachable
 from rpyc_gateway.gateway import Node
+from rpyc_gateway.redirection import is_board, redirected_stdio
 from rpyc_gateway.session import Session
 from rpyc_gateway.sync import BlockingSession, connect
 from rpyc_gateway.transport import without_secrets
@@ -46,6 +48,7 @@ class Whereabouts:
         self._gateway: _Gateway | None = None
         self._starting = threading.Lock()
         self._kept: dict[Url, BlockingSession] = {}
+        self._redirected: WeakKeyDictionary[BlockingSession, object] = WeakKeyDictionary()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -74,6 +77,8 @@ class Whereabouts:
                 conn = connect(hops, node=node, **options)  # the link that was kept was dead, and nobody had noticed
             try:
                 self._keep(hops, node, options)
+                if _has_streams(options) and not is_board(conn):
+                    self._redirected[conn] = redirected_stdio(conn).__enter__().handle  # dropped with the session
             except BaseException:
                 conn.close()
                 raise
@@ -89,10 +94,14 @@ class Whereabouts:
         **options: Any,
     ) -> AsyncIterator[Session]:
         """The same for trio code, which bounds the time itself. `told` is entered while the session is opened, not for what the body raises."""
+        kept: list[object] = []
         async with AsyncExitStack() as opened:
             with told():
                 hops, node = await trio.to_thread.run_sync(self._way, name, url, abandon_on_cancel=True)
                 session = await opened.enter_async_context(open_session(hops, node=node, **options))
+                if _has_streams(options):
+                    with suppress(TypeError):  # it is a board
+                        kept.append((await redirected_stdio(session).__aenter__()).handle)
             yield session
 
     def _way(self, name: str | None, url: Url | None) -> tuple[Url, str | None]:
@@ -171,6 +180,11 @@ class _Gateway:
                 f"; {info.name or info.link}: {info.state}" for info in known if info.state not in ("self", "up")
             )
             raise Unreachable(f"no way to {name} after {seconds:g} s. There are: {there}{absent}")
+
+
+def _has_streams(options: Mapping[str, Any]) -> bool:
+    """Whether what a session prints is shown with what the test prints."""
+    return bool(options.get("service", "classic") == "classic")
 
 
 def shown(name: str | None, url: Url | None) -> str:

@@ -145,25 +145,35 @@ def test_a_gateway_can_be_run_for_the_tests(run: Run, pytester: pytest.Pytester)
         chain=f"[node]\nname = 'hq'\n[[listen]]\nurl = 'tcp://127.0.0.1:1'\n[[dial]]\nurl = {CHILD.format('lab')!r}\n",
     )
     tests = """
+    import os
+    import signal
     import pytest
 
     def test_that_fails(gw_node):
         gw_node("lab").builtins.print("printed", "there", flush=True)
-        gw_node("lab").ping()
+        gw_node("lab").modules.os.system("echo said by a program >&2")
         assert False
 
-    async def test_in_trio(gw_open):
+    async def test_in_trio(gw_open, capsys):
         async with gw_open("lab") as lab:
             assert await lab.eval("6 * 7") == 42
+            await lab.builtins.print("printed for", lab.eval("'trio'"))
+        assert capsys.readouterr().out == "printed for trio\\n"
 
     async def test_in_trio_nothing_blocks(gw_node):
         with pytest.raises(RuntimeError, match="async with gw_open"):
             gw_node("lab")
+
+    async def test_that_ends_its_node(gw_open):
+        async with gw_open("lab") as lab:
+            os.kill(await lab.modules.os.getpid(), signal.SIGKILL)
+            await lab.wait_closed()
     """
     result = run(tests, ini="gw_config = chain.toml\ntrio_mode = true")
-    result.assert_outcomes(passed=2, failed=1)
+    result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*test_that_fails*", "*Captured gw_node call*", "*hq -> lab"])
-    result.stdout.fnmatch_lines_random(["*Captured log call*", "INFO *: printed there"])
+    result.stdout.fnmatch_lines(["*Captured stdout call*", "printed there"])
+    result.stdout.fnmatch_lines(["*Captured log call*", "INFO *: said by a program"])
     ghost = "def test_it(gw_node): gw_node('ghost')"
     result = run(ghost, "--gw-config=chain.toml", "--gw-timeout=0.01", here=True)
     result.stdout.fnmatch_lines(["no session with ghost: Unreachable: no way to ghost after 0.01 s. There are: hq*"])
