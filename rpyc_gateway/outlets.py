@@ -29,9 +29,13 @@ def redirect(give: Any, ask: Any) -> Redirection:
     """Until it is closed, or dropped, what the session prints that calls this goes to `give(name, piece)`, and what it reads comes from `ask(method, size)`.
 
     `name` is "stdout" or "stderr", a piece is text or bytes; `method` is "readline" or "read", with "_bytes" behind it for bytes, and None is Ctrl-C.
-    Calls of other sessions print where they did, and so do threads that no call of the session has started.
+    Raises RuntimeError in a thread that runs trio. Calls of other sessions print where they did, and so do threads that no call of the session has started.
     """
     global _start_thread
+    if not _may_wait():
+        raise RuntimeError(
+            'the streams cannot be redirected: what this session calls runs in the thread of trio (runs = "trio"), and printing would have to wait there'
+        )
     user = _User(give, ask)
     with _lock:
         for name in user.streams:

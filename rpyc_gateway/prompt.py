@@ -86,12 +86,15 @@ def wake_main_thread() -> None:
 
 @contextmanager
 def with_history(names: Names) -> Iterator[None]:
-    """In the body `input` has the history of earlier shells, and completes. What cannot be kept is not."""
+    """In the body `input` has the history of earlier shells, and completes. What cannot be kept is not; what `input` had before it has afterwards."""
     readline = editor()
     if readline is None:
         yield
         return
     file = history_file()
+    before = [readline.get_history_item(at) for at in range(1, readline.get_current_history_length() + 1)]
+    completer, delimiters = readline.get_completer(), readline.get_completer_delims()
+    readline.clear_history()
     with suppress(OSError):
         readline.read_history_file(file)
     readline.set_history_length(KEPT)
@@ -101,12 +104,16 @@ def with_history(names: Names) -> Iterator[None]:
     try:
         yield
     finally:
-        readline.set_completer(None)
+        readline.set_completer(completer)
+        readline.set_completer_delims(delimiters)
         with suppress(OSError):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file.touch(mode=0o600)
             readline.write_history_file(file)
         readline.clear_history()
+        readline.set_history_length(-1)
+        for line in before:
+            readline.add_history(line)
 
 
 class Completer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
+import subprocess
 import sys
 import threading
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 
 from rpyc_gateway import console
 from rpyc_gateway.console import Console, open_console
+from tests.device.interpreters import EVERY
 
 turns = itertools.count(1)
 Run = Callable[..., tuple[str, str]]
@@ -277,3 +279,51 @@ def test_our_own_code_is_not_interrupted(monkeypatch: pytest.MonkeyPatch, capsys
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[-1]) == ("came back whole\n", "KeyboardInterrupt")
     who.presses.put(0)
+
+
+EVERYWHERE = """
+import pathlib, sys, threading
+space = {"__name__": "rpyc_gateway.console"}
+exec(compile(pathlib.Path(sys.argv[1]).read_text(), "console.py", "exec"), space)
+
+class Handle:
+    def __init__(self): self.threads = set()
+    def interrupt(self, thread): self.threads.add(thread)
+    def interrupts(self, thread): return thread in self.threads
+    def drain(self): pass
+    def spare(self, thread):
+        there = thread in self.threads
+        self.threads.discard(thread)
+        return there
+
+begun, turns = threading.Event(), iter((1, 0))
+here = space["open_console"](Handle(), (("begun", begun),), lambda: (begun.wait(), next(turns))[1])
+here.run(1, "begun.set()\\nwhile True: pass")
+here.run(2, "for i in range(2): i")
+sys.exit(here.script(3, b"def f(): return 1 / 0\\nf()", "script.py", "exec"))
+"""
+
+
+@pytest.mark.parametrize("interpreter", EVERY)
+def test_it_is_the_same_under_each_python(interpreter: str) -> None:
+    done = subprocess.run(
+        [interpreter, "-I", "-W", "error", "-c", EVERYWHERE, console.__file__],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    lines = [line for line in done.stderr.splitlines() if set(line) - set(" ~^")]
+    assert (done.returncode, done.stdout) == (1, "0\n1\n")
+    assert lines == [
+        "Traceback (most recent call last):",
+        '  File "<console 0>", line 2, in <module>',
+        "    while True: pass",
+        "KeyboardInterrupt",
+        "Traceback (most recent call last):",
+        '  File "script.py", line 2, in <module>',
+        "    f()",
+        '  File "script.py", line 1, in f',
+        "    def f(): return 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ]

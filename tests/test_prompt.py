@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpyc_gateway.prompt import Completer, history_file, is_expression, read_block
+from rpyc_gateway.prompt import Completer, history_file, is_expression, read_block, with_history
 
 
 def read(*lines: str) -> str:
@@ -77,3 +77,29 @@ def test_history_is_state_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", "relative")
     monkeypatch.setenv("HOME", "/home/me")
     assert history_file() == Path("/home/me/.local/state/rpyc-gw/shell_history")
+
+
+def test_a_prompt_within_another_leaves_its_history_and_completion(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    readline = pytest.importorskip("readline")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def theirs(_text: str, _state: int) -> None:
+        return None
+
+    def lines() -> list[str | None]:
+        return [readline.get_history_item(at) for at in range(1, readline.get_current_history_length() + 1)]
+
+    kept, completer = lines(), readline.get_completer()
+    readline.set_completer(theirs)
+    readline.add_history("their line")
+    for _ in range(2):
+        with with_history(lambda _owner, _begun: ()):
+            assert "their line" not in lines()
+            readline.add_history("our line")
+    assert history_file().read_text().splitlines() == ["our line", "our line"]
+    assert lines() == [*kept, "their line"]
+    assert readline.get_completer() is theirs
+    readline.clear_history()
+    readline.set_completer(completer)

@@ -16,8 +16,10 @@ import pytest
 import trio
 
 import rpyc_gateway as gw
+from rpyc_gateway import outlets
 from rpyc_gateway.redirection import Redirected, print_piece, read_piece
 from tests.blocking_house import House, open_blocking_lab
+from tests.device.interpreters import EVERY
 
 Do = Callable[[str], Any]
 STREAMS = "(lambda sys, thread: (sys.stdin, sys.stdout, sys.stderr, thread.Thread.start))(__import__('sys'), __import__('threading'))"
@@ -258,6 +260,22 @@ def test_a_child_that_was_forked_prints_where_it_did(tmp_path: Any) -> None:
     assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
 
 
+def test_where_nothing_may_wait_it_is_refused_in_clear_words() -> None:
+    async def redirect() -> None:
+        outlets.redirect(print, input)
+
+    with pytest.raises(RuntimeError, match="runs in the thread of trio"):
+        trio.run(redirect)
+    assert type(sys.stdout).__name__ != "_Router"
+
+
+def test_served_code_that_redirects_another_node_has_its_output_where_its_own_goes(house: House) -> None:
+    hop = "import rpyc_gateway as gw\nwith gw.connect({!r}, node='lab') as onward, gw.redirected_stdio(onward):\n    print('near')\n    onward.execute('print(6 * 7)')\n"
+    with house.connect() as conn, redirect_stdout(io.StringIO()) as here, gw.redirected_stdio(conn):
+        conn.execute(hop.format(house.url))
+    assert here.getvalue() == "near\n42\n"
+
+
 def test_each_face_says_which_block_it_takes(house: House) -> None:
     with house.connect() as conn, pytest.raises(TypeError, match="`with` redirects"):
         trio.run(gw.redirected_stdio(conn).__aenter__)
@@ -277,13 +295,14 @@ def test_a_board_is_refused_in_clear_words() -> None:
 
 
 @contextmanager
-def bare_python() -> Iterator[gw.BlockingSession]:
-    with gw.connect(f"stdio:?python=agent {sys.executable}") as conn:
+def bare_python(interpreter: str = sys.executable) -> Iterator[gw.BlockingSession]:
+    with gw.connect(f"stdio:?python=agent {interpreter}") as conn:
         yield conn
 
 
-def test_a_bare_python_prints_here_too() -> None:
-    with bare_python() as conn:
+@pytest.mark.parametrize("interpreter", EVERY)
+def test_a_bare_python_prints_here_too(interpreter: str) -> None:
+    with bare_python(interpreter) as conn:
         with redirect_stdout(io.StringIO()) as here, gw.redirected_stdio(conn):
             conn.execute("print('a', 'b')\nimport sys\nsys.stdout.buffer.write(b'bytes')\nprint('é', end='')")
             assert here.getvalue() == "a b\nbytes"

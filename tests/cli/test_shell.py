@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -45,6 +46,12 @@ def ask(typist: Typist, typed: str) -> str:
     return typist.see(PROMPT).removeprefix(typed).removesuffix(PROMPT)
 
 
+def told(text: str) -> list[str]:
+    """The lines, without what differs: marks below code, and how many statements a node has seen before."""
+    lines = (re.sub(r"<console \d+>", "<console N>", line.rstrip()) for line in text.splitlines())
+    return [line for line in lines if set(line) - set(" ~^")]
+
+
 def test_a_dialogue_is_as_in_pythons_own_shell(hq: Hq, tmp_path: Path) -> None:
     with at_a_terminal(command("--url", hq.url, "lab"), XDG_STATE_HOME=str(tmp_path)) as typist:
         version = ".".join(map(str, sys.version_info[:3]))
@@ -54,12 +61,11 @@ def test_a_dialogue_is_as_in_pythons_own_shell(hq: Hq, tmp_path: Path) -> None:
         assert ask(typist, "None\n") == ""
         assert ask(typist, "for i in range(2):\n  i\n\n") == "for i in range(2):\n...   i\n... \n0\n1\n"
         assert ask(typist, "def f():\n  return 1 / 0\n \n") == "def f():\n...   return 1 / 0\n...  \n"
-        lines = [line for line in ask(typist, "f()\n").splitlines() if set(line) - set(" ~^")]
-        assert lines == [
+        assert told(ask(typist, "f()\n")) == [
             "Traceback (most recent call last):",
-            '  File "<console 5>", line 1, in <module>',
+            '  File "<console N>", line 1, in <module>',
             "    f()",
-            '  File "<console 4>", line 2, in f',
+            '  File "<console N>", line 2, in f',
             "    return 1 / 0",
             "ZeroDivisionError: division by zero",
         ]
@@ -68,6 +74,19 @@ def test_a_dialogue_is_as_in_pythons_own_shell(hq: Hq, tmp_path: Path) -> None:
         typist.type("import sys; sys.exit('bye')\n")
         code, said = typist.see_end()
         assert (code, said.splitlines()[-1]) == (1, "bye")
+
+
+def test_the_page_shows_what_is_seen(hq: Hq, tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs/shell.md").read_text()
+    _command, _banner, *lines = re.findall(r"```console\n(.*?)```", page, re.DOTALL)[0].splitlines()
+    shown = ""
+    with at_prompt(tmp_path, "--url", hq.url, "lab") as typist:
+        for prompt, line in ((line[:4].strip(), line[4:]) for line in lines):
+            if prompt in (">>>", "..."):
+                typist.type(f"{line}\n")
+        typist.type("'the end'\n")
+        shown = typist.see("'the end'\n'the end'\n")
+    assert told(f">>> {shown}")[:-2] == told("\n".join(lines))
 
 
 def test_it_streams_and_asks_while_a_statement_runs(hq: Hq, tmp_path: Path) -> None:
