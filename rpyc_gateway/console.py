@@ -48,6 +48,7 @@ class Console:
         self._running: dict[
             int, int
         ] = {}  # the thread of each turn: one as a rule, but there may be some that were left alone
+        self._raised: set[int] = set()  # turns in whose thread an interrupt was raised
         self._latest = 0  # the turn that has begun last
         self._early = 0  # one that was to be interrupted before it had begun
         self._is_watched = False
@@ -98,7 +99,9 @@ class Console:
             try:
                 with self._lock:
                     self._running.pop(turn, None)
-                    raise_in(me, None)
+                    if turn in self._raised:
+                        self._raised.discard(turn)
+                        take_back(me)
                     self._spare(me)
                 return
             except KeyboardInterrupt:
@@ -213,22 +216,23 @@ class Console:
         self._interrupt_printing(thread)  # if it prints, or waits until it may: it does so itself
         while True:
             with self._lock:
-                if turn not in self._running or self._interrupt_at_once(thread):
+                if turn not in self._running or self._interrupt_at_once(turn, thread):
                     return
             time.sleep(AGAIN)
 
-    def _interrupt_at_once(self, thread: int) -> bool:
+    def _interrupt_at_once(self, turn: int, thread: int) -> bool:
         """Whether it is done. The gateway's own code must not be interrupted: it would leave a link half changed."""
         interval = sys.getswitchinterval()
         sys.setswitchinterval(UNDISTURBED)  # else the thread could get there between the look and the deed
         try:
             if not self._is_outside(thread):
                 return not self._interrupts(thread)
-            if not self._spare(thread) or not raise_in(thread, KeyboardInterrupt):
+            if not self._spare(thread) or not raise_in(thread):
                 return True  # it has done so itself; or there is no way to do it
+            self._raised.add(turn)
             if self._is_outside(thread):
                 return True
-            raise_in(thread, None)
+            take_back(thread)
             self._interrupt_printing(thread)
             return False
         finally:
@@ -288,13 +292,45 @@ def cut_ours(where: Any) -> None:
         where = where.tb_next
 
 
-def raise_in(thread: int, kind: type[BaseException] | None) -> bool:
-    """Let this be raised in a thread at its next bytecode; None takes it back. False where that is not possible."""
+def raise_in(thread: int) -> bool:
+    """Let KeyboardInterrupt be raised in a thread at its next bytecode. False where that is not possible."""
+    if is_trap():
+        return False
     try:
         import ctypes
 
         act = ctypes.pythonapi.PyThreadState_SetAsyncExc
     except (ImportError, AttributeError):
         return False
-    act(ctypes.c_ulong(thread), ctypes.py_object(kind) if kind else None)
+    act(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
     return True
+
+
+def is_trap() -> bool:
+    """Whether nothing may be raised in another thread, as all threads are traced (by coverage, for one) and this is CPython 3.11.
+
+    There a function that is entered under a tracer is entered for ever as long as anything is to be raised in any thread.
+    """
+    return sys.version_info[:2] == (3, 11) and threading.gettrace() is not None
+
+
+def take_back(thread: int) -> None:
+    """What `raise_in` has begun, and has not come yet, does not come.
+
+    That something is to be raised is forgotten by CPython 3.11 only when something is (see `is_trap`): so something is here, and no function is
+    entered before.
+    """
+    import ctypes
+
+    act = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    me = threading.get_ident()
+    here, there = ctypes.c_ulong(me), ctypes.c_ulong(thread)
+    interrupt = ctypes.py_object(KeyboardInterrupt)
+    try:
+        if thread != me:
+            act(there, None)
+        act(here, interrupt)  # in the own thread it takes the place of what is still to come
+        while True:
+            pass
+    except KeyboardInterrupt:
+        pass

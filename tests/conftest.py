@@ -6,6 +6,8 @@ import gc
 import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from functools import wraps
 from inspect import iscoroutinefunction
@@ -61,6 +63,17 @@ def _quiet_again() -> Iterator[None]:
     """What a test of the command line has set up of logging is no other test's."""
     yield
     logging.getLogger().setLevel(logging.WARNING)
+
+
+@pytest.fixture
+def untraced() -> Iterator[None]:
+    """Without coverage's tracer: where all threads are traced, Python 3.11 cannot be interrupted (see console.py)."""
+    here, others = sys.gettrace(), threading.gettrace()
+    sys.settrace(None)
+    threading.settrace(None)
+    yield
+    threading.settrace(others)
+    sys.settrace(here)
 
 
 @pytest.fixture

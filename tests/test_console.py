@@ -17,6 +17,8 @@ from rpyc_gateway import console
 from rpyc_gateway.console import Console, open_console
 from tests.device.interpreters import EVERY
 
+pytestmark = pytest.mark.usefixtures("untraced")  # much of it is interrupted
+
 turns = itertools.count(1)
 Run = Callable[..., tuple[str, str]]
 
@@ -296,18 +298,38 @@ class Handle:
         self.threads.discard(thread)
         return there
 
+if sys.argv[2] == "traced":  # as by pdb
+    sys.settrace(lambda *_: None)
+
 begun, turns = threading.Event(), iter((1, 0))
 here = space["open_console"](Handle(), (("begun", begun),), lambda: (begun.wait(), next(turns))[1])
 here.run(1, "begun.set()\\nwhile True: pass")
 here.run(2, "for i in range(2): i")
+
+sys.settrace(None)
+gate, spared = threading.Lock(), []
+def wait():
+    with gate:
+        spared.append(True)
+with gate:
+    other = threading.Thread(target=wait)
+    other.start()
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(10)  # the other does nothing meanwhile
+    space["raise_in"](other.ident)
+    space["take_back"](other.ident)
+    sys.setswitchinterval(interval)
+other.join()
+assert spared
 sys.exit(here.script(3, b"def f(): return 1 / 0\\nf()", "script.py", "exec"))
 """
 
 
+@pytest.mark.parametrize("how", ["alone", "traced"])
 @pytest.mark.parametrize("interpreter", EVERY)
-def test_it_is_the_same_under_each_python(interpreter: str) -> None:
+def test_it_is_the_same_under_each_python(interpreter: str, how: str) -> None:
     done = subprocess.run(
-        [interpreter, "-I", "-W", "error", "-c", EVERYWHERE, console.__file__],
+        [interpreter, "-I", "-W", "error", "-c", EVERYWHERE, console.__file__, how],
         capture_output=True,
         text=True,
         timeout=30,
@@ -327,3 +349,35 @@ def test_it_is_the_same_under_each_python(interpreter: str) -> None:
         "    def f(): return 1 / 0",
         "ZeroDivisionError: division by zero",
     ]
+
+
+TRACED = """
+threading.settrace(lambda *_: None)
+sys.settrace(lambda *_: None)
+begun, interrupted, turns = threading.Event(), threading.Event(), iter((3,))
+def wait():
+    begun.wait()
+    turn = next(turns, 0)
+    if not turn:
+        interrupted.set()
+    return turn
+here = space["open_console"](Handle(), (("begun", begun), ("interrupted", interrupted)), wait)
+here.run(1, "(lambda: 1)()")
+here.run(2, "(lambda: 2)()")
+here.run(3, "begun.set()\\nhere = interrupted.wait()\\n'went on'")
+"""
+
+
+@pytest.mark.parametrize("interpreter", EVERY)
+def test_where_all_threads_are_traced_it_works_and_is_interrupted_where_that_can_be(interpreter: str) -> None:
+    """As by coverage. Python 3.11 would hang, in all its threads."""
+    done = subprocess.run(
+        [interpreter, "-I", "-c", EVERYWHERE.partition("\nif sys.argv")[0] + TRACED, console.__file__],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    goes_on = interpreter.endswith("3.11")
+    assert done.stdout.split("\n") == ["1", "2", *(["'went on'"] if goes_on else []), ""]
+    assert done.stderr.splitlines()[-1:] == ([] if goes_on else ["KeyboardInterrupt"])

@@ -17,6 +17,8 @@ from rpyc_gateway.interaction import Dialogue, Terminal
 from tests.blocking_house import House, open_blocking_lab
 from tests.cli.typist import Typist, at_a_terminal
 
+pytestmark = pytest.mark.usefixtures("untraced")  # much of it is interrupted
+
 PROMPT = ">>> "
 BARE = f"stdio:?python=agent {sys.executable}"
 PROGRAM = """
