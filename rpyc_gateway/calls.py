@@ -417,11 +417,16 @@ class ServedCall:
 
 
 async def _outcome_of(coroutine: Coroutine[Any, Any, object]) -> tuple[object, BaseException | None]:
-    """What it returns or raises; only a cancellation by trio is raised here too."""
+    """What it returns or raises; only a cancellation by trio is raised here too, also in the group that a nursery makes of it."""
     try:
         return await coroutine, None
     except trio.Cancelled:
         raise
+    except BaseExceptionGroup as group:
+        cancelled, others = group.split(trio.Cancelled)
+        if others is None:
+            raise
+        return None, others if cancelled else group
     except Ended as ended:
         return None, ended.stop
     except BaseException as problem:  # noqa: BLE001  # it is the answer, whatever it is

@@ -14,7 +14,7 @@ import trio
 
 import rpyc_gateway as gw
 from rpyc_gateway import deadlines
-from rpyc_gateway.calls import ServedCall, serving
+from rpyc_gateway.calls import ServedCall, _outcome_of, serving
 from rpyc_gateway.places import Runs
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.facts import Called
@@ -413,3 +413,40 @@ def test_a_call_that_is_interrupted_where_its_code_does_not_run_is_not_counted_f
     with pytest.raises(KeyboardInterrupt):
         way(call)
     assert host.gone == [call]
+
+
+async def two_tasks(at_the_end: Callable[[], None] = lambda: None) -> str:
+    """An `async def` with a nursery, each of whose tasks is cancelled when it is."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(trio.sleep_forever)
+        try:
+            await trio.sleep_forever()
+        finally:
+            at_the_end()
+    return "done"
+
+
+async def test_a_nursery_in_what_is_cancelled_is_no_answer() -> None:
+    with trio.move_on_after(0) as scope:
+        await _outcome_of(two_tasks())
+    assert scope.cancelled_caught
+
+
+async def test_what_fails_in_a_nursery_that_is_cancelled_is_the_answer() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with trio.move_on_after(0):
+        value, error = await _outcome_of(two_tasks(fail))
+    assert value is None
+    assert isinstance(error, ExceptionGroup)
+    assert [type(one) for one in error.exceptions] == [ZeroDivisionError]
+
+
+async def test_what_fails_in_a_nursery_is_told_as_it_is() -> None:
+    group = ExceptionGroup("two", [ValueError(1), KeyError(2)])
+
+    async def fail() -> None:
+        raise group
+
+    assert await _outcome_of(fail()) == (None, group)
