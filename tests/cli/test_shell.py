@@ -123,8 +123,9 @@ def test_ctrl_c_interrupts_what_runs_there_and_the_prompt_comes_back(hq: Hq, tmp
         typist.see("2\n>>> ")
         typist.type("half a line")
         typist.see("half a line")
-        typist.type("\x03")
-        typist.see("\nKeyboardInterrupt\n>>> ")
+        typist.press_until("\x03", "\nKeyboardInterrupt\n>>> ")
+        typist.type("'over'\n")
+        typist.see("'over'\n'over'\n>>> ")
         typist.type("\x04")
         assert typist.see_end() == (0, "\n")
 

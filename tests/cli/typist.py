@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 WITHIN = 30.0  # seconds for what is waited for, on a busy machine
+AGAIN = 3.0  # seconds until somebody presses a key again
 COLOURS = re.compile(rb"\x1b\[\??[0-9;]*[A-Za-z]")
 
 
@@ -34,6 +35,16 @@ class Typist:
         end = self.seen.index(wanted) + len(wanted)
         found, self.seen = self.seen[:end], self.seen[end:]
         return found.decode()
+
+    def press_until(self, key: str, text: str) -> None:
+        """Press a key, and again if nothing comes of it: Python's readline sleeps over a Ctrl-C in the moment in which it comes to wait for a key."""
+        deadline = time.monotonic() + WITHIN
+        while text.encode() not in self.seen:
+            assert time.monotonic() < deadline, f"nothing comes of {key!r}: on the terminal was {self.seen!r}"
+            self.type(key)
+            while text.encode() not in self.seen and select.select([self._terminal], [], [], AGAIN)[0]:
+                self._read(f"waiting for {text!r}")
+        self.see(text)
 
     def see_end(self) -> tuple[int, str]:
         """Wait until the program has ended; its exit code and the rest that was seen."""
