@@ -9,6 +9,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rpyc_gateway.files import Progress
 from rpyc_gateway.filestore import Store
 from rpyc_gateway.incoming import CHUNK
 from tests.blocking_house import House, open_blocking_lab
+from tests.either_face import FACES, with_session
 
 LARGE = os.urandom(3 * CHUNK + 17)
 Transfer = Callable[..., Any]
@@ -32,22 +34,10 @@ def house(request: pytest.FixtureRequest) -> Iterator[House]:
         yield house
 
 
-@pytest.fixture(params=["blocking", "trio"])
+@pytest.fixture(params=FACES)
 def transfer(request: pytest.FixtureRequest, house: House) -> Transfer:
     """Call upload or download with a session, as the code of either face does."""
-
-    def blocking(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        with house.connect() as conn:
-            return function(conn, *args, **options)
-
-    def in_trio(function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        async def run() -> Any:
-            async with gw.open_session(house.url, node="lab") as session:
-                return await function(session, *args, **options)
-
-        return trio.run(run)
-
-    return blocking if request.param == "blocking" else in_trio
+    return partial(with_session, request.param, house.url)
 
 
 @pytest.fixture(params=[gw.upload, gw.download], ids=["upload", "download"])

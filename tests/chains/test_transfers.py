@@ -25,6 +25,7 @@ from rpyc_gateway.testing import BadWire
 from tests.blocking_house import House as Nodes
 from tests.blocking_house import open_blocking_lab
 from tests.chains.processes import LOOPBACK, House, Process, connect_when_up, dial, listen, open_house, serve
+from tests.either_face import FACES, with_session
 from tests.house import open_house as open_nodes
 
 LARGE = hashlib.shake_128(b"a large file").digest(12 * CHUNK + 17)
@@ -56,24 +57,10 @@ def chain() -> Iterator[Chain]:
         yield Chain(house, hq, lab)
 
 
-@pytest.fixture(params=["blocking", "trio"])
+@pytest.fixture(params=FACES)
 def copy(request: pytest.FixtureRequest) -> Copy:
-    """Call upload or download with a session of either face, from blocking code; `begun` is called when there is one."""
-
-    def blocking(url: str, function: Copy, *args: Any, begun: Callable[[], object] = bool, **options: Any) -> Any:
-        with gw.connect(url, node="lab") as conn:
-            begun()
-            return function(conn, *args, **options)
-
-    def in_trio(url: str, function: Copy, *args: Any, begun: Callable[[], object] = bool, **options: Any) -> Any:
-        async def run() -> Any:
-            async with gw.open_session(url, node="lab") as session:
-                begun()
-                return await function(session, *args, **options)
-
-        return trio.run(run)
-
-    return blocking if request.param == "blocking" else in_trio
+    """Call upload or download as the code of either face does: copy(url, gw.upload, ...)."""
+    return partial(with_session, request.param)
 
 
 @pytest.fixture(params=[gw.upload, gw.download], ids=["upload", "download"])
