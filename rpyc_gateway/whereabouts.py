@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 import trio
 
@@ -26,6 +25,7 @@ from rpyc_gateway.redirection import is_board, redirected_stdio
 from rpyc_gateway.session import Session
 from rpyc_gateway.sync import BlockingSession, connect
 from rpyc_gateway.transport import without_secrets
+from rpyc_gateway.weak import WeakTable
 
 __all__ = ["Whereabouts", "shown"]
 
@@ -48,7 +48,7 @@ class Whereabouts:
         self._gateway: _Gateway | None = None
         self._starting = threading.Lock()
         self._kept: dict[Url, BlockingSession] = {}
-        self._redirected: WeakKeyDictionary[BlockingSession, object] = WeakKeyDictionary()
+        self._redirected: WeakTable[BlockingSession, object] = WeakTable()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -78,7 +78,8 @@ class Whereabouts:
             try:
                 self._keep(hops, node, options)
                 if _has_streams(options) and not is_board(conn):
-                    self._redirected[conn] = redirected_stdio(conn).__enter__().handle  # dropped with the session
+                    handle = redirected_stdio(conn).__enter__().handle
+                    self._redirected.keep(id(conn), conn, handle)  # dropped with the session
             except BaseException:
                 conn.close()
                 raise
