@@ -86,7 +86,7 @@ async def ours(port: str, baudrate: float, directory: Path) -> AsyncIterator[Act
     async with pipe_to(port, rate=baudrate / 10) as pipe, open_board(pipe) as board:
         await board.execute(PROGRAM)
         same, method, up, down = [await board.evaluate(name) for name in ("same", "a.m", "up", "down")]
-        there = AtPort("the board", board)
+        there = AtPort("the board", board, shows=True)
         sent, got, remote = directory / "sent", directory / "got", str(directory / FILE)
         sent.write_bytes(PAYLOAD)
 
