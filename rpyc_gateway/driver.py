@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -21,7 +22,7 @@ from rpyc_gateway.turn import Turn
 __all__ = ["Driver"]
 
 
-class Driver:
+class Driver(ABC):
     """The ground floor of a Connection. Made in the trio thread."""
 
     turn: Turn[Mux]
@@ -48,9 +49,9 @@ class Driver:
         self.unsettled = False  # there is more to do at the end of this step than the machine knows
         self.errands: Errands[Any] = Errands()  # what its streams have to say on other links
 
+    @abstractmethod
     def settle(self) -> None:
         """The end of a step: tell and send what came of it. With the turn held; the upper floor does it."""
-        raise NotImplementedError
 
     @property
     def peer_name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -68,9 +69,9 @@ class PortStream(trio.abc.Stream):
         await self._set_baudrate(baudrate)
         self._writing.rate = self.settings.rate(baudrate)
 
+    @abstractmethod
     async def wait_heard(self) -> None:
         """Wait until there is something to receive, or the port is gone."""
-        raise NotImplementedError
 
     async def aclose(self) -> None:
         """What was sent still leaves, for 50 ms if this is cancelled; what a stopped line holds back after that is dropped."""
@@ -97,18 +98,18 @@ class PortStream(trio.abc.Stream):
                 await trio.sleep(POLL)
             await trio.sleep(POLL)  # for what the chip has taken already
 
-    async def _write(self, piece: memoryview) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _write(self, piece: memoryview) -> None: ...
 
-    async def _set_baudrate(self, baudrate: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _set_baudrate(self, baudrate: int) -> None: ...
 
     def _part(self) -> None:
         """Wake who waits for the port, which will be closed in a moment."""
 
+    @abstractmethod
     def _close(self) -> None:
         """In a thread: a driver may take its time."""
-        raise NotImplementedError
 
     def _queued(self) -> int:
         """How many bytes wait to be sent; 0 where nobody knows."""
