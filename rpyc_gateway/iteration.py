@@ -178,8 +178,9 @@ def buffiter(iterable: Any, chunk: int = 10, max_chunk: int = 1000, factor: floa
     """Iterate over any remote iterable of blocking code in batches: `chunk` items in the first message, `factor` times as many in each
     that follows, up to `max_chunk`.
 
-    Items are taken before they are wanted, which a generator can tell; a slow one sends what it has after 50 ms. What it raises is
-    raised here behind the items before it. Left early it is dropped over there, and closed if nobody else holds it; `close` (or
+    Items are taken before they are wanted, which a generator can tell; once 50 ms are over what there is goes with the next item, so
+    that one that blocks keeps what it gave before: `for` over the proxy itself takes those one by one. What it raises is raised here
+    behind the items before it. Left early it is dropped over there, and closed if nobody else holds it; `close` (or
     `contextlib.closing`) does that at once. What is local is iterated as it is. Raises ValueError for sizes that make no batches,
     TypeError for what cannot be iterated.
     """
