@@ -70,7 +70,7 @@ class Starting(Asking):
         try:
             with desk.turn:
                 desk.check_open()
-                crowd = self._started >= max(1, int(desk.rpc.most * SHARE)) or (self._line and last is None)
+                crowd = self._started >= self._share() or (self._line and last is None)
                 if crowd or desk.rpc.room <= 0:
                     place = _Place(self._line if crowd else self.queue, ThreadWaiter())
                     place.stand(first=last is not None)
@@ -83,6 +83,9 @@ class Starting(Asking):
             self._leave_line(place)
             raise
         return None
+
+    def _share(self) -> int:
+        return max(1, int(self._desk.rpc.most * SHARE))
 
     def _send(self, result: AsyncResult, cause: int, affinity: int, left: int = 0) -> None:
         """Ask; what is sent is sent at the end of the step."""
@@ -174,7 +177,10 @@ class Starting(Asking):
             desk.check_open()
             if self.readings:
                 self.send_readings()
-            for _ in range(min(len(unsent), desk.rpc.room)):
+            share = (
+                self._share() - self._started
+            )  # as calls that are started: ordinary calls have the rest, and one of these is one
+            for _ in range(min(len(unsent), desk.rpc.room, max(share, 0 if sent else 1))):
                 left = deadline.milliseconds() if deadline is not None else 0
                 self._send(unsent[0], place.waiter.cause, affinity, left)
                 unsent[0].join(place.waiter)

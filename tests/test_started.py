@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from queue import SimpleQueue
 from typing import Any
 
@@ -61,7 +61,11 @@ def fill(conn: gw.BlockingSession) -> list[gw.AsyncResult]:
 
 def in_line(conn: gw.BlockingSession, threads: int) -> None:
     asking: Any = conn._session.asking
-    while len(asking._line) < threads:
+    until(lambda: len(asking._line) >= threads)
+
+
+def until(condition: Callable[[], bool]) -> None:
+    while not condition():
         threading.Event().wait(0.001)
 
 
@@ -105,6 +109,32 @@ def test_waiting_for_room_ends_in_time_and_nothing_is_sent(conn: gw.BlockingSess
     conn.namespace["let_go"]()
     assert {result.value for result in results} == {1}
     assert not conn._session.asking._line
+
+
+@pytest.mark.parametrize(("others", "batches"), [(0, 1), (6, 1), (6, 2)])
+def test_a_batch_leaves_room_for_ordinary_calls(conn: gw.BlockingSession, others: int, batches: int) -> None:
+    asking: Any = conn._session.asking
+    conn._session.rpc._most_asked = 9  # six of which may be started calls
+    started = [gw.async_(conn.namespace["wait"])() for _ in range(others)]
+    heard: SimpleQueue[list[int]] = SimpleQueue()
+
+    def send() -> None:
+        with gw.batch(conn) as b:
+            waits = [b.namespace["wait"]() for _ in range(20)]
+        heard.put([one.value for one in waits])
+
+    threads = [threading.Thread(target=send) for _ in range(batches)]
+    for thread in threads:
+        thread.start()
+    until(
+        lambda: asking._started >= (others + batches if others else 6)
+    )  # one call of each, as of any caller, if the others have the share
+    assert conn.builtins.str(1) == "1"
+    conn.namespace["let_go"]()
+    assert [heard.get() for _ in threads] == [[1] * 20] * batches
+    assert [result.value for result in started] == [1] * others
+    for thread in threads:
+        thread.join()
 
 
 def test_whoever_waits_for_room_hears_of_the_end_of_the_session(house: House) -> None:
@@ -231,6 +261,7 @@ def test_whoever_serves_a_call_that_is_cancelled_waits_no_more(conn: gw.Blocking
     assert heard.get() in ("Cancelled", "TimedOut")
     assert not conn._session.asking._line
     assert conn._session.asking.by_cause == {}
+    until(lambda: conn._session.rpc.room > 1)  # what was cancelled is open until that is answered
     conn.namespace["let_go"]()
     others = results[what == "wait" :]  # a wait whose time is over cancels what it waits for
     assert [result.value for result in others] == [1] * len(others)
