@@ -125,12 +125,13 @@ def gw_connect(_gw_whereabouts: Whereabouts, pytestconfig: pytest.Config) -> GwN
 
 
 @pytest.fixture
-def gw_node(gw_connect: GwNode, request: pytest.FixtureRequest) -> Iterator[GwNode]:
+def gw_node(gw_connect: GwNode, _gw_whereabouts: Whereabouts, request: pytest.FixtureRequest) -> Iterator[GwNode]:
     """Sessions for one test: called with the name of a node, it gives one. They are closed behind the test; their links are kept for the next."""
     with ExitStack() as opened:
 
         def connect(name: str | None = None, **options: Any) -> BlockingSession:
             conn = opened.enter_context(gw_connect(name, **options))
+            opened.callback(_gw_whereabouts.drain, conn)
             request.node.add_report_section("call", "gw_node", f"{' -> '.join(conn.path)}\n")
             return conn
 

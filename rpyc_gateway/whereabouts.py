@@ -19,9 +19,9 @@ from rpyc_gateway.cli.run import put_own_scripts_first
 from rpyc_gateway.client import open_session
 from rpyc_gateway.config import Config, Listen
 from rpyc_gateway.deadlines import timeout
-from rpyc_gateway.errors import LinkLost, Unreachable
+from rpyc_gateway.errors import GatewayError, LinkLost, Unreachable
 from rpyc_gateway.gateway import Node
-from rpyc_gateway.redirection import is_board, redirected_stdio
+from rpyc_gateway.redirection import PATIENCE, is_board, redirected_stdio
 from rpyc_gateway.session import Session
 from rpyc_gateway.sync import BlockingSession, connect
 from rpyc_gateway.transport import without_secrets
@@ -48,7 +48,7 @@ class Whereabouts:
         self._gateway: _Gateway | None = None
         self._starting = threading.Lock()
         self._kept: dict[Url, BlockingSession] = {}
-        self._redirected: WeakTable[BlockingSession, object] = WeakTable()
+        self._redirected: WeakTable[BlockingSession, Any] = WeakTable()
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -85,6 +85,13 @@ class Whereabouts:
                 raise
         return conn
 
+    def drain(self, conn: BlockingSession) -> None:
+        """Let what the far side has printed arrive, for the test that is over now; from here on it prints over there."""
+        handle = self._redirected.fact(id(conn))
+        if handle is not None:
+            with suppress(GatewayError, OSError), timeout(PATIENCE):
+                handle.close()
+
     @asynccontextmanager
     async def open(
         self,
@@ -95,14 +102,14 @@ class Whereabouts:
         **options: Any,
     ) -> AsyncIterator[Session]:
         """The same for trio code, which bounds the time itself. `told` is entered while the session is opened, not for what the body raises."""
-        kept: list[object] = []
         async with AsyncExitStack() as opened:
             with told():
                 hops, node = await trio.to_thread.run_sync(self._way, name, url, abandon_on_cancel=True)
                 session = await opened.enter_async_context(open_session(hops, node=node, **options))
                 if _has_streams(options):
                     with suppress(TypeError):  # it is a board
-                        kept.append((await redirected_stdio(session).__aenter__()).handle)
+                        handle = (await redirected_stdio(session).__aenter__()).handle
+                        opened.push_async_callback(_drain, handle)
             yield session
 
     def _way(self, name: str | None, url: Url | None) -> tuple[Url, str | None]:
@@ -130,6 +137,11 @@ class Whereabouts:
         kept = self._kept.get(hops)
         if kept is None or kept.closed:
             self._kept[hops] = connect(hops, node=node, **options)
+
+
+async def _drain(handle: Any) -> None:
+    with trio.move_on_after(PATIENCE, shield=True), suppress(GatewayError, OSError):
+        await handle.close()
 
 
 class _Gateway:

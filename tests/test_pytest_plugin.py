@@ -203,3 +203,27 @@ def test_who_does_not_use_it_does_not_load_it(run: Run) -> None:
         assert loaded == {"rpyc_gateway", "rpyc_gateway.version", "rpyc_gateway.pytest_plugin"}
     """
     run(tests, "-p", "no:trio", "-p", "no:xdist").assert_outcomes(passed=1)
+
+
+def test_what_threads_have_printed_there_arrives_before_the_session_of_the_test_is_closed(run: Run) -> None:
+    tests = """
+    PRINTS = '''
+    import threading
+    thread = threading.Thread(target=lambda: [print("line", number, "of", name) for number in range(3000)])
+    thread.start()
+    '''
+
+    def test_that_blocks(gw_node):
+        lab = gw_node("lab")
+        lab.namespace["name"] = "blocking code"
+        lab.execute(PRINTS)
+        lab.eval("thread.join()")
+
+    async def test_in_trio(gw_open):
+        async with gw_open("lab") as lab:
+            await lab.execute("name = 'trio code'" + PRINTS)
+            await lab.eval("thread.join()")
+    """
+    told = run(tests, "-s", "--gw-node", f"lab={CHILD.format('lab')}", ini="trio_mode = true")
+    told.assert_outcomes(passed=2)
+    told.stdout.fnmatch_lines(["*line 2999 of blocking code", "*line 2999 of trio code"])

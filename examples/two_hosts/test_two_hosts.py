@@ -14,6 +14,14 @@ import pytest
 from rpyc_gateway.pytest_plugin import GwNode
 
 
+QUIET = """
+from http.server import SimpleHTTPRequestHandler
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_): pass
+"""
+
+
 def own_address() -> str:
     """Runs on a host: where others reach it. Nothing is sent for that."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -32,7 +40,8 @@ def site(gw_node: GwNode) -> Iterator[str]:
     there = server.modules
     directory = there.tempfile.mkdtemp()
     there.pathlib.Path(directory, "page").write_text("hello from the server")
-    handler = there.functools.partial(there["http.server"].SimpleHTTPRequestHandler, directory=directory)
+    server.execute(QUIET)
+    handler = there.functools.partial(server.namespace["Quiet"], directory=directory)
     web = there["http.server"].ThreadingHTTPServer(("", 0), handler)
     there.threading.Thread(target=web.serve_forever, daemon=True).start()
     yield f"http://{server.teleport(own_address)()}:{web.server_port}"
