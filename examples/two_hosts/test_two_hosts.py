@@ -13,7 +13,6 @@ import pytest
 
 from rpyc_gateway.pytest_plugin import GwNode
 
-
 QUIET = """
 from http.server import SimpleHTTPRequestHandler
 
