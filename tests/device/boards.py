@@ -47,7 +47,7 @@ class FakeBoard:
     @contextmanager
     def stopped(self) -> Iterator[None]:
         """In the body it neither reads nor writes: a test may do that in its place."""
-        for pid in (self.pid, self._process.pid):
+        for pid in (self._process.pid, self.pid):  # the first stops and wakes the second
             os.kill(pid, signal.SIGSTOP)
         try:
             yield

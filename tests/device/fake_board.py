@@ -10,10 +10,14 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
+import time
 import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 MICROPYTHON = os.path.join(os.path.dirname(sys.executable), "micropython")
 
@@ -29,7 +33,7 @@ def main(port: str, heap: str = "") -> None:
         child, inner = spawn(heap)
         print(child.pid, flush=True)
         try:
-            if not carry(outer, inner):
+            if not carry(outer, inner, child.pid):
                 return
         finally:
             child.kill()
@@ -56,7 +60,7 @@ def spawn(heap: str) -> tuple[subprocess.Popen[bytes], int]:
     return child, master
 
 
-def carry(outer: int, inner: int) -> bool:
+def carry(outer: int, inner: int, pid: int) -> bool:
     """Carry bytes between the port and the interpreter until that ends (True), or stdin does (False)."""
     said = b""
     started = False
@@ -67,7 +71,7 @@ def carry(outer: int, inner: int) -> bool:
         if 0 in readable and not os.read(0, 1):
             return False
         if outer in readable:
-            os.write(inner, os.read(outer, 4096))
+            type_in(inner, os.read(outer, 4096), pid)
         if inner in readable:
             try:
                 data = os.read(inner, 4096)
@@ -77,6 +81,45 @@ def carry(outer: int, inner: int) -> bool:
                 said += data
                 started = b">>> " in said
             os.write(outer, data)
+
+
+def type_in(inner: int, keys: bytes, pid: int) -> None:
+    """Give it keys, but no 03 in a moment in which it would die of that; a board would not."""
+    while b"\x03" in keys:
+        with stopped(pid):
+            if not is_deadly(inner, pid):
+                os.write(inner, keys)
+                return
+        time.sleep(0.001)
+    os.write(inner, keys)
+
+
+def is_deadly(inner: int, pid: int) -> bool:
+    """Whether a 03 is a signal, for which it has no handler: for a moment before and after each program."""
+    if fact_of(pid, "State")[0] == "Z":
+        return False
+    is_signal = termios.tcgetattr(inner)[3] & termios.ISIG
+    return bool(is_signal and not int(fact_of(pid, "SigCgt"), 16) & 1 << signal.SIGINT - 1)
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """In the body it does nothing."""
+    if fact_of(pid, "State")[0] == "T":  # by a test
+        yield
+        return
+    os.kill(pid, signal.SIGSTOP)
+    while fact_of(pid, "State")[0] not in "TZ":
+        time.sleep(0)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def fact_of(pid: int, name: str) -> str:
+    with open(f"/proc/{pid}/status") as status:
+        return next(line.split()[1] for line in status if line.startswith(f"{name}:"))
 
 
 if __name__ == "__main__":
