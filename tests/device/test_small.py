@@ -277,6 +277,8 @@ class Line(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         data = bytes(await self._stream.receive_some(max_bytes))
+        while any(begins_at_the_end(change[0], data) for change in self.changes):  # it may come in two pieces
+            data += bytes(await self._stream.receive_some(max_bytes))
         for change in list(self.changes):
             if change[0] in data:
                 self.changes.remove(change)
@@ -285,6 +287,10 @@ class Line(trio.abc.Stream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+def begins_at_the_end(what: bytes, data: bytes) -> bool:
+    return what not in data and any(data.endswith(what[:size]) for size in range(1, len(what)))
 
 
 @asynccontextmanager
