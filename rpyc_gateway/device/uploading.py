@@ -36,6 +36,8 @@ def _u(s,n,k=0,x=1):
   print("=")
 print("=")"""
 DONE = b"="
+# Before each part where heap is scarce: what is kept lies close together then, and leaves room for what takes 1 KiB in one, as compilers do.
+COLLECT = "import gc;gc.collect()"
 WINDOW = 10  # as a power of two: bytes of memory there
 # Unpacks what has been packed, on boards that can; most with so much memory can.
 UNPACKER = f"""try:
@@ -70,7 +72,11 @@ async def upload(
     done = 0
     for number, source in enumerate(sources, 1):
         try:
-            await (loading.put if checked else repl.run)(source)
+            if checked:
+                await loading.put(source)
+            else:
+                await repl.run(COLLECT)
+                await repl.run(source)
         except ReplFailed as exc:
             raise ReplFailed(f"part {number} of {len(sources)}: {exc}") from None
         done += len(source)
