@@ -24,7 +24,7 @@ logger = logging.getLogger("rpyc_gateway.serial")
 def pipe(stream: PortStream, *, identity: str, private: bool, fastest: int) -> Pipe:
     """The stream of a port as a Pipe. `fastest` is in baud."""
     settings = stream.settings
-    return Pipe(
+    made = Pipe(
         stream,
         f"{stream.name} at {settings.baudrate} baud",
         identity=identity,
@@ -36,6 +36,8 @@ def pipe(stream: PortStream, *, identity: str, private: bool, fastest: int) -> P
         fastest=fastest if fastest > settings.baudrate else 0,
         set_rate=stream.set_rate,
     )
+    stream.offer(made)
+    return made
 
 
 async def serve_port(

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import trio
 
+from rpyc_gateway.transport import Pipe
 from rpyc_transports.portsettings import Settings
 
 __all__ = ["PIECE", "PortStream", "Writing", "in_thread"]
@@ -72,6 +73,9 @@ class PortStream(trio.abc.Stream):
     @abstractmethod
     async def wait_heard(self) -> None:
         """Wait until there is something to receive, or the port is gone."""
+
+    def offer(self, pipe: Pipe) -> None:
+        """Give its pipe what can be done without waiting."""
 
     async def aclose(self) -> None:
         """What was sent still leaves, for 50 ms if this is cancelled; what a stopped line holds back after that is dropped."""

@@ -13,8 +13,9 @@ from pathlib import Path
 import serial
 import trio
 
+from rpyc_gateway.transport import Buffer, Pipe
 from rpyc_transports.portsettings import Settings
-from rpyc_transports.portstream import PortStream, in_thread
+from rpyc_transports.portstream import PIECE, PortStream, in_thread
 
 __all__ = ["UartStream", "open_uart"]
 
@@ -29,6 +30,7 @@ class UartStream(PortStream):
         super().__init__(name, settings)
         self._port = port
         self._fd = port.fileno()
+        self._clock = trio.lowlevel.current_clock()  # for threads, too
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Raises BrokenResourceError when the port is gone; a serial line has no other end."""
@@ -47,6 +49,35 @@ class UartStream(PortStream):
                 if not data:
                     raise self._gone("end of file")
                 return data
+
+    def offer(self, pipe: Pipe) -> None:
+        pipe.fileno = self._fd
+        pipe.send_nowait = self.send_nowait
+        pipe.receive_nowait = self.receive_nowait
+
+    def send_nowait(self, *buffers: Buffer) -> int:
+        """Write a piece, if the line is near to wanting one. Raises OSError if the port is gone or closed."""
+        now = self._clock.current_time()
+        if not self._closed and self._writing.wait(now, self._queued()) > 0:
+            return 0
+        try:
+            taken = os.write(self._descriptor(), b"".join(buffers)[:PIECE])
+        except BlockingIOError:
+            return 0
+        self._writing.wrote(taken, now)
+        return taken
+
+    def receive_nowait(self, limit: int) -> bytes | None:
+        """What is there, None if nothing is; b"" if the port is gone without a word. Raises OSError if it is gone or closed."""
+        try:
+            return os.read(self._descriptor(), limit)
+        except BlockingIOError:
+            return None
+
+    def _descriptor(self) -> int:
+        if self._closed:
+            raise OSError(errno.EBADF, f"{self.name} was closed")
+        return self._fd
 
     async def wait_heard(self) -> None:
         self._check_open()
