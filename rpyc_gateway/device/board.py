@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import re
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -16,15 +15,16 @@ import trio
 from rpyc_gateway.device import conversation as facts
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
 from rpyc_gateway.device.conversation import LARGEST, Conversation, Failure, Oversized, Step, encode_step
+from rpyc_gateway.device.doubt import Doubt
 from rpyc_gateway.device.lent import gone, is_function, replaced
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Waiter
 from rpyc_gateway.errors import DialFailed, GatewayError, LinkLost, ProtocolError
 from rpyc_gateway.proto import lineevents as events
 from rpyc_gateway.proto.line import Line
-from rpyc_gateway.proto.lineframes import NONCE, TO_DIALLER, TO_LISTENER, Greeting
+from rpyc_gateway.proto.lineframes import NONCE, Greeting
 from rpyc_gateway.reliable import Console
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Pipe, SendNowait
 
 __all__ = ["BROKEN", "Board", "BoardError", "Event"]
 
@@ -32,30 +32,10 @@ CHUNK = 4096  # bytes of one read
 MTU = 1024  # bytes of the longest piece that this side takes
 AGAIN = 0.5  # seconds for a call to end that was interrupted; then it is again, each time after twice as long
 LONGEST_AGAIN = 8.0  # seconds
-ASK = 2.0  # seconds without a frame, while a call is open, until it is asked whether an agent is there; then again, each time after twice as long
-LONGEST_ASK = 600.0  # seconds: a board that works for a day gets few bytes meanwhile
 NOTICES = 256  # events that may wait for who handles them
 
 KEY = b"\x03"
-QUESTION = (
-    b"\r\x01\n"  # any REPL says that it is one, and echoes nothing from then on; an agent says that it is no frame
-)
 BROKEN = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
-
-# What a board says when it starts. If its prompt follows that was no program which printed the like: each REPL tells its prompt when it is asked.
-STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
-BANNER = re.compile(STARTED + rb"|raw REPL; CTRL-B to exit|^>>> ")
-# What only says that it starts: its main.py may run then, and no prompt come. So it is believed without one, if no frame comes for a while.
-BOOTED = re.compile(rb"^(MPY: soft reboot\r?$|ets \w{3} +\d+ \d{4} \d|rst:0x[\da-f]+ |ESP-ROM:)")
-PROMPT = b">>> "
-FURTHER = b"... "  # it has taken for the beginning of a program what was on its way to its agent
-# A REPL echoes a frame that it takes for a comment. People write a space after their #, also in what a program prints of them.
-ECHO = re.compile(re.escape(PROMPT + TO_LISTENER) + rb"[^ ]")
-RAW_PROMPT = b"\x04>"
-VERDICT = 3.0  # seconds without a frame after what only says that a board starts: it does
-UNPROVEN = 1e9  # seconds after any other banner: a program that prints the like may compute for long
-PROOF = 0.3  # seconds for a prompt to come by itself, before it is asked for
-PROMPT_VERDICT = 0.03  # seconds, if a prompt has come too
 
 logger = logging.getLogger(__name__)
 
@@ -98,14 +78,13 @@ class Board(AnyBoard):
         self._given_up: set[int] = set()  # calls that nobody waits for any more
         self._key_at = inf  # when the key is to be pressed
         self._pause = AGAIN  # until it is pressed again
-        self._ask_at = inf  # when the board is asked whether it runs an agent at all
-        self._ask_pause = ASK
+        self._doubt = Doubt(longest=mtu / pipe.rate, lossless=lossless)
         self._callbacks: dict[int, trio.CancelScope] = {}
         self._notices = trio.open_memory_channel[tuple[Any, tuple[Any, ...]]](NOTICES)
         self._wake = trio.Event()  # for the writer
-        self._armed = 0.0  # when it comes back by itself
+        self._armed = 0.0  # when it comes back by itself; 0 while it is at work
         self._alarm = trio.CancelScope()  # that it sleeps in
-        self._verdict_at = inf  # when it is clear that a banner was one, if no frame comes before
+        self._unsent = b""  # what the pipe would not take at once
         self._nursery: trio.Nursery | None = None
 
     # -- what one does with it
@@ -130,8 +109,8 @@ class Board(AnyBoard):
         except Oversized as exc:
             raise BoardError(Failure(kind="MemoryError", text=str(exc)), self.peer) from None
         self._waiting[waiter.name] = waiter
-        if self._ask_at == inf:
-            self._plan_question()
+        if self._doubt.ask_at == inf:
+            self._doubt.expect(trio.current_time(), waited=True)
         self._step()
 
     def interrupt(self, waiter: Waiter) -> None:
@@ -198,19 +177,39 @@ class Board(AnyBoard):
 
     def _step(self) -> None:
         """After each change of the line or the conversation: do what is to be done about it, and wake the writer."""
-        line = self.line
-        while happened := line.events():
-            for event in happened:
-                self._take_event(event)
+        self._take_events()
         data = self._conversation.data_to_send()
         if data:
-            line.send(data)
-        deadline = line.deadline()
-        if deadline is not None and deadline < self._armed:
-            if deadline <= trio.current_time():
+            self.line.send(data)
+        if self._deadline() < self._armed:
+            now = trio.current_time()
+            if self._deadline() <= now and self._pipe.send_nowait is not None:
+                self._send(self._pipe.send_nowait, now)
+            deadline = self._deadline()
+            if deadline <= now or self._unsent:
+                self._armed = 0.0
                 self._wake.set()
-            else:  # an acknowledgement that may wait: the writer sleeps on
+            elif deadline < self._armed:  # an acknowledgement that may wait: the writer sleeps on
                 self._armed = self._alarm.deadline = deadline
+
+    def _send(self, send_nowait: SendNowait, now: float) -> None:
+        """While the writer sleeps: it would do so two turns of the loop later."""
+        out = self.line.data_to_send(now)
+        self._take_events()
+        try:
+            self._unsent = out[send_nowait(out) :]
+        except OSError as exc:
+            self._break(str(exc) or "the pipe broke")
+
+    def _deadline(self) -> float:
+        """When the line wants something."""
+        deadline = self.line.deadline()
+        return inf if deadline is None else deadline
+
+    def _take_events(self) -> None:
+        while happened := self.line.events():
+            for event in happened:
+                self._take_event(event)
 
     def _take_event(self, event: events.LineEvent) -> None:
         match event:
@@ -259,40 +258,28 @@ class Board(AnyBoard):
             waiter.finish(value, error)
         self._plan_key()
         if not self._waiting and not self._given_up:
-            self._ask_at = inf
+            self._doubt.ask_at = inf
         self.go_on()
 
     def _take_printed(self, text: bytes) -> None:
-        self._look_for_echo(text)
-        now = trio.current_time()
-        if BANNER.search(text) and self._verdict_at == inf:
-            self._verdict_at = now + UNPROVEN
-            self._conversation.nudge()  # an agent that does nothing says so
-            self._ask_at = min(self._ask_at, now + PROOF)  # and so does a REPL; one that works says neither
-        if BOOTED.search(text):
-            self._verdict_at = min(self._verdict_at, now + VERDICT)
+        self._doubt.hear(text, trio.current_time())
         try:
             self._show(text)
         except Exception:
             logger.exception("%s: what was printed there could not be shown", self._pipe.peer)
 
-    def _look_for_echo(self, text: bytes) -> None:
-        if self._verdict_at < inf and ECHO.search(text):
-            self._restarted("it has started anew")
-
-    def _look_at_prompt(self) -> None:
-        """What was said last, and is no line yet, may be the prompt of a board without an agent."""
-        last = self.line.unfinished
-        self._look_for_echo(last)
-        if self._verdict_at < inf and (last.endswith((PROMPT, FURTHER)) or last == b">"):
-            self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT)
-            self._wake.set()
-        elif self._established.is_set() and last.endswith(RAW_PROMPT) and not self._lossless:
-            if TO_DIALLER not in last:
-                self._restarted("its agent was ended")
-                return
-            # A frame may have such bytes anywhere; or it was one that did not end.
-            self._verdict_at = min(self._verdict_at, trio.current_time() + PROMPT_VERDICT + MTU / self._pipe.rate)
+    def _heed_doubt(self) -> None:
+        """It was heard, and that may have raised doubts."""
+        doubt = self._doubt
+        if self.line.unfinished and self._established.is_set():
+            doubt.look_at(self.line.unfinished, trio.current_time())
+        if doubt.begun:
+            doubt.begun = False
+            self._conversation.nudge()
+            self._step()
+        if doubt.certain:
+            self._restarted(doubt.reason)
+        elif doubt.verdict_at < self._armed or doubt.ask_at < self._armed:
             self._wake.set()
 
     # -- the key
@@ -316,21 +303,6 @@ class Board(AnyBoard):
         self._pause = min(self._pause * 2, LONGEST_AGAIN)
         self.line.send_datagram(b"")
         return KEY
-
-    # -- the question
-
-    def _plan_question(self) -> None:
-        """An agent was heard, or is to be: from now on silence counts."""
-        self._ask_pause = ASK
-        self._ask_at = trio.current_time() + ASK if self._waiting or self._given_up else inf
-
-    def _ask(self, now: float) -> bytes:
-        """Noise may end an agent and hide what its board says then; its REPL would take our frames for ever, or echo them and be told that they are damaged."""
-        if now < self._ask_at:
-            return b""
-        self._ask_at = now + self._ask_pause
-        self._ask_pause = min(self._ask_pause * 2, LONGEST_ASK)
-        return QUESTION
 
     # -- callbacks
 
@@ -369,10 +341,9 @@ class Board(AnyBoard):
         self.line.receive_data(data, trio.current_time())
 
     async def _read(self) -> None:
-        stream = self._pipe.stream
         while self.lost is None:
             try:
-                data = await stream.receive_some(CHUNK)
+                data = await self._receive()
             except BROKEN as exc:
                 self._break(str(exc) or "the pipe broke")
                 return
@@ -382,29 +353,36 @@ class Board(AnyBoard):
             heard = self.line.frames_in
             self.line.receive_data(bytes(data), trio.current_time())
             if self.line.frames_in != heard:
-                self._verdict_at = inf
-                self._plan_question()
+                self._doubt.hear_frame(trio.current_time(), waited=bool(self._waiting or self._given_up))
             self._step()
-            if self.line.unfinished:
-                self._look_at_prompt()
+            self._heed_doubt()
+
+    async def _receive(self) -> bytes | bytearray:
+        receive_nowait = self._pipe.receive_nowait
+        if receive_nowait is None or self._pipe.fileno < 0:
+            return await self._pipe.stream.receive_some(CHUNK)
+        data = None
+        while data is None:  # with one turn of the loop, where a stream takes two
+            await trio.lowlevel.wait_readable(self._pipe.fileno)
+            data = receive_nowait(max(CHUNK, self._pipe.receive_at_least))
+        return data
 
     async def _write(self) -> None:
-        line = self.line
+        line, doubt = self.line, self._doubt
         send_all = self._pipe.stream.send_all
         while self.lost is None:
             self._wake = trio.Event()
             self._armed = 0.0
             now = trio.current_time()
-            deadline = line.deadline()
-            if deadline is None:
-                deadline = inf
-            if now >= self._verdict_at:
-                self._restarted("it has started anew")
+            deadline = self._deadline()
+            if now >= doubt.verdict_at:
+                self._restarted(doubt.reason)
                 return
-            if now >= min(deadline, self._key_at, self._ask_at):
+            if self._unsent or now >= min(deadline, self._key_at, doubt.ask_at):
                 if deadline <= now:
                     line.handle_timeout(now)
-                out = self._press_key(now) + self._ask(now) + line.data_to_send(now)
+                out = self._unsent + self._press_key(now) + doubt.question(now) + line.data_to_send(now)
+                self._unsent = b""
                 self._step()
                 if out:
                     try:
@@ -414,6 +392,6 @@ class Board(AnyBoard):
                 else:
                     await trio.lowlevel.checkpoint()
                 continue
-            self._armed = min(deadline, self._key_at, self._ask_at, self._verdict_at)
+            self._armed = min(deadline, self._key_at, doubt.ask_at, doubt.verdict_at)
             with trio.move_on_at(self._armed) as self._alarm:
                 await self._wake.wait()

@@ -16,9 +16,10 @@ from typing import Any
 import trio
 
 from rpyc_gateway.device.anyboard import AnyBoard, BoardError, again
-from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, PROMPT, QUESTION, STARTED, Event
+from rpyc_gateway.device.board import AGAIN, BROKEN, KEY, LONGEST_AGAIN, Event
 from rpyc_gateway.device.codec import Host, Ref
 from rpyc_gateway.device.conversation import Failure, Step, refs_in
+from rpyc_gateway.device.doubt import PROMPT, QUESTION, STARTED
 from rpyc_gateway.device.lent import Lent, is_function, replaced
 from rpyc_gateway.device.phrasing import (
     MARK,

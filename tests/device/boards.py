@@ -12,6 +12,7 @@ import sys
 import tty
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 import trio
 
 from rpyc_gateway.transport import Pipe
+from rpyc_transports.own_pipe import read_nowait, write_nowait
 
 FAKE = Path(__file__).with_name("fake_board.py")
 MICROPYTHON = Path(sys.executable).with_name("micropython")
@@ -100,7 +102,14 @@ async def pipe_to(port: str, *, rate: float = inf) -> AsyncIterator[Pipe]:
     descriptor = os.open(port, os.O_RDWR | os.O_NOCTTY)
     tty.setraw(descriptor)
     async with trio.lowlevel.FdStream(descriptor) as stream:
-        yield Pipe(stream, port, reliable=False, rate=rate)
+        yield as_pipe(stream, port, rate)
+
+
+def as_pipe(stream: trio.lowlevel.FdStream, name: str, rate: float = inf) -> Pipe:
+    pipe = Pipe(stream, name, reliable=False, rate=rate, fileno=stream.fileno())
+    pipe.send_nowait = partial(write_nowait, stream)
+    pipe.receive_nowait = partial(read_nowait, stream)
+    return pipe
 
 
 @asynccontextmanager
@@ -111,6 +120,6 @@ async def fake_board(heap: str = "") -> AsyncIterator[tuple[Pipe, FakeBoard]]:
     try:
         with board_on(os.ttyname(slave), heap) as board:
             async with trio.lowlevel.FdStream(master) as stream:
-                yield Pipe(stream, "the board", reliable=False), board
+                yield as_pipe(stream, "the board"), board
     finally:
         os.close(slave)
