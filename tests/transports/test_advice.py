@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyc_transports.advice import NO_TERMINAL, NOBODY_ANSWERS, advise, asks
+from rpyc_transports.advice import _ADVICE, NO_TERMINAL, NOBODY_ANSWERS, advise, asks
 
 
 @pytest.mark.parametrize(
@@ -75,3 +75,10 @@ def test_a_terminal_that_swallows_everything_is_seen_in_the_command(command: str
 )
 def test_what_is_a_question_for_somebody_at_a_keyboard(line: str, question: bool) -> None:  # noqa: FBT001
     assert asks(line) is question
+
+
+@pytest.mark.parametrize("pattern", [pattern for pattern, _ in _ADVICE])
+def test_no_gap_in_what_is_sought_is_without_a_bound(pattern: str) -> None:
+    """20 KB of `sudo: sudo: ...`, which any far side can say, took a second of the whole node with `sudo: .*`."""
+    assert ".*" not in pattern
+    assert ".+" not in pattern
