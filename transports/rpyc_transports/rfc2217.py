@@ -12,6 +12,7 @@ import trio
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_gateway.transport import Handler, Pipe, without_secrets
 from rpyc_transports import urls
+from rpyc_transports.portclient import PortClient
 from rpyc_transports.portserving import ANY_RATE, pipe, serve_port
 from rpyc_transports.portsettings import LINE_OPTIONS, Settings, level
 from rpyc_transports.portstream import PortStream
@@ -107,7 +108,7 @@ async def _open(url: str, target: Target) -> PortStream:
     name = f"rfc2217://{target.server}"
     try:
         with trio.fail_after(OPEN_TIMEOUT):
-            return await open_threaded(name, target.settings, query)
+            return await open_threaded(name, target.settings, lambda: PortClient(name + query))
     except trio.TooSlowError:
         raise ConfigError(
             [f"{url}: no answer within {OPEN_TIMEOUT:g} s: is this a port server that speaks RFC 2217?"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import serial
 import trio
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 class ThreadedStream(PortStream):
     """Any port of pyserial's. A read that is cancelled loses nothing."""
 
-    def __init__(self, name: str, settings: Settings, port: serial.Serial) -> None:
+    def __init__(self, name: str, settings: Settings, port: Any) -> None:
         super().__init__(name, settings)
         self._port = port
         self._threads = trio.CapacityLimiter(2)  # of its own: reading holds one nearly all the time
@@ -71,21 +71,25 @@ class ThreadedStream(PortStream):
             raise self._gone(exc) from exc
 
 
-async def open_threaded(name: str, settings: Settings, options: str = "") -> ThreadedStream:
-    """Open a port by its name or by a URL of pyserial's with options for it, in a thread: it can take seconds. Raises OSError."""
-    port = await in_thread(lambda: _open(name + options, settings), _close)
+async def open_threaded(name: str, settings: Settings, make: Callable[[], Any] | None = None) -> ThreadedStream:
+    """Open a port by its name, or another that `make` makes, in a thread: it can take seconds. Raises OSError."""
+    port = await in_thread(lambda: _open(make() if make else _named(name), settings), _close)
     return ThreadedStream(name, settings, port)
 
 
-def _open(url: str, settings: Settings) -> serial.Serial:
-    port: serial.Serial = serial.serial_for_url(url, do_not_open=True, timeout=GLANCE)
+def _named(name: str) -> Any:
+    return serial.serial_for_url(name, do_not_open=True)
+
+
+def _open(port: Any, settings: Settings) -> Any:
+    port.timeout = GLANCE
     settings.configure(port)
     port.dtr, port.rts = settings.dtr == "on", settings.rts == "on"
     port.open()
     return port
 
 
-def _close(port: serial.Serial) -> None:
+def _close(port: Any) -> None:
     connection = getattr(port, "_socket", None)
     port.close()
     if connection is not None:  # pyserial forgets it where the other side has closed it first
