@@ -18,10 +18,10 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.config import Config, Dial, Listen, NodeSection
 from rpyc_gateway.session import Session, SessionStatistics
-from tests.conformance.worlds import MAKER, Kit, RemoteWorld, made_by
+from tests.conformance.worlds import MAKER, Kit, RemoteWorld, World, made_by
 from tests.house import CLASSIC
 
-__all__ = ["RELAYS", "Far", "open_far", "world"]
+__all__ = ["RELAYS", "Far", "open_far", "trio_world", "world"]
 
 RELAYS = (0, 1, 3)
 PATIENCE = 2.0
@@ -132,6 +132,12 @@ class Far:
 def world(conn: gw.BlockingSession, setup: str, beyond: str) -> RemoteWorld:
     """What a setup made behind a session."""
     return made_by(conn, setup, beyond, Kit(gw.obtain, partial(gw.deliver, conn), gw.async_, gw.timed, gw.buffiter))
+
+
+async def trio_world(lab: Any, setup: str) -> World:
+    """The same behind a session of trio code."""
+    names, known = await lab.namespace["make_names"](setup)
+    return World(names, await lab.builtins.tuple(known))
 
 
 @contextmanager

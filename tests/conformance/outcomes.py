@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-__all__ = ["outcome", "shape"]
+import trio
+
+__all__ = ["outcome", "outcome_in_trio", "shape"]
 
 _PLAIN = (type(None), bool, int, float, complex, bytes, type(...), type(NotImplemented), range, slice)
 _ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
@@ -16,6 +18,15 @@ def outcome(use: Callable[[Any], object], world: Any) -> tuple[object, ...]:
     """("returned", what) or ("raised", type, args)."""
     try:
         return "returned", shape(use(world))
+    except Exception as error:  # noqa: BLE001  # it is the outcome
+        return raised(error)
+
+
+async def outcome_in_trio(use: Callable[[Any], Awaitable[object]], world: Any, seconds: float) -> tuple[object, ...]:
+    """The same of trio code, which has so many seconds."""
+    try:
+        with trio.fail_after(seconds):
+            return "returned", shape(await use(world))
     except Exception as error:  # noqa: BLE001  # it is the outcome
         return raised(error)
 

@@ -1,6 +1,6 @@
 """The rows over WebSocket, TCP, standard streams and a serial line, one after the other; also while every hop misbehaves.
 
-A choice of them with every run, every twenty-third; all of them with `GW_ALL_HOPS=1`.
+A choice of them with every run, every twenty-third, and nearly all rows of trio code; all of them with `GW_ALL_HOPS=1`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import pytest
 import rpyc_gateway as gw
 from tests.conformance.bounds import bounded
 from tests.conformance.chapters import CHAPTERS
-from tests.conformance.far import world
+from tests.conformance.far import trio_world, world
 from tests.conformance.hops import Chain, open_chain
 from tests.conformance.known import CYCLES, KNOWN
-from tests.conformance.outcomes import outcome
-from tests.conformance.rows import Row
+from tests.conformance.outcomes import outcome, outcome_in_trio
+from tests.conformance.rows import AsyncRow, Row
 from tests.conformance.worlds import LocalWorld
 
 HOPS = ("ws", "tcp", "stdio", "serial")
@@ -27,7 +27,12 @@ ROW_SECONDS = 30
 BACK_WITHIN = 30.0  # seconds from a break at every hop to the next session
 BREAK_AFTER = 20  # rows
 
-EACH = 1 if os.environ.get("GW_ALL_HOPS") == "1" else 23
+ALL = os.environ.get("GW_ALL_HOPS") == "1"
+EACH = 1 if ALL else 23
+LONG = {"trio code: long generators"}  # 15 s where each item is a trip of its own over four slow hops
+TRIO_ROWS = [
+    row for chapter in CHAPTERS for row in chapter.async_rows if str(row) not in (KNOWN if ALL else {*KNOWN, *LONG})
+]
 ROWS = [row for chapter in CHAPTERS for row in chapter.rows if str(row) not in KNOWN][::EACH]
 
 
@@ -52,6 +57,13 @@ def test_row(number: int, chain: Chain) -> None:
 def _remotely(row: Row, conn: gw.BlockingSession) -> tuple[object, ...]:
     with bounded(ROW_SECONDS):
         return outcome(row.use, world(conn, row.setup, row.beyond))
+
+
+@pytest.mark.parametrize("row", TRIO_ROWS, ids=map(str, TRIO_ROWS))
+async def test_row_of_trio_code(row: AsyncRow, chain: Chain) -> None:
+    local = await outcome_in_trio(row.use, LocalWorld(row.setup), ROW_SECONDS)
+    async with chain.far.lent_async(chain.relays) as lab:
+        assert await outcome_in_trio(row.use, await trio_world(lab, row.setup), ROW_SECONDS) == local
 
 
 def break_all(chain: Chain) -> None:

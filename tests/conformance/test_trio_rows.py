@@ -7,17 +7,18 @@ import operator
 from typing import Any
 
 import pytest
-import trio
 
 import rpyc_gateway as gw
 from rpyc_gateway.async_proxy import AsyncProxy
 from rpyc_gateway.classes import described
 from tests.conformance.chapters import CHAPTERS
-from tests.conformance.far import RELAYS, Far
+from tests.conformance.far import RELAYS, Far, trio_world
 from tests.conformance.known import KNOWN
-from tests.conformance.outcomes import outcome, raised, shape
+from tests.conformance.outcomes import outcome, outcome_in_trio, raised, shape
 from tests.conformance.rows import AsyncRow
-from tests.conformance.worlds import LocalWorld, World
+from tests.conformance.worlds import LocalWorld
+
+ROW_SECONDS = 10
 
 
 def _marked(row: AsyncRow) -> object:
@@ -28,22 +29,13 @@ def _marked(row: AsyncRow) -> object:
 @pytest.mark.parametrize("relays", RELAYS)
 @pytest.mark.parametrize("row", [_marked(row) for chapter in CHAPTERS for row in chapter.async_rows])
 async def test_row(row: AsyncRow, relays: int, far: Far) -> None:
-    local = await _outcome(row, LocalWorld(row.setup))
+    local = await outcome_in_trio(row.use, LocalWorld(row.setup), ROW_SECONDS)
     async with far.lent_async(relays) as lab:
         assert await _remotely(row, lab) == local
 
 
 async def _remotely(row: AsyncRow, lab: Any) -> tuple[object, ...]:
-    names, known = await lab.namespace["make_names"](row.setup)
-    return await _outcome(row, World(names, await lab.builtins.tuple(known)))
-
-
-async def _outcome(row: AsyncRow, world: World) -> tuple[object, ...]:
-    try:
-        with trio.fail_after(10):
-            return "returned", shape(await row.use(world))
-    except Exception as error:  # noqa: BLE001  # it is the outcome
-        return raised(error)
+    return await outcome_in_trio(row.use, await trio_world(lab, row.setup), ROW_SECONDS)
 
 
 THINGS = "from decimal import Decimal; items, table, some, price, walk = [3, 1, 2], {'a': 1}, {1, 2}, Decimal('2.5'), iter('ab')"
