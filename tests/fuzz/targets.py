@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import socket
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import trio
+from trio.testing import memory_stream_pair
 from wsproto.connection import ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, Ping
 
 from rpyc_gateway.config import Config
+from rpyc_gateway.device.codec import Decoder, Ref
+from rpyc_gateway.device.conversation import Conversation, Primitive, Step
 from rpyc_gateway.errors import ConfigError, LimitExceeded, NoCodec, ProtocolError
 from rpyc_gateway.proto import facts, frames
 from rpyc_gateway.proto.bulk import BulkReceiver
@@ -25,8 +31,13 @@ from rpyc_gateway.proto.mux import Mux
 from rpyc_gateway.proto.raised import read_exception
 from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.transport import entry_points, find_transport
+from rpyc_transports import proxies
+from rpyc_transports.advice import advise, asks
 from rpyc_transports.certificates import Certificate
+from rpyc_transports.lines import LONGEST_LINE, Lines
 from rpyc_transports.preamble import Preamble
+from rpyc_transports.secured import HandshakeFailed, TlsStream
+from rpyc_transports.telnet import Telnet
 from rpyc_transports.websocket_messages import Messages
 from rpyc_transports.websocket_upgrade import Question, Request, UpgradeFailed
 from tests.proto.pair import START, hello, pair, pulled
@@ -321,6 +332,86 @@ def preamble(data: bytes) -> None:
     text += b"" if found.found else found.rest()
     assert text + link == b"".join(pieces(data))
     assert len(found.beginning) <= 300
+
+
+@target
+def printed(data: bytes) -> None:
+    """What a program prints on its standard error: it is fit for a log, and what to do about it is found."""
+    lines = Lines()
+    said: list[str] = []
+    for piece in pieces(data):
+        said += lines.split(piece)
+        asks(lines.unfinished)
+    said += lines.rest()
+    assert all(line.isprintable() and len(line) <= 10 * LONGEST_LINE for line in said)
+    advise("\n".join(said), 1, "ssh far rpyc-gw stdio")
+
+
+@target
+def port_server(data: bytes) -> None:
+    """What a port server says (RFC 2217), as telnet."""
+    telnet = Telnet()
+    given = taken = 0
+    with suppress(ValueError):
+        for piece in pieces(data):
+            given += len(piece)
+            taken += sum(map(len, telnet.receive(piece)))
+    assert taken <= given
+
+
+@target
+def proxy_answers(data: bytes) -> None:
+    """What a proxy on the way out says, in HTTP and in SOCKS5, with and without a password."""
+    for speak in (proxies._speak_http, proxies._speak_socks):
+        for way in (proxies.Proxy("", "proxy", 1), proxies.Proxy("", "proxy", 1, b"user", b"secret")):
+            with suppress(OSError):
+                trio.run(_hear_proxy, speak, way, data)
+
+
+async def _hear_proxy(speak: Any, way: proxies.Proxy, data: bytes) -> None:
+    near, far = socket.socketpair()
+    with far:
+        far.sendall(data[:16_384])
+        far.shutdown(socket.SHUT_WR)
+        async with trio.SocketStream(trio.socket.from_stdlib_socket(near)) as stream:
+            await speak(stream, way, "lab", 18860)
+
+
+@target
+def tls(data: bytes) -> None:
+    """A TLS handshake, at either side."""
+    for name in (None, "relay"):
+        with suppress(HandshakeFailed):
+            trio.run(_shake_hands, name, data)
+
+
+async def _shake_hands(name: str | None, data: bytes) -> None:
+    near, far = memory_stream_pair()
+    for piece in pieces(data):
+        await far.send_all(piece)
+    await far.send_eof()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT if name else ssl.PROTOCOL_TLS_SERVER)
+    await TlsStream(near, context, server_hostname=name).shake_hands()
+
+
+@target
+def board(data: bytes) -> None:
+    """What a board with the agent says, while calls wait for its answers."""
+    front = Conversation()
+    front.lend(print)
+    for _ in range(5):
+        front.call([Step(Primitive.SAME, (1,))])
+    for piece in pieces(data):
+        front.receive_data(piece)
+        front.facts()
+    front.data_to_send()
+
+
+@target
+def board_values(data: bytes) -> None:
+    """The values of a board."""
+    with suppress(ProtocolError):
+        Decoder(data, Ref, {1: "ours"}.__getitem__).values()
 
 
 @target
