@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
@@ -18,15 +20,17 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
 import rpyc_gateway as gw
 from rpyc_gateway.config import Config, Listen, NodeSection
+from rpyc_gateway.testing import BadLine
 from rpyc_gateway.testing.leftovers import Belongings
 from rpyc_gateway.transport import find_transport
-from tests.fuzz.targets import seeds
+from tests.chains.processes import RPYC_GW
+from tests.fuzz.targets import VECTORS, seeds
 from tests.house import CLASSIC, open_house
 from tests.transports.authority import Authority
 
@@ -171,6 +175,52 @@ def test_real_listeners_send_them_away_too(
             assert time.monotonic() < give_up, f"{besieged.tasks() - before} tasks are left"
             time.sleep(0.001)
     assert logged == []
+
+
+# -- listeners with one caller at a time
+
+BAUD = 4_000_000
+LINE_FRAMES = [bytes.fromhex(row["hex"]) for row in json.loads((VECTORS / "line.json").read_text())]
+
+
+@settings(max_examples=25)
+@given(words=st.lists(st.binary(max_size=600) | st.sampled_from(LINE_FRAMES), max_size=8))
+def test_a_serial_port_serves_whoever_comes_after_garbage(words: list[bytes]) -> None:
+    with complaints() as logged:
+        trio.run(_at_a_port, words)
+    assert logged == []
+
+
+async def _at_a_port(words: list[bytes]) -> None:
+    with BadLine(BAUD) as line:
+        lab, caller = (f"serial://{port}?baudrate={BAUD}" for port in (line.far, line.near))
+        async with gw.open_node(Config(node=NodeSection(name="lab"), listen=(Listen(url=lab),), serve=CLASSIC)):
+            async with find_transport(caller).connect(caller) as pipe:
+                for word in words:
+                    await pipe.stream.send_all(word)
+            with trio.fail_after(CALLERS_HAVE):
+                async with gw.open_session(caller, node="lab") as session:
+                    assert await session.builtins.str(6) == "6"
+
+
+@settings(max_examples=10)
+@given(words=words, half_closes=st.booleans())
+def test_a_node_on_its_standard_streams_ends_in_order_whatever_comes(words: list[bytes], half_closes: bool) -> None:  # noqa: FBT001
+    ours, its = socket.socketpair()
+    with ours:
+        with its:
+            command = [*RPYC_GW, "stdio", "--serve", "classic"]
+            node = subprocess.Popen(command, stdin=its, stdout=its, stderr=subprocess.PIPE, text=True)
+        with suppress(ConnectionError):  # it has heard enough already
+            for word in words:
+                ours.sendall(word)
+            if half_closes:
+                ours.shutdown(socket.SHUT_WR)
+                while ours.recv(65536):
+                    continue
+    _, said = node.communicate(timeout=CALLERS_HAVE)
+    assert node.returncode == 0, said
+    assert "Traceback" not in said
 
 
 async def _call(words: list[bytes], end: str) -> None:
