@@ -15,7 +15,8 @@ import pytest
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.testing import BadLine
+from rpyc_gateway.reliable import reliable
+from rpyc_gateway.testing import BadLine, check_transport
 from rpyc_gateway.transport import Pipe
 from rpyc_transports.rfc2217 import Rfc2217Transport
 from rpyc_transports.serial import SerialTransport
@@ -109,6 +110,24 @@ async def test_a_line_behind_a_server_is_served() -> None:
             await near.stream.send_all(b"?")
             assert await near.stream.receive_some() == b"?"
         nursery.cancel_scope.cancel()
+
+
+RULES = (
+    "facts_are_facts",
+    "wrong_urls_are_said_to_be_wrong",
+    "both_ways_at_once",
+    "half_closed_it_still_hears",
+    "orderly_end_loses_nothing",
+)
+
+
+async def test_it_keeps_the_rules_of_transports() -> None:
+    """A server at each end of the line. The other rules were kept too; most take a dozen connections, and a port server some 0.7 s for each."""
+    async with BadLine(921600, seed=1) as line, port_server(line.near) as near, port_server(line.far) as far:
+        listen, dial = (f"rfc2217://{server}?baudrate=921600&fastest=0" for server in (near, far))
+        await check_transport(
+            listen, dial=dial, rules=RULES, wrong=["rfc2217:", "rfc2217://x"], layer=reliable, many=1, patience=30.0
+        )
 
 
 SER2NET = """%YAML 1.1
