@@ -115,7 +115,6 @@ async def test_a_line_behind_a_server_is_served() -> None:
 RULES = (
     "facts_are_facts",
     "wrong_urls_are_said_to_be_wrong",
-    "both_ways_at_once",
     "half_closed_it_still_hears",
     "orderly_end_loses_nothing",
 )
