@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable
 from importlib import import_module
@@ -10,7 +11,7 @@ import click
 import trio
 
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.testing.partner import Layer, Partner, as_it_is
+from rpyc_gateway.testing.partner import Failed, Layer, Partner, as_it_is
 from rpyc_gateway.testing.transports import RULES, TransportFault, check_transport
 from rpyc_gateway.testing.wire import BadWire
 from rpyc_gateway.transport import check_url, find_transport, without_secrets
@@ -56,6 +57,13 @@ layer_option = click.option("--layer", type=LayerType(), help="What makes an unr
 @click.group()
 def main() -> None:
     """Check transports, and be cruel to them."""
+    logging.getLogger("rpyc_gateway.transport").addFilter(_was_not_asked_for)
+
+
+def _was_not_asked_for(record: logging.LogRecord) -> bool:
+    """Whether it is news: a handler that fails because the check has told it to is none."""
+    error = record.exc_info[1] if record.exc_info else None
+    return not (isinstance(error, BaseExceptionGroup) and error.subgroup(Failed))
 
 
 @main.command()

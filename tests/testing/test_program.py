@@ -38,6 +38,12 @@ def test_a_check_says_what_it_saw_rule_by_rule() -> None:
     assert [line.partition(":")[0] for line in out.splitlines()] == ["facts_are_facts", "both_ways_at_once"]
 
 
+def test_what_the_check_has_asked_for_is_no_traceback() -> None:
+    status, out, err = said("check", "tcp://127.0.0.1:0", "--rule", "failing_handler_hurts_nobody")
+    assert (status, err) == (0, "")
+    assert out.startswith("failing_handler_hurts_nobody: its own pipe ends")
+
+
 def test_two_processes_check_tcp_through_a_bad_wire() -> None:
     with running("serve", "tcp://127.0.0.1:0") as serving:
         assert serving.startswith("serving at tcp://127.0.0.1:")
