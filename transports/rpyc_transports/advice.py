@@ -42,7 +42,7 @@ _BY_STATUS = {
     127: "no such command there: is it installed, and on the PATH of a shell that nobody logged in to? Its whole path works",
 }
 _PROMPT = re.compile(
-    r"(^\[sudo\]|pass(wor[dt]|phrase|code)|\bPIN\b|\bOTP\b|verification code|one-time|login|user ?name|yes/no).*[:?>]$",
+    r"^\[sudo\]|pass(wor[dt]|phrase|code)|\bPIN\b|\bOTP\b|verification code|one-time|login|user ?name|yes/no",
     re.IGNORECASE,
 )
 
@@ -66,4 +66,4 @@ def echoes(said: str) -> bool:
 
 def asks(line: str) -> bool:
     """Whether a line that has not ended waits for an answer of somebody at a keyboard."""
-    return _PROMPT.search(line.rstrip()) is not None
+    return line.rstrip().endswith((":", "?", ">")) and _PROMPT.search(line) is not None
