@@ -292,6 +292,32 @@ async def test_the_modem_lines_are_as_asked_for(
             assert modem.set == then
 
 
+READ_SERIAL, WRITE_SERIAL, FLAGS, LOW_LATENCY = 0x541E, 0x541F, 4, 0x2000  # of Linux
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ASYNC_LOW_LATENCY is Linux's")
+@pytest.mark.parametrize(("options", "flags"), [("", [LOW_LATENCY | 1]), ("?low_latency=0", [])])
+async def test_an_adapter_is_told_to_pass_on_at_once_what_it_hears(
+    monkeypatch: pytest.MonkeyPatch, options: str, flags: list[int]
+) -> None:
+    written, real = [], fcntl.ioctl
+
+    def ioctl(fd: int, request: int, argument: Any = 0, *more: bool) -> object:
+        """A pty has no such settings."""
+        if request == READ_SERIAL:
+            argument[FLAGS] = 1
+        elif request == WRITE_SERIAL:
+            written.append(argument[FLAGS])
+        else:
+            return real(fd, request, argument, *more)
+        return 0
+
+    async with BadLine() as line:
+        monkeypatch.setattr(fcntl, "ioctl", ioctl)
+        async with serial.connect(f"serial://{line.near}{options}"):
+            assert written == flags
+
+
 @pytest.mark.parametrize(
     ("place", "reason"),
     [
