@@ -78,7 +78,6 @@ TESTED_ELSEWHERE = {
     "transports/rpyc_transports/portserving.py": "tests/transports/test_serial.py, tests/transports/test_rfc2217.py",
     "transports/rpyc_transports/portsettings.py": "tests/transports/test_serial.py, tests/transports/test_rfc2217.py",
     "rpyc_gateway/device/hosted.py": "tests/device/test_bare.py: it is for other Pythons",
-    "transports/rpyc_transports/threaded.py": "tests/transports/test_rfc2217.py",
     "transports/rpyc_transports/uart.py": "tests/transports/test_serial.py",
     "transports/rpyc_transports/own_pipe.py": "tests/transports/test_stdio.py, tests/chains/test_activation.py: it is for good, so other processes take theirs",
 }
