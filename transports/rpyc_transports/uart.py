@@ -57,22 +57,31 @@ class UartStream(PortStream):
 
     def send_nowait(self, *buffers: Buffer) -> int:
         """Write a piece, if the line is near to wanting one. Raises OSError if the port is gone or closed."""
+        descriptor = self._descriptor()
         now = self._clock.current_time()
-        if not self._closed and self._writing.wait(now, self._queued()) > 0:
+        if self._writing.wait(now, self._queued()) > 0:
             return 0
         try:
-            taken = os.write(self._descriptor(), b"".join(buffers)[:PIECE])
+            taken = os.write(descriptor, b"".join(buffers)[:PIECE])
         except BlockingIOError:
             return 0
+        except OSError as exc:
+            raise OSError(str(self._gone(exc.strerror))) from exc
         self._writing.wrote(taken, now)
         return taken
 
     def receive_nowait(self, limit: int) -> bytes | None:
-        """What is there, None if nothing is; b"" if the port is gone without a word. Raises OSError if it is gone or closed."""
+        """What is there, None if nothing is. Raises OSError if the port is gone or closed: a serial line has no other end."""
+        descriptor = self._descriptor()
         try:
-            return os.read(self._descriptor(), limit)
+            data = os.read(descriptor, limit)
         except BlockingIOError:
             return None
+        except OSError as exc:
+            raise OSError(str(self._gone(exc.strerror))) from exc
+        if not data:
+            raise OSError(str(self._gone("end of file")))
+        return data
 
     def _descriptor(self) -> int:
         if self._closed:
