@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import trio
@@ -24,9 +24,9 @@ class TcpTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
-        target, url = _read(url), without_secrets(url)
+        target, url = _read(url), _shown(url)
         if isinstance(target, str):
-            raise DialFailed(f"{without_secrets(url)}: {target}")
+            raise DialFailed(f"{url}: {target}")
         async with await hosts.dial(url, target.address, target.options) as stream:
             try:
                 peer, private = hosts.met(stream, *target)
@@ -34,8 +34,7 @@ class TcpTransport:
                 pipe = share(stream, peer, private=private)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
-            async with pipe.stream:
-                yield pipe
+            yield pipe
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
@@ -67,6 +66,13 @@ class TcpTransport:
         return target if isinstance(target, str) else hosts.not_for_listening(target.options)
 
 
+# What a URL says does not change, and a program dials the same one again and again.
+
+
+_shown = lru_cache(maxsize=64)(without_secrets)
+
+
+@lru_cache(maxsize=64)
 def _read(url: str) -> Target | str:
     return hosts.read(url, "tcp", hosts.OPTIONS)
 
