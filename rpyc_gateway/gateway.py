@@ -102,7 +102,8 @@ class Node:
         self._reception = Reception(self.name, partial(self._meet, dialler=False), self._drive)
         self._registry = Registry(self.name, self.vat)
         self._table = RouteTable(self.name, self.epoch, announce=announce)
-        self._changed = trio.Event()
+        self._changed = trio.Event()  # for who waits for a way
+        self._news = trio.Event()  # for who tells the neighbours
         self._serving = Serving(self.name, self.vat, nursery, {})
         self._guests = {device.name: device for device in config.device}
         self._descriptions: dict[str, Callable[[], str]] = {}  # of those devices that were here
@@ -478,16 +479,19 @@ class Node:
     def _routes_changed(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        if self._table.to_tell:
+            self._news.set()
 
     async def _tell_routes(self) -> None:
         """Tell every neighbour what has changed for it, many changes in one go."""
         while True:
-            changed = self._changed
-            for key, neighbour in list(self._up.items()):
-                routes = self._table.pending(key) if self._up.get(key) is neighbour else None
-                if routes is not None:
+            self._news = trio.Event()
+            for key in self._table.to_tell:
+                routes = self._table.pending(key)
+                neighbour = self._up.get(key)
+                if routes is not None and neighbour is not None:
                     neighbour.connection.announce(routes)
-            await changed.wait()
+            await self._news.wait()
 
 
 class Kept(NamedTuple):
