@@ -255,30 +255,35 @@ class Node:
             connection, request = self._way(request)
         neighbour = self._neighbours.get(connection)
         session = Session(local=self.name, vat=self.vat, opener=True, pickle=pickle)
-        async with open_background() as nursery:
-            try:
-                session.open(connection, request)
-            except (LimitExceeded, LinkLost):  # not so early
-                if neighbour is None or neighbour.settled.is_set():
-                    raise
-                await neighbour.wait_established()
-                session.open(connection, request)
-            nursery.start_soon(session.run)
+        try:
+            session.open(connection, request)
+        except (LimitExceeded, LinkLost):  # not so early
+            if neighbour is None or neighbour.settled.is_set():
+                raise
+            await neighbour.wait_established()
+            session.open(connection, request)
+        session.tend(partial(self._nursery.start_soon, session.run))
+        try:
             connection.read_for_trio()  # a task waits for the answer: no thread may be there to read it
             if neighbour is not None:  # a new link has a time of its own: somebody may have to type a password first
                 await neighbour.settled.wait()
-            with trio.move_on_after(OPEN_WITHIN) as patience:
-                try:
-                    await session.wait_open()
-                except GatewayError:
-                    if neighbour is None or neighbour.established:
-                        raise
-                    raise neighbour.reason() from None  # a link that did not become one says why
-            if patience.cancelled_caught:
-                raise Unreachable(
-                    f"no answer from {target or connection.peer_name} within {OPEN_WITHIN:g} s", hop=self.name
-                )
+            if not session.greeted:  # a near peer has answered together with its link
+                await self._wait_open(session, neighbour, target or connection.peer_name)
             yield session
+        finally:
+            session.close()
+            await session.wait_ended()
+
+    async def _wait_open(self, session: Session, neighbour: Neighbour | None, peer: str) -> None:
+        with trio.move_on_after(OPEN_WITHIN) as patience:
+            try:
+                await session.wait_open()
+            except GatewayError:
+                if neighbour is None or neighbour.established:
+                    raise
+                raise neighbour.reason() from None  # a link that did not become one says why
+        if patience.cancelled_caught:
+            raise Unreachable(f"no answer from {peer} within {OPEN_WITHIN:g} s", hop=self.name)
 
     async def wait_route(self, node: str) -> None:
         """Wait until there is a way to `node`."""
