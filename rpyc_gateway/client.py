@@ -70,12 +70,13 @@ async def open_way(url: str | Sequence[str], *, name: str | None = None) -> Asyn
 
 def hops_of(url: object) -> tuple[str, ...]:
     """What to link to, one hop after the other. Raises TypeError for what is no URL and no sequence of them, ValueError for none."""
-    hops = (url,) if isinstance(url, str) else url
-    if not isinstance(hops, Sequence) or not all(isinstance(hop, str) for hop in hops):
+    if isinstance(url, str):
+        return (url,)
+    if not isinstance(url, Sequence) or not all(isinstance(hop, str) for hop in url):
         raise TypeError(f"`url` is a str, or a sequence of them for several hops, not {str(url)[:80]!r}")
-    if not hops:
+    if not url:
         raise ValueError("a session needs at least one hop")
-    return tuple(hops)
+    return tuple(url)
 
 
 @asynccontextmanager

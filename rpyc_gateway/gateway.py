@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeAlias
@@ -507,9 +507,8 @@ class Kept(NamedTuple):
     scope: trio.CancelScope
 
 
-@asynccontextmanager
-async def as_it_is(pipe: Pipe) -> AsyncIterator[Pipe]:
+def as_it_is(pipe: Pipe) -> AbstractAsyncContextManager[Pipe]:
     """A pipe that has a node at its other end. Raises DialFailed for another."""
     if pipe.interpreter is not None:
         raise DialFailed(f"{pipe.peer}: a bare Python needs a front, and this node has been opened without any")
-    yield pipe
+    return nullcontext(pipe)
