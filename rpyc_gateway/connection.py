@@ -16,7 +16,7 @@ from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.mux import Mux, MuxStatistics
 from rpyc_gateway.receiving import CHUNK, Receiver, StreamHandler
 from rpyc_gateway.sending import LAST_WORDS, Sender
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Pipe, close_at_once
 from rpyc_gateway.turn import Turn, deferral
 
 __all__ = ["Connection", "Owner"]
@@ -224,7 +224,7 @@ class Connection(Sender, Receiver):
                 self._keep_threads_out()
             finally:
                 with suppress(trio.BrokenResourceError, OSError):
-                    await trio.aclose_forcefully(self.pipe.stream)
+                    await close_at_once(self.pipe.stream)
 
     def _keep_threads_out(self) -> None:
         """From now on trio's tasks alone use the stream; and once it is closed the descriptor may be another file's."""

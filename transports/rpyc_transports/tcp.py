@@ -10,7 +10,7 @@ from typing import Any
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, without_secrets
+from rpyc_gateway.transport import Handler, Pipe, close_at_once, without_secrets
 from rpyc_transports import hosts
 from rpyc_transports.hosts import Target, host_port
 from rpyc_transports.sockets import serve_sockets, share
@@ -27,7 +27,8 @@ class TcpTransport:
         target, url = _read(url), _shown(url)
         if isinstance(target, str):
             raise DialFailed(f"{url}: {target}")
-        async with await hosts.dial(url, target.address, target.options) as stream:
+        stream = await hosts.dial(url, target.address, target.options)
+        try:
             try:
                 peer, private = hosts.met(stream, *target)
                 hosts.tune(stream, target.options)
@@ -35,6 +36,8 @@ class TcpTransport:
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
             yield pipe
+        finally:
+            await close_at_once(stream)
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
