@@ -21,6 +21,8 @@ def asked(name: str, target: str, service: str, via: object) -> Open:
 
 def passed(via: object) -> tuple[str, ...]:
     """The nodes that a program wants its circuit to pass. Raises TypeError: a str would be one node for each of its letters."""
+    if type(via) is tuple and not via:  # as a rule
+        return ()
     if isinstance(via, str) or not isinstance(via, Sequence) or not all(isinstance(node, str) for node in via):
         raise TypeError(f"`via` is a sequence of names of nodes, like ['relay'], not {str(via)[:80]!r}")
     return tuple(via)
@@ -46,7 +48,7 @@ def wanted(request: Open, name: str) -> tuple[str, Open]:
     while via and via[0] == name:
         via = via[1:]
     node = via[0] if via else request.target
-    return "" if node == name else node, replace(request, via=via)
+    return "" if node == name else node, request if via is request.via else replace(request, via=via)
 
 
 def forwarded(request: Open, name: str) -> Open:

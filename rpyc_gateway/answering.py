@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from types import BuiltinMethodType, MethodType
 from typing import Any
 
@@ -60,8 +61,8 @@ class Answering:
         self._references = references
         self._token = trio.lowlevel.current_trio_token()
         self._nursery: trio.Nursery | None = None
-        # Tasks from before there was a nursery; None when the session is over.
-        self._early: list[tuple[ServedCall, Callable[[], Coroutine[Any, Any, None]]]] | None = []
+        # Tasks that wait for the nursery, and what is done for them if it never comes; None when the session is over.
+        self._early: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], object]]] | None = []
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
@@ -73,7 +74,7 @@ class Answering:
     def start(self, nursery: trio.Nursery) -> None:
         """`async def` functions run in this nursery from now on."""
         self._nursery = nursery
-        for _, function in self._early or ():
+        for function, _ in self._early or ():
             nursery.start_soon(function)
         self._early = []
 
@@ -88,7 +89,9 @@ class Answering:
         if waiter is None:
             if self._runs == "trio" and not is_proxy(called.target):
                 where = "trio"
-            elif self._runs != "threads" or (called.affinity and called.affinity not in self._affinities):
+            elif self._runs != "threads" or (
+                called.affinity and called.affinity not in self._affinities and len(self._affinities) >= AFFINITIES
+            ):
                 self._serve_slowly(called)
                 return
         packed = called.payload.packed
@@ -111,6 +114,7 @@ class Answering:
                 self._desk.after_turn(task)
             elif called.affinity:
                 call.bound = True
+                self._affinities.add(called.affinity)
                 workers.submit_to((id(self), called.affinity), task if operand is None else call.serve_alone)
             else:
                 workers.submit(task)
@@ -228,8 +232,8 @@ class Answering:
 
     def stop(self, lent: list[object]) -> None:
         """The session is over: cancel what runs, and let what was lent die."""
-        for call, _ in self._early or ():
-            call.drop()
+        for _, drop in self._early or ():
+            drop()
         self._nursery = self._early = None
         for call in list(self._served.values()):
             call.cancel()
@@ -286,10 +290,16 @@ class Answering:
         """The same in the trio thread."""
         if self._nursery is not None:
             self._nursery.start_soon(function)
-        elif self._early is not None:
-            self._early.append((call, function))
         else:
-            call.drop()
+            self._start_early(function, call.drop)
+
+    def _start_early(self, function: Callable[[], Coroutine[Any, Any, None]], drop: Callable[[], object]) -> None:
+        """Run `function` when there is a nursery; `drop` it if the session is over before."""
+        if self._early is None:
+            drop()
+            return
+        self._early.append((function, drop))
+        self._desk.want_tasks()
 
     def in_trio(self, call: Callable[..., object], *args: object) -> None:
         """Call it in the session's trio thread: now if this is it, else soon."""
@@ -305,14 +315,13 @@ class Answering:
             self._token.run_sync_soon(self._close_generator, generator)
 
     def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        if self._nursery is None:
+            self._start_early(partial(_close, generator, trio.CancelScope()), partial(_cut_short, generator))
+            return
         try:
-            if self._nursery is not None:
-                self._nursery.start_soon(_close, generator, trio.CancelScope())
-                return
-        except RuntimeError:
-            pass  # its last task has just ended
-        with suppress(RuntimeError):  # the whole run is ending
-            trio.lowlevel.spawn_system_task(_close, generator, trio.CancelScope(deadline=-math.inf))
+            self._nursery.start_soon(_close, generator, trio.CancelScope())
+        except RuntimeError:  # its last task has just ended
+            _cut_short(generator)
 
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
         """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
@@ -404,6 +413,12 @@ class Answering:
             plain = EncodeError(f"the call raised {name}, which cannot be sent ({type(problem).__qualname__})")
             writer = self._references.writer()
             return writer.finish(raisables.raised(plain, writer))
+
+
+def _cut_short(generator: AsyncGenerator[Any, Any]) -> None:
+    """Close it without letting it wait for anything."""
+    with suppress(RuntimeError):  # the whole run is ending
+        trio.lowlevel.spawn_system_task(_close, generator, trio.CancelScope(deadline=-math.inf))
 
 
 async def _close(generator: AsyncGenerator[Any, Any], scope: trio.CancelScope) -> None:

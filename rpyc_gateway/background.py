@@ -188,7 +188,7 @@ class Background:
                 if before is not None:  # a serial port, for one, has one user at a time
                     with trio.move_on_after(PARTING):
                         await before.over.wait()
-                async with open_way(key[0], name=key[1]) as shared.way:
+                async with open_way(key[0], name=key[1], nursery=self._nursery) as shared.way:
                     shared.ready.set()
                     await shared.unused.wait()
         except Exception as error:  # noqa: BLE001  # told to whoever waits for the way; a broken link is told by its sessions

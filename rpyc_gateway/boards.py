@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 
 from rpyc_gateway import gateway
@@ -42,16 +42,13 @@ async def open_node(
         yield node
 
 
-@asynccontextmanager
-async def fronted(pipe: Pipe) -> AsyncIterator[Pipe]:
+def fronted(pipe: Pipe) -> AbstractAsyncContextManager[Pipe]:
     """A pipe at whose other end is a node: this one, or one of this process that stands for the bare Python there. Raises DialFailed."""
     if pipe.interpreter is None:
-        yield pipe
-        return
+        return nullcontext(pipe)
     from rpyc_gateway.device.node import open_front
 
-    async with open_front(pipe, pipe.interpreter) as front:
-        yield front
+    return open_front(pipe, pipe.interpreter)
 
 
 class Boards:

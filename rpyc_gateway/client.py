@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+
+import trio
 
 from rpyc_gateway.admission import passed
 from rpyc_gateway.boards import fronted
@@ -56,10 +58,12 @@ class Way:
 
 
 @asynccontextmanager
-async def open_way(url: str | Sequence[str], *, name: str | None = None) -> AsyncIterator[Way]:
-    """Link to the first hop, and have each further one dialled by the one before. Raises like open_session."""
+async def open_way(
+    url: str | Sequence[str], *, name: str | None = None, nursery: trio.Nursery | None = None
+) -> AsyncIterator[Way]:
+    """Link to the first hop, and have each further one dialled by the one before; see `open_client`. Raises like open_session."""
     hops = hops_of(url)
-    async with open_client(name) as client, client.dial(hops[0]) as neighbour:
+    async with open_client(name, nursery) as client, client.dial(hops[0]) as neighbour:
         if len(hops) == 1:
             yield Way(client, neighbour.connection, ())
             return
@@ -70,22 +74,26 @@ async def open_way(url: str | Sequence[str], *, name: str | None = None) -> Asyn
 
 def hops_of(url: object) -> tuple[str, ...]:
     """What to link to, one hop after the other. Raises TypeError for what is no URL and no sequence of them, ValueError for none."""
-    hops = (url,) if isinstance(url, str) else url
-    if not isinstance(hops, Sequence) or not all(isinstance(hop, str) for hop in hops):
+    if isinstance(url, str):
+        return (url,)
+    if not isinstance(url, Sequence) or not all(isinstance(hop, str) for hop in url):
         raise TypeError(f"`url` is a str, or a sequence of them for several hops, not {str(url)[:80]!r}")
-    if not hops:
+    if not url:
         raise ValueError("a session needs at least one hop")
-    return tuple(hops)
+    return tuple(url)
 
 
 @asynccontextmanager
-async def open_client(name: str | None = None) -> AsyncIterator[Node]:
-    """A node that serves, relays and announces nothing: where sessions of this process begin."""
+async def open_client(name: str | None = None, nursery: trio.Nursery | None = None) -> AsyncIterator[Node]:
+    """A node that serves, relays and announces nothing: where sessions of this process begin.
+
+    What tasks its sessions need are started in `nursery`, and are over when they are; without one it has its own.
+    """
     if name is not None and not valid_name(name):
         raise ValueError(f"{name!r} is not a node name: 1 to 64 of A-Z a-z 0-9 . _ - beginning with a letter or digit")
     config = _CLIENT.but(node=NodeSection(name=name or process_name()))
-    async with open_background() as nursery:
-        client = Node(config, nursery, announce=False, fronting=fronted)
+    async with open_background() if nursery is None else nullcontext(nursery) as tasks:
+        client = Node(config, tasks, announce=False, fronting=fronted)
         try:
             yield client
         finally:

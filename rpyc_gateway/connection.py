@@ -1,11 +1,10 @@
-"""Drives one link over one pipe: a reader, a writer and a timer, and whoever steps the machine in between."""
+"""Drives one link over one pipe: a reader, a writer that minds the time too where it can, and whoever steps the machine in between."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from math import inf
 from typing import Any, Protocol
 
 import trio
@@ -17,7 +16,7 @@ from rpyc_gateway.proto.frames import CircuitClass, Failure, Hello, Open, Routes
 from rpyc_gateway.proto.mux import Mux, MuxStatistics
 from rpyc_gateway.receiving import CHUNK, Receiver, StreamHandler
 from rpyc_gateway.sending import LAST_WORDS, Sender
-from rpyc_gateway.transport import Pipe
+from rpyc_gateway.transport import Pipe, close_at_once
 from rpyc_gateway.turn import Turn, deferral
 
 __all__ = ["Connection", "Owner"]
@@ -48,8 +47,6 @@ class Connection(Sender, Receiver):
         super().__init__(pipe, hello, dialler=dialler)
         self.owner = owner
         self.turn = _Step(self)
-        self._moved = trio.Event()  # for the timer: the deadline is earlier than it was
-        self._armed = inf
         self._said_why = False  # the peer was told that the link ends, or why
 
     def __repr__(self) -> str:
@@ -128,7 +125,8 @@ class Connection(Sender, Receiver):
         else:
             while self._send():
                 self._tell()
-        self._rearm()
+        if self.mux.hurried:
+            self.hurry()
 
     # -- telling
 
@@ -193,7 +191,7 @@ class Connection(Sender, Receiver):
     def tell_lost(self, event: events.Lost) -> None:
         """Tell the owner, and let the writer say its last words."""
         self._said_why = self._said_why or self.mux.ready
-        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
+        self.give_up_soon()
         self._wake.set()
         self.owner.lost(self, event.failure)
 
@@ -208,10 +206,14 @@ class Connection(Sender, Receiver):
             async with trio.open_nursery() as nursery:
                 with self.turn:
                     self._running = True
-                nursery.start_soon(self._read if self.lead is None else self._read_readable)
-                nursery.start_soon(self._watch)
                 task_status.started()
-                await (self._write() if self.lead is None else self._write_writable())
+                if self.lead is not None:
+                    nursery.start_soon(self._read_readable)
+                    await self._write_writable()
+                else:
+                    nursery.start_soon(self._read)
+                    nursery.start_soon(self._watch)
+                    await self._write()
                 nursery.cancel_scope.cancel()
             self._keep_threads_out()
             await self._part()
@@ -222,7 +224,7 @@ class Connection(Sender, Receiver):
                 self._keep_threads_out()
             finally:
                 with suppress(trio.BrokenResourceError, OSError):
-                    await trio.aclose_forcefully(self.pipe.stream)
+                    await close_at_once(self.pipe.stream)
 
     def _keep_threads_out(self) -> None:
         """From now on trio's tasks alone use the stream; and once it is closed the descriptor may be another file's."""
@@ -240,34 +242,6 @@ class Connection(Sender, Receiver):
                 while await stream.receive_some(CHUNK):
                     continue
             await stream.aclose()
-
-    # -- the timer
-
-    def _rearm(self) -> None:
-        if not self.mux.hurried:
-            return
-        deadline = self.mux.deadline()
-        if deadline is not None and deadline < self._armed and not self._moved.is_set():
-            self.in_trio_once(self._set_moved)
-
-    def _set_moved(self) -> None:
-        self._moved.set()
-
-    @trio.lowlevel.enable_ki_protection
-    async def _watch(self) -> None:
-        while True:
-            with self.turn as mux:
-                self._moved = trio.Event()
-                now = self._clock.current_time()
-                deadline = mux.deadline()
-                if deadline is not None and deadline <= now:
-                    mux.handle_timeout(now)
-                    deadline = mux.deadline()
-                if deadline is None:
-                    return
-                self._armed = deadline
-            with trio.move_on_at(deadline):
-                await self._moved.wait()
 
 
 class _Step(Turn[Mux]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
@@ -22,7 +23,7 @@ from rpyc_gateway.worker import workers
 __all__ = ["SessionDesk", "again"]
 
 
-class SessionDesk:
+class SessionDesk(ABC):
     """The ground floor of a Session: the Desk of its parts. Made in the trio thread."""
 
     HANDLERS: ClassVar[dict[type[Event], Callable[[Any, Any], None]]] = {}
@@ -123,6 +124,11 @@ class SessionDesk:
 
     def _start_to_hold(self) -> None:
         self._holding.set()
+        self.want_tasks()
+
+    @abstractmethod
+    def want_tasks(self) -> None:
+        """A task of this session is needed, now or soon. In the trio thread; the upper floor has it started."""
 
     # -- whether it may be used
 

@@ -6,7 +6,7 @@ import logging
 import os
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import count
 from typing import NamedTuple, TypeAlias
@@ -102,7 +102,8 @@ class Node:
         self._reception = Reception(self.name, partial(self._meet, dialler=False), self._drive)
         self._registry = Registry(self.name, self.vat)
         self._table = RouteTable(self.name, self.epoch, announce=announce)
-        self._changed = trio.Event()
+        self._changed = trio.Event()  # for who waits for a way
+        self._news = trio.Event()  # for who tells the neighbours
         self._serving = Serving(self.name, self.vat, nursery, {})
         self._guests = {device.name: device for device in config.device}
         self._descriptions: dict[str, Callable[[], str]] = {}  # of those devices that were here
@@ -254,30 +255,35 @@ class Node:
             connection, request = self._way(request)
         neighbour = self._neighbours.get(connection)
         session = Session(local=self.name, vat=self.vat, opener=True, pickle=pickle)
-        async with open_background() as nursery:
-            try:
-                session.open(connection, request)
-            except (LimitExceeded, LinkLost):  # not so early
-                if neighbour is None or neighbour.settled.is_set():
-                    raise
-                await neighbour.wait_established()
-                session.open(connection, request)
-            nursery.start_soon(session.run)
+        try:
+            session.open(connection, request)
+        except (LimitExceeded, LinkLost):  # not so early
+            if neighbour is None or neighbour.settled.is_set():
+                raise
+            await neighbour.wait_established()
+            session.open(connection, request)
+        session.tend(partial(self._nursery.start_soon, session.run))
+        try:
             connection.read_for_trio()  # a task waits for the answer: no thread may be there to read it
             if neighbour is not None:  # a new link has a time of its own: somebody may have to type a password first
                 await neighbour.settled.wait()
-            with trio.move_on_after(OPEN_WITHIN) as patience:
-                try:
-                    await session.wait_open()
-                except GatewayError:
-                    if neighbour is None or neighbour.established:
-                        raise
-                    raise neighbour.reason() from None  # a link that did not become one says why
-            if patience.cancelled_caught:
-                raise Unreachable(
-                    f"no answer from {target or connection.peer_name} within {OPEN_WITHIN:g} s", hop=self.name
-                )
+            if not session.greeted:  # a near peer has answered together with its link
+                await self._wait_open(session, neighbour, target or connection.peer_name)
             yield session
+        finally:
+            session.close()
+            await session.wait_ended()
+
+    async def _wait_open(self, session: Session, neighbour: Neighbour | None, peer: str) -> None:
+        with trio.move_on_after(OPEN_WITHIN) as patience:
+            try:
+                await session.wait_open()
+            except GatewayError:
+                if neighbour is None or neighbour.established:
+                    raise
+                raise neighbour.reason() from None  # a link that did not become one says why
+        if patience.cancelled_caught:
+            raise Unreachable(f"no answer from {peer} within {OPEN_WITHIN:g} s", hop=self.name)
 
     async def wait_route(self, node: str) -> None:
         """Wait until there is a way to `node`."""
@@ -478,16 +484,19 @@ class Node:
     def _routes_changed(self) -> None:
         self._changed.set()
         self._changed = trio.Event()
+        if self._table.to_tell:
+            self._news.set()
 
     async def _tell_routes(self) -> None:
         """Tell every neighbour what has changed for it, many changes in one go."""
         while True:
-            changed = self._changed
-            for key, neighbour in list(self._up.items()):
-                routes = self._table.pending(key) if self._up.get(key) is neighbour else None
-                if routes is not None:
+            self._news = trio.Event()
+            for key in self._table.to_tell:
+                routes = self._table.pending(key)
+                neighbour = self._up.get(key)
+                if routes is not None and neighbour is not None:
                     neighbour.connection.announce(routes)
-            await changed.wait()
+            await self._news.wait()
 
 
 class Kept(NamedTuple):
@@ -498,9 +507,8 @@ class Kept(NamedTuple):
     scope: trio.CancelScope
 
 
-@asynccontextmanager
-async def as_it_is(pipe: Pipe) -> AsyncIterator[Pipe]:
+def as_it_is(pipe: Pipe) -> AbstractAsyncContextManager[Pipe]:
     """A pipe that has a node at its other end. Raises DialFailed for another."""
     if pipe.interpreter is not None:
         raise DialFailed(f"{pipe.peer}: a bare Python needs a front, and this node has been opened without any")
-    yield pipe
+    return nullcontext(pipe)

@@ -217,8 +217,11 @@ class Leadership:
         return self.watched
 
     def read_standing_by(self) -> None:
-        """Take what has come, unless a thread has taken the lead meanwhile."""
-        if not self._lead.acquire(blocking=False):
+        """Take what has come, unless a thread has taken the lead meanwhile.
+
+        Who has it will have dismissed the standby in a moment, or leave: to come back at once would keep the processor from that thread.
+        """
+        if not self._lead.acquire(timeout=MOMENT):
             return
         try:
             if self.standing_by:
@@ -263,6 +266,9 @@ class Leadership:
             if waker >= 0:
                 _wakers.append(waker)
 
+
+MOMENT = 0.0005
+"""Seconds that the standby waits for a lead that is taken: longer than it takes to dismiss it, and a quarter of what it may let others wait."""
 
 LONGEST = 2**30
 """Milliseconds that a poll can take."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
+from functools import cached_property, partial
 
 import trio
 
@@ -31,10 +31,13 @@ class Reception:
         self._name = name
         self._meet = meet
         self._drive = drive
-        self._doorway = Doorway()
         self._undecided: dict[Neighbour, Hearing] = {}
         self._partings = 0  # callers that are being told that there is no room
         self._standard_streams = 0
+
+    @cached_property
+    def _doorway(self) -> Doorway:  # which a client has no use for
+        return Doorway()
 
     async def listen(self, listen: Listen, *, task_status: trio.TaskStatus[list[str]]) -> None:
         """Take callers at this URL until cancelled; `started` gets the URLs that are really bound.

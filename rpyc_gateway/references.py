@@ -86,6 +86,10 @@ class Desk(Protocol):
         """Objects of the peer are held from now on; from any thread, with the turn held."""
         ...
 
+    def want_tasks(self) -> None:
+        """A task of the session is needed, now or soon. In the trio thread."""
+        ...
+
     def check_process(self) -> None:
         """Raise SessionClosed in a child that was forked from the session's process; before the turn is touched."""
         ...

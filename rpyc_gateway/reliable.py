@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from math import inf
 from operator import index
 
@@ -36,8 +36,7 @@ console = logging.getLogger("rpyc_gateway.console")
 logger = logging.getLogger(__name__)
 
 
-@asynccontextmanager
-async def reliable(pipe: Pipe, *, dialler: bool) -> AsyncIterator[Pipe]:
+def reliable(pipe: Pipe, *, dialler: bool) -> AbstractAsyncContextManager[Pipe]:
     """`pipe` as it is if it is reliable; else one that is, over it, by the protocol of the serial line.
 
     The body begins when the peer has answered: a dialler gives it ten seconds, a listener (`dialler` false) waits for as long as it takes.
@@ -46,9 +45,11 @@ async def reliable(pipe: Pipe, *, dialler: bool) -> AsyncIterator[Pipe]:
 
     Raises DialFailed, or LinkLost for a listener. Cancelled, the peer is told if that takes no time.
     """
-    if pipe.reliable:
-        yield pipe
-        return
+    return nullcontext(pipe) if pipe.reliable else _made_reliable(pipe, dialler=dialler)
+
+
+@asynccontextmanager
+async def _made_reliable(pipe: Pipe, *, dialler: bool) -> AsyncIterator[Pipe]:
     driver = LineDriver(pipe, dialler=dialler)
     async with open_background() as nursery:
         try:

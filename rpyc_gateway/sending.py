@@ -1,6 +1,8 @@
-"""What leaves a link: at once, in the thread that has said it, where the pipe takes it; the rest by a task that waits for the pipe."""
+"""What leaves a link: at once, in the thread that has said it, where the pipe takes it; the rest by a task that waits for the pipe, or for the time."""
 
 from __future__ import annotations
+
+from math import inf
 
 import trio
 
@@ -28,8 +30,11 @@ class Sender(Driver):
         self._kept_back = False  # the end of this step sends nothing
         self.delays = 0  # how often something could not be sent at once, and was queued
         self._wake = trio.Event()  # for the writer
-        self._writer_scope = trio.CancelScope()
+        self._give_up_at = inf  # when the writer does, whatever is left
         self._mute: Failure | None = None  # nothing can be sent, but the peer may have said why
+        self._patience: trio.CancelScope | None = None  # of a writer that cannot mind the time
+        self._alarm: trio.CancelScope | None = None  # of the task that minds the time
+        self._armed = inf  # when it comes back by itself
 
     # -- within a step
 
@@ -108,7 +113,8 @@ class Sender(Driver):
     @trio.lowlevel.enable_ki_protection
     async def _write(self) -> None:
         """Send what send_nowait could not. The only task that waits for the pipe to take more."""
-        with self._writer_scope:
+        with trio.CancelScope() as self._patience:
+            self._patience.deadline = self._give_up_at
             while True:
                 with self.turn as mux:
                     self._wake = trio.Event()
@@ -126,24 +132,77 @@ class Sender(Driver):
                     return
                 else:
                     if self._mute:
-                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
+                        self.give_up_soon()
                     await self._wake.wait()
 
     @trio.lowlevel.enable_ki_protection
     async def _write_writable(self) -> None:
-        """The same where the descriptor can be waited for: what is left is sent as it is, without being put into one piece first."""
-        with self._writer_scope:
-            while True:
-                with self.turn as mux:
-                    self._wake = trio.Event()
-                    if self._left and not self._mute:
-                        left, self._left = self._left, []
-                        self._put(left)
+        """The same where the descriptor can be waited for: what is left is sent as it is, without being put into one piece first.
+
+        No wait of it does harm when it is cut short, so that this task minds the time as well.
+        """
+        while self._clock.current_time() < self._give_up_at:
+            with trio.CancelScope() as self._alarm:
+                await self._write_until_the_alarm(self._alarm)
+                return
+
+    async def _write_until_the_alarm(self, alarm: trio.CancelScope) -> None:
+        while True:
+            with self.turn as mux:
+                self._wake = trio.Event()
+                self._mind_the_time(alarm)
                 if self._left and not self._mute:
-                    await self.pipe.stream.wait_send_all_might_not_block()
-                elif mux.down and not self._left:
-                    return
-                else:
-                    if self._mute:
-                        self._writer_scope.deadline = self._clock.current_time() + LAST_WORDS
-                    await self._wake.wait()
+                    left, self._left = self._left, []
+                    self._put(left)
+            if self._left and not self._mute:
+                await self.pipe.stream.wait_send_all_might_not_block()
+            elif mux.down and not self._left:
+                return
+            else:
+                if self._mute:
+                    self.give_up_soon()
+                await self._wake.wait()
+
+    def give_up_soon(self) -> None:
+        """The writer has a moment left: for what explains the end, or to hear why it can send nothing. In the trio thread."""
+        self._give_up_at = self._clock.current_time() + LAST_WORDS
+        if self._patience is not None:
+            self._patience.deadline = self._give_up_at
+        elif self._alarm is not None:
+            self._set_alarm(self._alarm, self._armed)
+
+    # -- the time
+
+    def hurry(self) -> None:
+        """The deadline of the machine may be earlier than it was. With the turn held."""
+        deadline = self.mux.deadline()
+        if deadline is not None and deadline < self._armed:
+            self.in_trio_once(self._rearm)
+
+    def _rearm(self) -> None:
+        with self.turn as mux:
+            deadline = mux.deadline()
+            if self._alarm is not None and deadline is not None:
+                self._set_alarm(self._alarm, deadline)
+
+    def _set_alarm(self, alarm: trio.CancelScope, deadline: float) -> None:
+        self._armed = deadline
+        alarm.deadline = min(deadline, self._give_up_at) if self._patience is None else deadline
+
+    def _mind_the_time(self, alarm: trio.CancelScope) -> None:
+        """Do what is due, and set the alarm for what comes next. With the turn held."""
+        mux, now = self.mux, self._clock.current_time()
+        deadline = mux.deadline()
+        if deadline is not None and deadline <= now:
+            mux.handle_timeout(now)
+            deadline = mux.deadline()
+        self._set_alarm(alarm, inf if deadline is None else deadline)
+
+    @trio.lowlevel.enable_ki_protection
+    async def _watch(self) -> None:
+        """Mind the time, beside a writer that cannot."""
+        while not self.mux.down:
+            with trio.CancelScope() as self._alarm:
+                with self.turn:
+                    self._mind_the_time(self._alarm)
+                await trio.sleep_forever()

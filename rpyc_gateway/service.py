@@ -337,8 +337,10 @@ def root_methods(root: object) -> tuple[str, ...]:
             return False
         return True
 
-    names = describe(root).methods
-    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names if may_call(name)))
+    names: Iterable[str] = describe(root).methods
+    if type(policy) is not Unrestricted:
+        names = filter(may_call, names)
+    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
@@ -52,7 +53,7 @@ class Serving:
         return len(self._sessions)
 
     def admit(self, neighbour: Neighbour, label: int, request: Open) -> StreamHandler:
-        """Take the circuit, and say so: its session's tasks are started. In the trio thread, with the link's turn held.
+        """Take the circuit, and say so. In the trio thread, with the link's turn held.
 
         Raises NoService, Denied, LimitExceeded or ProtocolError: the circuit is to be refused.
         """
@@ -77,7 +78,8 @@ class Serving:
         session, handler = self._begin(offer, neighbour, label, request)
         self._sessions[request.token] = session, offer
         neighbour.sessions += 1
-        self._nursery.start_soon(self._run, session, neighbour, request)
+        logger.info("%s: session with %s for %r", self._name, asker(request.origin), request.service)
+        session.tend(partial(self._nursery.start_soon, session.run), partial(self._forget, neighbour, request.token))
         self._accept(neighbour, label, request)
         with session.step():
             pass  # its HELLO leaves with the yes
@@ -134,12 +136,6 @@ class Serving:
             text = f"{self._name} could not begin a session of {request.service!r}: {type(error).__name__}: {error}"
             raise GatewayError(text, hop=self._name) from error
 
-    async def _run(self, session: Session, neighbour: Neighbour, request: Open) -> None:
-        logger.info("%s: session with %s for %r", self._name, asker(request.origin), request.service)
-        try:
-            await session.run()
-        except Exception:  # a defect of this session; nobody else's ends with it
-            logger.exception("%s: the session with %s failed", self._name, asker(request.origin))
-        finally:
-            del self._sessions[request.token]
-            neighbour.sessions -= 1
+    def _forget(self, neighbour: Neighbour, token: bytes) -> None:
+        del self._sessions[token]
+        neighbour.sessions -= 1

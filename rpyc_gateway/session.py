@@ -6,6 +6,7 @@ import itertools
 import logging
 import secrets
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import ClassVar, NamedTuple
 
@@ -42,6 +43,7 @@ SWEEP = 0.5
 """Seconds after which an idle session gives back what died: the next call does it at once."""
 
 _NOTHING = Service()
+_NO_METHODS = root_methods(_NOTHING)
 _ROOT = ClassInfo(module="rpyc_gateway", name="root", flags=ClassInfo.IDENTITY)
 _numbers = itertools.count(1)  # export numbers: never used again in the life of the process
 
@@ -80,7 +82,8 @@ class Session(SessionDesk, TrioFace):
         root = _NOTHING if root is None else root
         software = f"rpyc-gateway {__version__}"
         features = features_for(pickle)
-        info = SessionInfo(vat=vat, name=local, features=features, software=software, methods=root_methods(root))
+        methods = _NO_METHODS if root is _NOTHING else root_methods(root)
+        info = SessionInfo(vat=vat, name=local, features=features, software=software, methods=methods)
         super().__init__(Rpc(info, opener=opener, root=root, numbers=_numbers), local=local)
         self.token = secrets.token_bytes(16)
         self._service = root if isinstance(root, Service) else None
@@ -95,6 +98,9 @@ class Session(SessionDesk, TrioFace):
         self._ended_threads: deque[int] = deque()
         self._delays = 0  # of what its link was to send, when somebody has looked how much waits
         self._failing = False  # the session will be aborted; what still comes is dropped
+        self._start: Callable[[], object] | None = None  # `run`, in a task that has not been needed yet
+        self._ended: Callable[[], object] = _nothing
+        self._tasks: trio.Event | None = None  # set when those that were started have ended
         self._opened = trio.Event()
         self._over = trio.Event()
 
@@ -140,26 +146,62 @@ class Session(SessionDesk, TrioFace):
         self._wake()  # bodies that waited for it are sent once the node has accepted the stream
         return self.bulk
 
+    def tend(self, start: Callable[[], object], ended: Callable[[], object] | None = None) -> None:
+        """`start` is called when the session first needs a task, and must start one that does `run`; many a session ends before that.
+
+        `ended` is called once, when the session and all its tasks are over. Both in the trio thread, with the turn held perhaps.
+        """
+        self._start = start
+        if ended is not None:
+            self._ended = ended
+        if self.closed:  # by its own service
+            self._end_untended()
+
+    def want_tasks(self) -> None:
+        """A task of this session is needed, now or soon. In the trio thread."""
+        start, self._start = self._start, None
+        if start is not None:
+            self._tasks = trio.Event()
+            start()
+
     @trio.lowlevel.enable_ki_protection
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Own the session's tasks until it is over. Cancelled, it closes the session."""
+    async def run(self) -> None:
+        """Own the session's tasks until it is over, and give back meanwhile what dies. Cancelled, it closes the session; a defect does, too."""
         try:
             async with trio.open_nursery() as nursery:
                 self._answering.start(nursery)
-                with self.step():
-                    pass  # what was queued before: HELLO
-                task_status.started()
-                nursery.start_soon(self._sweep)
-                await self._over.wait()
+                await self._sweep()
                 nursery.cancel_scope.cancel()
+        except Exception:  # nobody else's session ends with it
+            logger.exception("%s: a defect ends the session %r", self.local, self)
         finally:
             self.close()
+            self._ended()
+            if self._tasks is not None:
+                self._tasks.set()
+
+    def _end_untended(self) -> None:
+        """The session is over, and has no task that would say so at its end."""
+        start, self._start = self._start, None
+        if start is not None:
+            self._ended()
+
+    @property
+    def greeted(self) -> bool:
+        """Whether the far side has accepted the session and said who it is, and it is not over."""
+        return self._opened.is_set() and self.error is None
 
     async def wait_open(self) -> None:
         """Return when the far side has accepted the session and said who it is. Raises Unreachable, Refused, LinkLost ..."""
         await self._opened.wait()
         if self.error is not None:
             raise self.error
+
+    async def wait_ended(self) -> None:
+        """Return when the session, which is over, has no task any more. Cancelling it does nothing: they are being cancelled."""
+        if self._tasks is not None:
+            with trio.CancelScope(shield=True):
+                await self._tasks.wait()
 
     async def wait_closed(self) -> None:
         """Return when the session is over, on whichever side it ended; `error` says why."""
@@ -198,18 +240,23 @@ class Session(SessionDesk, TrioFace):
         self._answering.stop(self.rpc.close())
         self._opened.set()
         self._over.set()
+        self._holding.set()  # for `_sweep`
         if self._service is not None:
             try:
                 self._service.on_disconnect(self)
             except Exception:  # a defect of the service; the session is over all the same
                 logger.exception("%s: on_disconnect of %s failed", self.local, type(self._service).__qualname__)
+        self._end_untended()
 
     @trio.lowlevel.enable_ki_protection
     async def _sweep(self) -> None:
-        """Give back what proxies that died have held, while any are held. Finalizers wake nobody: see tables.Imports."""
+        """Give back what proxies that died have held, while any are held, until the session is over. Finalizers wake nobody: see tables.Imports."""
         while True:
             await self._holding.wait()
-            await trio.sleep(SWEEP)
+            with trio.move_on_after(SWEEP):
+                await self._over.wait()
+            if self.closed:
+                return
             self._flush()
             with self.step():
                 if not len(self.rpc.imports):
@@ -397,3 +444,7 @@ class Session(SessionDesk, TrioFace):
         facts.BulkConsumed: _handle_bulk_consumed,
         facts.Dismissed: _handle_dismissed,
     }
+
+
+def _nothing() -> None:
+    """What is done for nobody."""

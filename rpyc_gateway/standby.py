@@ -75,9 +75,10 @@ class Standby:
         """Wait for it no more; from any thread. It may hear once more."""
         with self._changing:
             if self._waiting.get(place.fileno) is place:  # else the number is another's by now
-                self._waiting.pop(place.fileno, None)
                 with suppress(OSError):  # closed already
                     self._epoll.unregister(place.fileno)
+                # Last: else the thread could be woken again and again, and find nobody.
+                self._waiting.pop(place.fileno, None)
 
     def _run(self) -> None:
         due = 0.0

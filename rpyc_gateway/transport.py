@@ -42,6 +42,7 @@ __all__ = [
     "Surveyor",
     "Transport",
     "check_url",
+    "close_at_once",
     "find_places",
     "find_transport",
     "handle",
@@ -373,4 +374,12 @@ async def handle(pipe: Pipe, handler: Handler) -> None:
     except* Exception:
         logger.exception("the handler of the pipe from %s failed", pipe.peer)
     finally:
-        await trio.aclose_forcefully(pipe.stream)
+        await close_at_once(pipe.stream)
+
+
+async def close_at_once(stream: trio.abc.AsyncResource) -> None:
+    """Close it without waiting for anything; a plain socket without going round in trio's loop, which costs more than to close it."""
+    if type(stream) is trio.SocketStream:
+        stream.socket.close()
+    else:
+        await trio.aclose_forcefully(stream)

@@ -24,6 +24,7 @@ from rpyc_gateway.proto.frames import (
     Routes,
 )
 from rpyc_gateway.transport import Pipe
+from rpyc_transports.sockets import share
 
 CALL = CircuitClass.CALL
 AWAY = Failure(Code.SHUTDOWN, "restarting", "near")
@@ -174,6 +175,12 @@ def over_sockets(*, direct: bool = True, buffer: int = 0) -> tuple[Pipe, Pipe]:
     return pipes[0], pipes[1]
 
 
+def as_transports_share_them() -> tuple[Pipe, Pipe]:
+    """A socket pair that threads may read as well as write, so that its writer minds the time too."""
+    near, far = (trio.SocketStream(trio.socket.from_stdlib_socket(end)) for end in socket.socketpair())
+    return share(near, "socket"), share(far, "socket")
+
+
 @asynccontextmanager
 async def hop(pipes: tuple[Pipe, Pipe]) -> AsyncIterator[Hop]:
     """Two connections that run, and have greeted each other; left by cancelling them."""
@@ -191,5 +198,9 @@ async def hop(pipes: tuple[Pipe, Pipe]) -> AsyncIterator[Hop]:
         nursery.cancel_scope.cancel()
 
 
-ways = pytest.mark.parametrize("pipes", [in_memory, over_sockets, lambda: over_sockets(direct=False)])
+ways = pytest.mark.parametrize(
+    "pipes", [in_memory, over_sockets, lambda: over_sockets(direct=False), as_transports_share_them]
+)
+timers = pytest.mark.parametrize("pipes", [in_memory, as_transports_share_them])
+"""With a task that minds the time, and with a writer that does."""
 Pipes = Callable[[], tuple[Pipe, Pipe]]

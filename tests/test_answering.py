@@ -228,3 +228,30 @@ async def test_a_plain_method_is_read_at_once_however_its_program_is_written(
             program = Draft(begin + b"\x93\x00\x00\xa6method")
             method = await lab.asking.ask_async(held_by(thing).number, program)  # type: ignore[arg-type]
         assert await method() == 7
+
+
+async def test_an_async_generator_that_served_code_has_dropped_is_closed_by_the_first_task_of_its_session() -> None:
+    async with open_lab() as lab:
+        await lab.execute(
+            """
+import trio
+closed = []
+
+async def numbers():
+    try:
+        yield 1
+    finally:
+        await trio.lowlevel.checkpoint()
+        closed.append("in order")
+
+def begin():
+    try:
+        numbers().__anext__().send(None)
+    except StopIteration as stop:
+        return stop.value
+"""
+        )
+        assert await lab.eval("begin()") == 1
+        while await lab.eval("len(closed)") == 0:
+            await trio.lowlevel.checkpoint()
+        assert await lab.eval("closed[0]") == "in order"

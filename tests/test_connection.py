@@ -6,7 +6,7 @@ import threading
 
 import pytest
 import trio
-from trio.testing import MemoryReceiveStream, wait_all_tasks_blocked
+from trio.testing import wait_all_tasks_blocked
 
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.errors import Code, LinkLost
@@ -20,7 +20,7 @@ from rpyc_gateway.proto.frames import (
     encode_frame,
     encode_hello,
 )
-from tests.links import AWAY, CALL, Ear, Node, Pipes, hello, hop, in_memory, over_sockets, ways
+from tests.links import AWAY, CALL, Ear, Node, Pipes, hello, hop, in_memory, over_sockets, timers, ways
 
 # -- a life
 
@@ -303,8 +303,9 @@ async def test_a_stream_nobody_takes_is_refused() -> None:
 # -- time
 
 
-async def test_silence_at_the_beginning_is_bounded(autojump_clock: trio.testing.MockClock) -> None:
-    near_pipe, _far_pipe = in_memory()
+@timers
+async def test_silence_at_the_beginning_is_bounded(pipes: Pipes, autojump_clock: trio.testing.MockClock) -> None:
+    near_pipe, far_pipe = pipes()
     here = Node()
     began = trio.current_time()
     await Connection(near_pipe, hello("near"), here, dialler=True).run()
@@ -313,21 +314,21 @@ async def test_silence_at_the_beginning_is_bounded(autojump_clock: trio.testing.
     failure = told[1]
     assert isinstance(failure, Failure)
     assert failure.code == Code.TIMEOUT
-    assert isinstance(near_pipe.stream, trio.StapledStream)
-    receiving = near_pipe.stream.receive_stream
-    assert isinstance(receiving, MemoryReceiveStream)
+    await trio.aclose_forcefully(far_pipe.stream)
 
 
-async def test_an_idle_link_stays_up(autojump_clock: trio.testing.MockClock) -> None:
-    async with hop(in_memory()) as both:
+@timers
+async def test_an_idle_link_stays_up(pipes: Pipes, autojump_clock: trio.testing.MockClock) -> None:
+    async with hop(pipes()) as both:
         await trio.sleep(3600)
         assert both.near.mux.up
         assert both.far.mux.up
         assert both.near.statistics().frames_in > 200
 
 
-async def test_a_probe_makes_the_timer_wake_earlier(autojump_clock: trio.testing.MockClock) -> None:
-    async with hop(in_memory()) as both:
+@timers
+async def test_a_probe_makes_the_timer_wake_earlier(pipes: Pipes, autojump_clock: trio.testing.MockClock) -> None:
+    async with hop(pipes()) as both:
         both.near.probe(2.0)
         await wait_all_tasks_blocked()
         assert both.here.heard[-1] == ("probed",)
@@ -339,8 +340,11 @@ async def test_a_probe_makes_the_timer_wake_earlier(autojump_clock: trio.testing
         assert both.here.heard[-1] == ("lost", Failure(Code.LINK_LOST, "no answer to a probe", "near"))
 
 
-async def test_leaving_waits_for_streams_and_then_ends_both_sides(autojump_clock: trio.testing.MockClock) -> None:
-    async with hop(in_memory()) as both:
+@timers
+async def test_leaving_waits_for_streams_and_then_ends_both_sides(
+    pipes: Pipes, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with hop(pipes()) as both:
         near = both.open()
         await near.wait(lambda: bool(near.heard))
         both.near.leave(AWAY, 5.0)

@@ -73,6 +73,28 @@ def start(name: str, call: object) -> threading.Thread:
     return thread
 
 
+def test_the_standby_waits_a_moment_for_who_has_the_lead_and_does_not_go_round_meanwhile(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going round it kept the only processor from the thread that was about to dismiss it, for as long as the system let it."""
+    monkeypatch.setattr(leading, "MOMENT", 10.0)
+    link.say("a")
+    link.lead.standing_by = True
+    assert link.lead._lead.acquire()
+    reader = start("standby", link.lead.read_standing_by)
+    reader.join(0.05)
+    assert reader.is_alive()
+    link.lead._lead.release()
+    reader.join()
+    assert link.readers.get_nowait() == "standby"
+    link.lead.standing_by = False
+    monkeypatch.setattr(leading, "MOMENT", 0.0)
+    assert link.lead._lead.acquire()
+    link.lead.read_standing_by()  # and no longer than that
+    assert link.readers.empty()
+    link.lead._lead.release()
+
+
 def here() -> str:
     return threading.current_thread().name
 

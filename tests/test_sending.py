@@ -12,8 +12,12 @@ from rpyc_gateway.connection import Connection
 from rpyc_gateway.proto.frames import (
     FrameType,
     Open,
+    Opened,
+    encode_hello,
+    encode_map,
+    encode_offset,
 )
-from tests.links import CALL, Ear, Node, Pipes, hello, hop, in_memory, over_sockets, ways
+from tests.links import CALL, Ear, Node, Pipes, as_transports_share_them, hello, hop, in_memory, over_sockets, ways
 
 
 async def test_a_short_write_is_finished_by_the_writer() -> None:
@@ -56,6 +60,33 @@ async def test_a_writer_that_is_stuck_does_not_keep_a_dead_link(autojump_clock: 
         assert 17 <= lost_at <= 20.1
     assert trio.current_time() <= lost_at + 6
     assert here.heard[-1][0] == "lost"
+
+
+async def test_a_writer_that_waits_for_the_pipe_minds_the_time_as_well(autojump_clock: trio.testing.MockClock) -> None:
+    near_pipe, far_pipe = as_transports_share_them()
+    here = Node()
+    near = Connection(near_pipe, hello("near"), here, dialler=True)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(near.run)
+        await far_pipe.stream.send_all(encode_hello(hello("far")))
+        await here.up.wait()
+        ear = Ear(near)
+        ear.label = near.open(Open(service="clock"), CALL, ear)
+        credit = 1 << 20
+        opened = encode_map(FrameType.OPENED, ear.label, Opened(path=("near", "far")), 4096)
+        await far_pipe.stream.send_all(opened + encode_offset(FrameType.CREDIT, ear.label, credit))
+        await ear.wait(lambda: bool(ear.heard))
+        with near.turn as mux:  # more than the socket takes, and far reads nothing
+            mux.send(ear.label, bytes(credit))
+        await wait_all_tasks_blocked()
+        assert near._left
+        assert not here.over.is_set()
+        began = trio.current_time()
+        await here.over.wait()
+        assert trio.current_time() - began <= 20.1
+        assert here.heard[-1][0] == "lost"
+    assert trio.current_time() - began <= 26  # and the writer gives up what is left
+    await trio.aclose_forcefully(far_pipe.stream)
 
 
 async def test_last_words_arrive_though_the_peer_was_still_talking() -> None:

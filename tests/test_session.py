@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import rpyc_gateway as gw
+from rpyc_gateway.gateway import Node
 from rpyc_gateway.serving import Offer
 from tests.house import open_house, open_lab, wait_until
 
@@ -72,6 +74,64 @@ async def test_a_service_shows_what_it_exposes_and_hears_of_its_sessions() -> No
             with pytest.raises(gw.NotExposed):
                 await gw.ops.setattr(lab.root, "measure", 1)
         await wait_until(lambda: Lab.connected == 0)
+
+
+async def test_a_session_has_no_task_before_it_needs_one() -> None:
+    async with open_house("hq", "lab") as nodes:
+        before = tasks_of(*nodes)
+        async with nodes[0].session("lab") as lab:
+            assert await lab.eval("1 + 2") == 3
+            assert await (await lab.eval("lambda: None"))() is None
+            await wait_until(lambda: len(lab.rpc.imports) == 1)
+            await wait_until(lambda: tasks_of(*nodes) == before + 1)  # which gives back what dies here
+        await wait_until(lambda: tasks_of(*nodes) == before)
+        async with nodes[0].session("lab") as lab:
+            assert await lab.eval("1 + 2") == 3
+            assert tasks_of(*nodes) == before
+        await wait_until(lambda: not len(nodes[1]._serving))  # it is forgotten all the same
+
+
+def tasks_of(*nodes: Node) -> int:
+    return sum(len(node._nursery.child_tasks) for node in nodes)
+
+
+async def test_a_session_waits_at_its_end_for_what_still_runs() -> None:
+    ended = []
+
+    async def linger() -> None:
+        began.set()
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.testing.wait_all_tasks_blocked()
+            ended.append("linger")
+
+    began = trio.Event()
+    async with open_house("hq", "lab") as nodes:
+        async with trio.open_nursery() as nursery, nodes[0].session("lab") as lab:
+            call = await lab.eval("lambda f: f()")
+            nursery.start_soon(_expect, gw.SessionClosed, call(linger))
+            await began.wait()
+        assert ended == ["linger"]
+
+
+async def test_a_defect_ends_one_session_and_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_house("hq", "lab") as nodes:
+        async with nodes[0].session("lab") as good, nodes[0].session("lab") as bad:
+
+            async def fail() -> None:
+                raise KeyError("a defect")
+
+            monkeypatch.setattr(bad, "_sweep", fail)
+            function = await bad.eval("lambda: None")
+            await bad.wait_closed()
+            with pytest.raises(gw.SessionClosed):
+                await function()
+            assert await good.ping("fine") == "fine"
+        assert "a defect ends the session" in caplog.text
 
 
 async def test_closing_ends_what_is_pending_on_both_sides() -> None:

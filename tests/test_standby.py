@@ -109,6 +109,18 @@ def test_a_link_that_gets_the_number_of_one_that_is_dismissed_just_now_is_read()
     place.close()
 
 
+def test_who_has_something_unread_is_known_as_long_as_that_wakes_the_thread() -> None:
+    """It span otherwise, until the thread that dismissed had its turn again."""
+    keeper, place = Standby(), Place()
+    keeper.wait_for(place)
+    known: list[object] = []
+    keeper._epoll = InTheMiddle(keeper._epoll, lambda: known.append(keeper._waiting.get(place.fileno)))  # type: ignore[assignment]
+    keeper.dismiss(place)
+    assert known == [place]
+    assert keeper._waiting == {}
+    place.close()
+
+
 def test_a_descriptor_that_is_closed_is_not_waited_for() -> None:
     keeper, place = Standby(), Place()
     place.close()

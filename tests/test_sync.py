@@ -22,6 +22,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 import rpyc_gateway as gw
 from rpyc_gateway.background import Told, background
@@ -59,6 +60,19 @@ def url() -> Iterator[str]:
 def conn(url: str) -> Iterator[gw.BlockingSession]:
     with gw.connect(url, node="lab", name="laptop") as session:
         yield session
+
+
+def test_a_session_that_is_closed_leaves_no_task_in_the_thread_that_ran_it(url: str) -> None:
+    before = background().run(_tasks_at_rest)
+    with gw.connect(url, node="lab", name="tidy") as conn:
+        assert conn.eval("[]") == []
+        assert background().run(_tasks_at_rest) == before + 3  # of its link, of itself, and of what it holds
+    assert background().run(_tasks_at_rest) == before
+
+
+async def _tasks_at_rest() -> int:
+    await trio.testing.wait_all_tasks_blocked()
+    return len(background()._nursery.child_tasks)
 
 
 def test_the_vocabulary_of_rpyc(conn: gw.BlockingSession) -> None:

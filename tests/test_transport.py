@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from importlib.metadata import EntryPoint, EntryPoints
 from types import SimpleNamespace
@@ -12,7 +13,16 @@ import trio.testing
 
 from rpyc_gateway import transport
 from rpyc_gateway.errors import ConfigError
-from rpyc_gateway.transport import Pipe, Place, Transport, find_places, find_transport, handle, without_secrets
+from rpyc_gateway.transport import (
+    Pipe,
+    Place,
+    Transport,
+    close_at_once,
+    find_places,
+    find_transport,
+    handle,
+    without_secrets,
+)
 from rpyc_transports.memory import memory_streams
 from rpyc_transports.tcp import TcpTransport
 
@@ -197,3 +207,25 @@ def test_a_url_for_nothing_installed_is_told_without_its_secrets() -> None:
     with pytest.raises(ConfigError) as caught:
         find_transport("nothing://me:secret@relay:80")
     assert "secret" not in str(caught.value)
+
+
+async def test_a_plain_socket_is_closed_at_once_without_a_round_of_the_loop_and_others_as_trio_does_it() -> None:
+    near, far = socket.socketpair()
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(near))
+    memory, _ = trio.testing.memory_stream_pair()
+    with far:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_expect_closed, stream)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.testing.assert_no_checkpoints():
+                await close_at_once(stream)
+        assert far.recv(1) == b""
+        await close_at_once(stream)  # twice is no harm
+    await close_at_once(memory)
+    with pytest.raises(trio.ClosedResourceError):
+        await memory.send_all(b"x")
+
+
+async def _expect_closed(stream: trio.SocketStream) -> None:
+    with pytest.raises(trio.ClosedResourceError):
+        await stream.receive_some()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -65,6 +66,7 @@ def run_node(
 
     async def run_until(told: trio.Event) -> None:
         async with open_node(config, services=services) as node:
+            gc.freeze()  # what is loaded by now stays: full collections, for which all links wait, need not look at it each time
             async with trio.open_nursery() as ends:
                 for end in (told.wait, partial(wait_end, node)):
                     ends.start_soon(_end_with, end, ends.cancel_scope)

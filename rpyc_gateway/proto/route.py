@@ -32,16 +32,19 @@ class RouteTable:
         self._announce = announce
         self._neighbours: dict[str, _Neighbour] = {}
         self._best: dict[str, tuple[str, Route]] = {}
+        self._to_tell: dict[str, None] = {}  # keys of those for whom there is news
 
     def neighbour_up(self, key: str, *, cost: int = 1, wants_routes: bool = True) -> None:
         """A link has come up. A neighbour that was there already begins anew."""
         self.neighbour_down(key)
         self._neighbours[key] = _Neighbour(cost, wants_routes, news={self._name, *self._best})
+        self._has_news(key)
 
     def neighbour_down(self, key: str) -> None:
         """A link has died: what was learnt on it is forgotten."""
         neighbour = self._neighbours.pop(key, None)
         if neighbour is not None:
+            self._to_tell.pop(key, None)
             for node in neighbour.said:
                 self._choose(node)
 
@@ -72,8 +75,14 @@ class RouteTable:
         """The path in use to each node but this one; it begins with the neighbour."""
         return {node: route for node, (_, route) in self._best.items()}
 
+    @property
+    def to_tell(self) -> tuple[str, ...]:
+        """The keys of the neighbours for whom something may be pending."""
+        return tuple(self._to_tell)
+
     def pending(self, key: str) -> Routes | None:
         """What this neighbour must be told now; the caller sends it, in order. None if there is nothing."""
+        self._to_tell.pop(key, None)
         neighbour = self._neighbours.get(key)
         if neighbour is None or not neighbour.wants_routes or not self._announce:
             return None
@@ -120,8 +129,13 @@ class RouteTable:
             del self._best[node]
         else:
             self._best[node] = best
-        for neighbour in self._neighbours.values():
+        for key, neighbour in self._neighbours.items():
             neighbour.news.add(node)
+            self._has_news(key)
+
+    def _has_news(self, key: str) -> None:
+        if self._announce and self._neighbours[key].wants_routes:
+            self._to_tell[key] = None
 
     def _offer(self, key: str, node: str) -> Route | None:
         if node == self._name:

@@ -56,6 +56,14 @@ def test_the_first_signal_ends_it_in_order(number: signal.Signals, tmp_path: Pat
         assert not socket.exists()
 
 
+def test_what_is_loaded_when_it_begins_is_no_matter_of_full_collections(tmp_path: Path) -> None:
+    url = f"unix://{tmp_path / 's'}"
+    config = f"[[listen]]\nurl = '{url}'\n[[serve]]\nservice = 'classic'\nallow = ['*']"
+    with gateway(config, tmp_path), gw.connect(url) as conn:
+        frozen, objects = conn.eval("__import__('gc').get_freeze_count(), len(__import__('gc').get_objects())")
+        assert frozen > 10 * objects
+
+
 def test_under_nohup_it_stays_when_the_terminal_goes(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what nohup does; children inherit it
     try:

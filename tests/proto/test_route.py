@@ -58,6 +58,20 @@ def test_a_neighbour_that_wants_no_routes_hears_none() -> None:
     assert made.pending("b") is None
 
 
+def test_only_those_are_named_for_whom_something_may_have_changed() -> None:
+    made = table("b", "c")
+    assert made.to_tell == ()
+    for number in range(100):
+        made.neighbour_up(f"client{number}", wants_routes=False)
+    assert made.to_tell == ()
+    tell(made, "b", "b")
+    assert made.to_tell == ("b", "c")
+    assert said(made, "c") == (["me b"], [])
+    assert made.to_tell == ("b",)
+    made.neighbour_down("b")
+    assert made.to_tell == ("c",)
+
+
 def test_what_one_neighbour_says_is_passed_on_to_the_others() -> None:
     made = table("b", "c")
     tell(made, "b", "b", "b x")
@@ -212,7 +226,9 @@ class Town:
             if self.mail[here, there] and self.chance.random() < 0.5:
                 self.tables[there].receive(here, self.mail[here, there].popleft())
                 return True
+            is_named = there in self.tables[here].to_tell
             routes = self.tables[here].pending(there)
+            assert routes is None or is_named
             if routes is not None:
                 self.mail[here, there].append(routes)
                 return True

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trio.testing
 
 from rpyc_gateway.errors import ConfigError, DialFailed
 from rpyc_transports import hosts
@@ -67,6 +69,20 @@ async def test_every_address_is_what_there_is_of_them(monkeypatch: pytest.Monkey
 async def test_every_address_cannot_be_dialled() -> None:
     with pytest.raises(DialFailed, match=r"\* is for listening, on every address of the machine; dial one of them"):
         await dial("tcp://*:1", Address("*", 1), {})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may need a moment")
+async def test_a_peer_on_this_machine_has_answered_at_once_and_is_not_waited_for() -> None:
+    (listener,) = await listen("tcp://127.0.0.1:0", Address("127.0.0.1", 0))
+    async with listener:
+        address = Address(*listener.socket.getsockname())
+        with trio.testing.assert_no_checkpoints():
+            near = await dial("tcp://there", address, {})
+        async with near, await listener.accept() as far:
+            await near.send_all(b"hello")
+            assert await far.receive_some() == b"hello"
+    with pytest.raises(DialFailed, match="connection refused"):
+        await dial("tcp://there", address, {})
 
 
 async def test_one_may_choose_the_address_to_dial_from() -> None:

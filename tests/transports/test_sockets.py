@@ -49,6 +49,20 @@ async def test_a_shared_stream_is_what_trio_says_a_stream_is() -> None:
     await trio.testing.check_half_closeable_stream(shared_pair, clogged_pair)
 
 
+async def test_the_pipe_has_the_stream_that_was_shared() -> None:
+    near, far = trio_pair()
+    descriptor = near.socket.fileno()
+    pipe = share(near, "somebody")
+    assert pipe.stream is near
+    assert pipe.fileno == near.socket.fileno() == descriptor
+    async with near, far:
+        await near.send_all(b"hello")
+        assert await far.receive_some() == b"hello"
+    assert near.socket.fileno() == -1
+    with pytest.raises(OSError, match="descriptor"):
+        os.fstat(descriptor)
+
+
 async def test_any_thread_sends_without_waiting_until_the_wire_is_full() -> None:
     near, far = trio_pair()
     pipe = share(near, "far")

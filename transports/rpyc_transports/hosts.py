@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import trio
@@ -34,6 +35,9 @@ __all__ = [
 ]
 
 DIAL_TIMEOUT = 10.0
+
+# What `connect` says on a socket that does not wait; the last is Windows', asked again.
+UNDER_WAY = {errno.EINPROGRESS, errno.EALREADY, errno.EWOULDBLOCK, getattr(errno, "WSAEINVAL", errno.EALREADY)}
 
 ANY = "*"
 """Instead of a host: every address of this machine, of both kinds."""
@@ -152,6 +156,7 @@ def host_port(sockaddr: tuple[Any, ...]) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+@lru_cache(maxsize=256)  # each connection asks twice, and most have the same few peers
 def _plain(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     address = ipaddress.ip_address(host)
     return getattr(address, "ipv4_mapped", None) or address
@@ -186,8 +191,7 @@ async def dial(url: str, address: Address, options: Mapping[str, Any]) -> trio.S
     try:
         if way != DIRECT:
             return await open_via(way, *address, options.get("bind"))
-        with trio.fail_after(DIAL_TIMEOUT):
-            stream = await _open(address, options.get("bind"))
+        stream = await _open(address, options.get("bind"))
     except trio.TooSlowError:
         raise DialFailed(
             f"{url}: no answer within {DIAL_TIMEOUT:g} s: is the machine up, and does a firewall let this port through?"
@@ -210,21 +214,25 @@ async def _open(address: Address, source: str | None) -> trio.SocketStream:
     """Connect to the first address of a host that answers, or to the one that is given in numbers, where there is nothing to choose."""
     family = _family(address.host)
     if family is None:
-        return await trio.open_tcp_stream(address.host, address.port, local_address=source)
+        with trio.fail_after(DIAL_TIMEOUT):
+            return await trio.open_tcp_stream(address.host, address.port, local_address=source)
     raw = socket.socket(family, socket.SOCK_STREAM)
     with ExitStack() as undo:
         undo.callback(raw.close)
         raw.settimeout(0)
-        try:
-            if source is not None:
-                raw.bind((source, 0))
-            raw.connect((address.host, address.port))
-            await trio.lowlevel.checkpoint()
-        except BlockingIOError:
-            await trio.lowlevel.wait_writable(raw)
-            error = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            if error:
-                raise OSError(error, os.strerror(error)) from None
+        if source is not None:
+            raw.bind((source, 0))
+        problem = raw.connect_ex(tuple(address))
+        if (
+            problem in UNDER_WAY
+        ):  # asked again, it says whether a peer has answered meanwhile, as on this machine it has
+            problem = raw.connect_ex(tuple(address))
+        if problem in UNDER_WAY:
+            with trio.fail_after(DIAL_TIMEOUT):
+                await trio.lowlevel.wait_writable(raw)
+            problem = raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if problem and problem != errno.EISCONN:
+            raise OSError(problem, os.strerror(problem))
         undo.pop_all()
     return trio.SocketStream(trio.socket.from_stdlib_socket(raw))
 

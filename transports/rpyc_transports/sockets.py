@@ -28,11 +28,12 @@ DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)  # absent on Windows; the socket 
 
 
 def share(stream: trio.SocketStream, peer: str, *, identity: str = "", private: bool = False) -> Pipe:
-    """The connection as a Pipe: trio's stream, and what other threads may do without waiting. `stream` itself is of no use any more.
+    """The connection as a Pipe: the stream, and what other threads may do without waiting.
 
-    trio keeps its descriptor to itself, so it is taken out and wrapped again, with the standard socket kept in hand.
+    trio keeps the stream's socket to itself, so its descriptor is taken out and given back in another, with the standard socket kept in hand.
     """
     raw = socket.socket(fileno=stream.socket.detach())
+    stream.socket = trio.socket.from_stdlib_socket(raw)
     send, receive = raw.send, raw.recv
     sendmsg = getattr(raw, "sendmsg", lambda buffers, _, flags: send(b"".join(buffers), flags))  # Windows has none
 
@@ -50,7 +51,7 @@ def share(stream: trio.SocketStream, peer: str, *, identity: str = "", private: 
             return None
 
     return Pipe(
-        trio.SocketStream(trio.socket.from_stdlib_socket(raw)),
+        stream,
         peer,
         identity=identity,
         private=private,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import trio
 
 from rpyc_gateway.errors import ConfigError, DialFailed
-from rpyc_gateway.transport import Handler, Pipe, without_secrets
+from rpyc_gateway.transport import Handler, Pipe, close_at_once, without_secrets
 from rpyc_transports import hosts
 from rpyc_transports.hosts import Target, host_port
 from rpyc_transports.sockets import serve_sockets, share
@@ -24,18 +24,20 @@ class TcpTransport:
     @asynccontextmanager
     async def connect(self, url: str) -> AsyncIterator[Pipe]:
         """Dial within 10 s. Raises DialFailed with the URL and the reason, one sentence also where several addresses were tried."""
-        target, url = _read(url), without_secrets(url)
+        target, url = _read(url), _shown(url)
         if isinstance(target, str):
-            raise DialFailed(f"{without_secrets(url)}: {target}")
-        async with await hosts.dial(url, target.address, target.options) as stream:
+            raise DialFailed(f"{url}: {target}")
+        stream = await hosts.dial(url, target.address, target.options)
+        try:
             try:
                 peer, private = hosts.met(stream, *target)
                 hosts.tune(stream, target.options)
                 pipe = share(stream, peer, private=private)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
-            async with pipe.stream:
-                yield pipe
+            yield pipe
+        finally:
+            await close_at_once(stream)
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
@@ -67,6 +69,13 @@ class TcpTransport:
         return target if isinstance(target, str) else hosts.not_for_listening(target.options)
 
 
+# What a URL says does not change, and a program dials the same one again and again.
+
+
+_shown = lru_cache(maxsize=64)(without_secrets)
+
+
+@lru_cache(maxsize=64)
 def _read(url: str) -> Target | str:
     return hosts.read(url, "tcp", hosts.OPTIONS)
 

@@ -72,8 +72,7 @@ class UnixTransport:
                 pipe = pipe_of(stream, target.url)
             except OSError as exc:
                 raise DialFailed(f"{url}: the other side broke the connection at once ({exc.strerror})") from exc
-            async with pipe.stream:
-                yield pipe
+            yield pipe
 
     async def serve(
         self, url: str, handler: Handler, *, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED
