@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from types import BuiltinMethodType, MethodType
@@ -24,7 +25,7 @@ from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
 from rpyc_gateway.proto.atoms import pack_atom
 from rpyc_gateway.proto.facts import Called, ExportDraft
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import ONE_REF, Draft, Payload, Reader
+from rpyc_gateway.proto.values import LARGE, ONE_REF, Draft, Payload, Reader
 from rpyc_gateway.references import Desk, References
 from rpyc_gateway.service import Policy
 from rpyc_gateway.stack import STEP_ROOM, check_room
@@ -64,6 +65,8 @@ class Answering:
         self._early: list[tuple[ServedCall, Callable[[], Coroutine[Any, Any, None]]]] | None = []
         self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
+        self._unsaid: deque[tuple[int, bytes]] = deque()  # answers that wait for each other
+        self._will_say = False  # somebody will call `send_unsaid`
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self.resting_place: Leadership | None = None  # set with the session's link
         self.graveyard = Graveyard()
@@ -337,7 +340,11 @@ class Answering:
         """The short way of `answer`, for an atom or a reference; whether that was all there is to send. If not, nothing has changed."""
         packed = pack_atom(value)
         refs: tuple[ExportDraft, ...] = ()
-        if packed is None:
+        if packed is not None:
+            if not call.affinity and len(packed) <= LARGE and self._desk.goes_on:
+                self._answer_later(call, packed)
+                return True
+        else:
             try:
                 lent = self._references.lend_one(value)
             except Exception:  # noqa: BLE001  # what the object has of its own may raise: the long way tells of it
@@ -349,9 +356,14 @@ class Answering:
             check_room(STEP_ROOM)
         desk = self._desk
         with desk.turn:
+            if self._unsaid and not refs and len(packed) <= LARGE:  # with those that have waited for it
+                self._served.pop(call.question, None)
+                self._unsaid.append((call.question, packed))
+                self.send_unsaid()
+                return True
             if self.asking.readings:
                 return False
-            if not call.affinity:
+            if refs and not call.affinity:
                 desk.say_later()
             try:
                 message = desk.rpc.answer_alone(call.question, packed, refs)
@@ -362,6 +374,34 @@ class Answering:
             self._served.pop(call.question, None)
             desk.circuit.send(message)
         return True
+
+    def _answer_later(self, call: ServedCall, packed: bytes) -> None:
+        """Let an answer wait for those to the calls that this thread serves next: they leave together, after the last of them or in a few milliseconds."""
+        self._served.pop(call.question, None)
+        self._unsaid.append((call.question, packed))
+        if not self._will_say:  # looked at last: whoever sends them unsets it first
+            self._will_say = True
+            self._desk.speak_later()
+
+    def send_unsaid(self) -> None:
+        """Send the answers that have waited for each other. With the turn held."""
+        self._will_say = False
+        unsaid, desk = self._unsaid, self._desk
+        answers: list[tuple[int, bytes]] = []
+        while unsaid:
+            answers.append(unsaid.popleft())
+        if not answers or desk.error is not None:
+            return
+        if self.asking.readings:
+            self.asking.send_readings()
+        message = desk.rpc.answer_together(answers)
+        if message is not None:
+            if message:  # else nobody waits for them any more
+                desk.circuit.send(message)
+            return
+        for question, packed in answers:
+            desk.rpc.answer(question, Draft(packed))
+        desk.speak()
 
     def _send(self, question: int, draft: Draft, step: int | None) -> bool:
         """Whether anybody still waited for it."""
