@@ -134,18 +134,6 @@ async def test_the_threads_kept_for_callers_are_bounded() -> None:
         assert await ask(AFFINITIES + 1) == 1
 
 
-async def test_an_answer_does_not_wait_for_a_call_that_does_not_end() -> None:
-    """Answers to calls that came together leave together, unless one of these takes long."""
-    async with open_lab() as lab:
-        await lab.execute("import threading\nend = threading.Event()\ndef wait(): end.wait()\ndef quick(): return 1")
-        wait, quick, end = [await lab.namespace[name] for name in ("wait", "quick", "end")]
-        program = [(Verb.CALL, 0, (), {})]
-        posted = [await held_by(one).caller.post(held_by(one).number, program) for one in (*(quick,) * 10, wait)]
-        assert [await one.value() for one in posted[:-1]] == [1] * 10
-        await end.set()
-        assert await posted[-1].value() is None
-
-
 async def test_what_a_callback_raised_may_have_to_be_shown_by_the_peer() -> None:
     """The far thread waits for the callback; to show its object it must be asked as a part of that call."""
 

@@ -15,7 +15,7 @@ import rpyc_gateway as gw
 from rpyc_gateway.errors import Code
 from rpyc_gateway.held import held_by
 from rpyc_gateway.proto.frames import Failure
-from rpyc_gateway.proto.messages import Answer, Call, Splitter, Verb
+from rpyc_gateway.proto.messages import Call, Splitter, Verb
 from rpyc_gateway.proto.speaking import Speaker
 from rpyc_gateway.proto.values import LARGE
 from rpyc_gateway.session import Session
@@ -244,17 +244,3 @@ async def test_a_deadline_travels_with_what_is_put_together() -> None:
         assert isinstance(bounded, float)
         assert 0 < bounded <= 20
         assert free is None or free > 20  # that of the test
-
-
-async def test_the_answers_to_what_came_together_leave_together() -> None:
-    async with open_house("hq", "lab") as nodes, nodes[0].session("lab") as lab:
-        double = await lab.eval("lambda x: 2 * x")
-        ((far, _),) = nodes[1]._serving._sessions.values()
-        async with somebody_waiting(lab):
-            answers = messages_sent(far)
-            got = await at_once(*((lambda number=number: double(number)) for number in range(50)))
-            assert got == [2 * number for number in range(50)]
-            said = kinds(answers)
-            assert sum(map(len, said)) == 50
-            assert all(kind is Answer for write in said for kind in write)
-            assert len(said) < 50
