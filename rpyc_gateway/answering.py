@@ -17,18 +17,17 @@ from rpyc_gateway.asking import Asking
 from rpyc_gateway.burial import Graveyard
 from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.classes import reads_plainly
-from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
+from rpyc_gateway.errors import Cancelled, LimitExceeded
 from rpyc_gateway.held import is_proxy
 from rpyc_gateway.leading import Leadership
 from rpyc_gateway.places import Runs, main_thread
 from rpyc_gateway.program import Done, Face, Outcome, RaisedAt
-from rpyc_gateway.proto.atoms import pack_atom
-from rpyc_gateway.proto.facts import Called, ExportDraft
+from rpyc_gateway.proto.facts import Called
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import ONE_REF, Draft, Payload, Reader
+from rpyc_gateway.proto.values import Payload, Reader
 from rpyc_gateway.references import Desk, References
+from rpyc_gateway.replying import Replying
 from rpyc_gateway.service import Policy
-from rpyc_gateway.stack import STEP_ROOM, check_room
 from rpyc_gateway.stays import abandon
 from rpyc_gateway.steps import MORE_STEPS, method_read, plain_step
 from rpyc_gateway.worker import workers
@@ -48,24 +47,20 @@ _ONE_CALL = b"\x91\x94\x03"  # how programs that are a CALL begin, as we write t
 logger = logging.getLogger("rpyc_gateway.session")
 
 
-class Answering:
+class Answering(Replying):
     """Serves the peer's calls; the Host of each. Work that is not of the trio thread goes to `workers`."""
 
     def __init__(
         self, desk: Desk, references: References, asking: Asking, policy: Policy, runs: Runs = "threads"
     ) -> None:
+        super().__init__(desk, references, asking)
         self.policy = policy
         self._runs = runs
-        self.asking = asking
-        self._desk = desk
-        self._references = references
         self._token = trio.lowlevel.current_trio_token()
         self._nursery: trio.Nursery | None = None
         # Tasks that wait for the nursery, and what is done for them if it never comes; None when the session is over.
         self._early: list[tuple[Callable[[], Coroutine[Any, Any, None]], Callable[[], object]]] | None = []
-        self._served: dict[int, ServedCall] = {}
         self._affinities: set[int] = set()
-        self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self.resting_place: Leadership | None = None  # set with the session's link
         self.graveyard = Graveyard()
 
@@ -187,10 +182,6 @@ class Answering:
         self._served.pop(called.question, None)
         self._references.hold(called.payload.refs)  # and let go: what came with it goes back
         self.reject(called.question, LimitExceeded(f"{self._desk.local} does not serve this call: {why}"))
-
-    def reject(self, question: int, error: GatewayError) -> None:
-        """Answer a call that cannot be served."""
-        self._desk.rpc.raised(question, self._exception_draft(error, 0))
 
     def cancel(self, question: int) -> None:
         """The caller has lost interest: what runs is cancelled, and answered at once."""
@@ -322,97 +313,6 @@ class Answering:
             self._nursery.start_soon(_close, generator, trio.CancelScope())
         except RuntimeError:  # its last task has just ended
             _cut_short(generator)
-
-    def answer(self, call: ServedCall, outcome: Outcome) -> None:
-        """Encode what a call came to, and send it if anybody still waits; in whichever thread served it."""
-        if call.parting is not None:
-            call.parting()
-        self._running.discard(call)
-        if type(outcome) is Done and self._answer_alone(call, outcome.value):
-            return
-        draft, step = self._outcome_draft(outcome, call.cause)
-        with self._desk.step():
-            if not call.affinity:
-                self._desk.say_later()
-            self.asking.send_readings()
-            self._served.pop(call.question, None)
-            is_sent = self._send(call.question, draft, step) and step is None
-        if not is_sent and type(outcome) is Done and type(outcome.value) is tuple:
-            abandon(outcome.value[:1])  # what was entered for a caller that has gone
-        # An exception that may come home is in there, and its traceback keeps this frame: without this the two would keep each other.
-        del draft
-
-    def _answer_alone(self, call: ServedCall, value: object) -> bool:
-        """The short way of `answer`, for an atom or a reference; whether that was all there is to send. If not, nothing has changed."""
-        packed = pack_atom(value)
-        refs: tuple[ExportDraft, ...] = ()
-        if packed is None:
-            try:
-                lent = self._references.lend_one(value)
-            except Exception:  # noqa: BLE001  # what the object has of its own may raise: the long way tells of it
-                return False
-            if lent is None:
-                return False
-            packed, refs = ONE_REF, (lent,)
-        if not call.bound:  # else there is room: the thread has nothing else on its stack
-            check_room(STEP_ROOM)
-        desk = self._desk
-        with desk.turn:
-            if self.asking.readings:
-                return False
-            if not call.affinity:
-                desk.say_later()
-            try:
-                message = desk.rpc.answer_alone(call.question, packed, refs)
-            except GatewayError:  # the long way tells of it
-                return False
-            if message is None:
-                return False
-            self._served.pop(call.question, None)
-            desk.circuit.send(message)
-        return True
-
-    def _send(self, question: int, draft: Draft, step: int | None) -> bool:
-        """Whether anybody still waited for it."""
-        if not self._desk.rpc.is_serving(question):
-            return False
-        try:
-            if step is None:
-                self._desk.rpc.answer(question, draft)
-            else:
-                self._desk.rpc.raised(question, draft, step)
-        except GatewayError as error:  # a bound of the tables: the caller learns of it
-            self.reject(question, error)
-            return False
-        return True
-
-    def _outcome_draft(self, outcome: Outcome, cause: int) -> tuple[Draft, int | None]:
-        """What to send, and the step that raised or None."""
-        if type(outcome) is RaisedAt:
-            return self._exception_draft(outcome.error, cause), outcome.step
-        assert type(outcome) is Done
-        atom = pack_atom(outcome.value)
-        if atom is not None:
-            return Draft(atom), None
-        writer = self._references.writer()
-        writer.snapshot = True  # served code goes on while the answer is sent
-        try:
-            return writer.finish(writer.value(outcome.value)), None
-        except Exception as error:  # noqa: BLE001  # a value that cannot be sent fails its call, whatever it raised
-            return self._exception_draft(error, cause), 0
-
-    def _exception_draft(self, error: BaseException, cause: int) -> Draft:
-        raisables = self._references.raisables
-        write = raisables.raised_in_callback if cause and self.asking.has_asked(cause) else raisables.raised
-        writer = self._references.writer()
-        try:
-            return writer.finish(write(error, writer))
-        except Exception as problem:  # noqa: BLE001  # the caller gets at least the name of what happened
-            name = type(error).__qualname__
-            logger.warning("%s: an exception of type %s cannot be sent: %s", self._desk.local, name, problem)
-            plain = EncodeError(f"the call raised {name}, which cannot be sent ({type(problem).__qualname__})")
-            writer = self._references.writer()
-            return writer.finish(raisables.raised(plain, writer))
 
 
 def _cut_short(generator: AsyncGenerator[Any, Any]) -> None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import weakref
-from collections import deque
 from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
@@ -15,24 +13,22 @@ import trio
 from sniffio import thread_local
 
 from rpyc_gateway import deadlines
-from rpyc_gateway.affinity import task_affinity
-from rpyc_gateway.bound import Reading, ReadingWaiter
+from rpyc_gateway.bound import Reading
 from rpyc_gateway.calls import ServedCall, serving
 from rpyc_gateway.deadlines import Deadline
-from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.held import Held
 from rpyc_gateway.leading import LEAD
 from rpyc_gateway.per_process import process
+from rpyc_gateway.posting import Posting
 from rpyc_gateway.program import Face
 from rpyc_gateway.proto.atoms import ATOMS
 from rpyc_gateway.proto.messages import Verb
-from rpyc_gateway.proto.values import ONE_REF, UNREADABLE, Payload, Reader, Result, read_structure, unpack
-from rpyc_gateway.questions import Questions
+from rpyc_gateway.proto.values import ONE_REF, UNREADABLE, Result, unpack
 from rpyc_gateway.references import Desk, References
-from rpyc_gateway.stack import STEP_ROOM, check_room
-from rpyc_gateway.steps import Step, Steps, draft_steps
+from rpyc_gateway.stack import check_room
+from rpyc_gateway.steps import Step, draft_steps
 from rpyc_gateway.turn import deferral
-from rpyc_gateway.waiters import Listener, Outcome, TaskWaiter, ThreadWaiter, thread_number
+from rpyc_gateway.waiters import Listener, Outcome, ThreadWaiter, thread_number
 from rpyc_gateway.worker import workers
 
 __all__ = ["Asking"]
@@ -47,7 +43,7 @@ _IN_CALL = -1
 """In place of a question: the GET is a step of the method's call."""
 
 
-class Asking(Questions):
+class Asking(Posting):
     """Asks, for proxies of both faces; it is their Caller. `threads` is told when a calling thread has ended."""
 
     def __init__(self, desk: Desk, references: References, threads: Listener) -> None:
@@ -55,9 +51,7 @@ class Asking(Questions):
         self.drop = desk.rpc.imports.drop
         self._threads = threads
         self._numbers = threading.local()
-        self.readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
         self.peer_vat = b""
-        self._token = trio.lowlevel.current_trio_token()
 
     def ask(self, number: int, steps: Sequence[Step]) -> Any:
         """Run a program on the peer's object `number` and wait in this thread (never one that runs trio) for its value.
@@ -213,99 +207,7 @@ class Asking(Questions):
         reading.waiter.join(waiter)
         return reading.learn(self._value(self._wait(waiter, self._enter(), deadlines.current()), Face.BLOCKING))
 
-    def send_readings(self) -> None:
-        """A message is about to be sent: what was read before must be read before it comes. With the turn held."""
-        while self.readings and self._desk.rpc.room > 1:
-            reading = self.readings.popleft()()
-            if reading is None or reading.known or reading.question:
-                continue
-            draft = draft_steps(((Verb.GET, 0, reading.name),), self._references.writer)
-            reading.waiter = ReadingWaiter(self._references.hold)
-            question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
-            self._waiters[question] = reading.waiter
-            # By a name of its own till here: the method may be called meanwhile, in another thread, which writes there too.
-            reading.question = question
-
-    # -- in a trio task -----------------------------------------------------------------------------------------------
-
-    @trio.lowlevel.enable_ki_protection
-    async def ask_async(self, number: int, steps: Sequence[Step]) -> Any:
-        """The same in a trio task. Cancelled, the far side is told to cancel too; cancelled before, nothing is sent.
-
-        A StopIteration of the far side comes as StopAsyncIteration: no coroutine can raise the other.
-        """
-        posted = await self.post(number, steps)
-        try:
-            return await posted.value()
-        finally:
-            posted.abandon()
-
-    @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in the middle of a step would leave the turn taken
-    async def post(self, number: int, steps: Steps) -> Posted:
-        """Send a program from a trio task; whoever gets what is returned waits for its value, or abandons it. Cancelled, nothing was sent."""
-        if trio.lowlevel.current_trio_token() is not self._token:
-            raise RuntimeError("a proxy of trio code was used outside of the trio run that its session lives in")
-        desk = self._desk
-        desk.check_process()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if desk.lead is not None and not desk.lead.for_trio:
-            desk.read_for_trio()
-        draft = draft_steps(steps, self._references.writer)
-        waiter = TaskWaiter()
-        end = trio.current_effective_deadline()
-        left = end - trio.current_time()
-        given = deadlines.current()
-        if given is not None:  # that of a thread which had this run in the trio thread
-            given.check()
-            left = min(left, given.left)
-        deadline = 0 if math.isinf(left) else max(1, min(int(left * 1000), deadlines.LONGEST))
-        if desk.rpc.room <= 0:
-            await self._wait_room()
-        question = 0
-        check_room(STEP_ROOM)
-        try:
-            with desk.turn:
-                if desk.error is not None:
-                    desk.check_open()
-                if self.readings:
-                    self.send_readings()
-                cause = waiter.cause = self._cause_of(serving.get())
-                affinity = task_affinity(self)
-                question, message = desk.rpc.ask(number, draft, cause=cause, affinity=affinity, deadline=deadline)
-                if self._waiters:  # other tasks wait, and more may ask in this round
-                    desk.put_together()
-                self._waiters[question] = waiter
-                if message is not None:  # as a rule
-                    desk.circuit.send(message)
-                else:
-                    desk.speak()
-        except BaseException:
-            self.abandon(question, waiter)
-            raise
-        return Posted(self, question, waiter, end)
-
-    def value_async(self, outcome: Outcome) -> Any:
-        """The value of an outcome, for trio code. Raises what it raises."""
-        try:
-            return self._value(outcome, Face.ASYNC)
-        except StopIteration as stop:
-            raise StopAsyncIteration(*stop.args) from stop
-
-    @trio.lowlevel.enable_ki_protection
-    def give_back(self) -> None:
-        """Tell the far side now which of its objects are held no more. In the trio thread."""
-        with self._desk.step():
-            self._desk.rpc.flush_releases()
-
-    # -- in the thread or task that asks ----------------------------------------------------------------------------
-
-    def _cause_of(self, call: ServedCall | None) -> int:
-        """The chain of calls that a call belongs to: that of the call of this session being served here, or a new one."""
-        while call is not None:
-            if call.cause and call.host.asking is self:
-                return call.cause
-            call = call.outer
-        return self._desk.rpc.new_cause()
+    # -- in the thread that asks ----------------------------------------------------------------------------
 
     def _wait(self, waiter: ThreadWaiter, call: ServedCall | None, deadline: Deadline | None) -> Outcome:
         lead = self._desk.lead
@@ -344,64 +246,3 @@ class Asking(Questions):
                 workers.submit(item)  # type: ignore[arg-type]
             except RuntimeError:  # no thread can be started: it was for this one anyway
                 item()  # type: ignore[operator]
-
-    def _value(self, outcome: Outcome, face: Face) -> Any:
-        """The value of an outcome, decoded by whoever waited for it."""
-        if outcome.error is not None:
-            raise outcome.error
-        if outcome.raised is not None:
-            reader = self._reader(outcome, outcome.raised, face)
-            error = self._references.raisables.read_raised(reader)
-            try:
-                raise error
-            finally:
-                del error  # the traceback holds this frame
-        payload = outcome.payload
-        assert payload is not None
-        if payload.refs:
-            return self._reader(outcome, payload, face).read()
-        structure = read_structure(payload.packed)
-        return structure if type(structure) in ATOMS else self._reader(outcome, payload, face).value(structure)
-
-    def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
-        reader = self._references.open_reader(payload)
-        if outcome.held is None and outcome.raised is None:  # what was raised may be read a second time
-            reader.refs = self._references.take(payload.refs, face)
-            return reader
-        if outcome.held is None:
-            outcome.held = self._references.hold(payload.refs)
-        reader.refs = self._references.show(outcome.held, face)
-        return reader
-
-
-class Posted:
-    """A question that a trio task has sent. One task at a time waits for its value; what is left of it must be abandoned."""
-
-    __slots__ = ("_asking", "_end", "_outcome", "_question", "_waiter")
-
-    def __init__(self, asking: Asking, question: int, waiter: TaskWaiter, end: float) -> None:
-        self._asking = asking
-        self._question = question
-        self._waiter = waiter
-        self._end = end  # the deadline that travelled with it
-        self._outcome: Outcome | None = None  # taken by a task that was cancelled before it could raise it
-
-    async def value(self) -> Any:
-        """The value, decoded once. Raises what the program raises. Cancelled, another task may wait in place of this one."""
-        outcome, self._outcome = self._outcome or await self._waiter.wait(), None
-        try:
-            return self._asking.value_async(outcome)
-        except Cancelled:
-            if (
-                trio.current_effective_deadline() <= self._end
-                and self._end - trio.current_time() < deadlines.CLOSE_CALL
-            ):
-                # The deadline that travelled was met there a moment before it is met here, where it belongs to a scope.
-                self._outcome = outcome
-                await trio.sleep_until(self._end)
-                self._outcome = None
-            raise
-
-    def abandon(self) -> None:
-        """Cancel it there, if it is not answered yet."""
-        self._asking.abandon(self._question, self._waiter)

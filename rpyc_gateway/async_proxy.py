@@ -45,7 +45,10 @@ class AsyncProxy(RemoteObject, Recorded):
                 raise AttributeError(
                     f"{name!r} is asked for by displays only: use `await gw.ops.getattr(proxy, {name!r})`"
                 )
-        return _record(self, _GET, (name,))
+        step, proxy = _get_step(self), _create(AsyncProxy)  # as `_record` does, in this frame
+        _set_held(proxy, _get_held(self))
+        _set_step(proxy, Recording(self if step is None else step, _GET, (name,)))
+        return proxy
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"assigning {name!r} needs an await: use `await gw.ops.setattr(proxy, {name!r}, value)`")
@@ -56,22 +59,24 @@ class AsyncProxy(RemoteObject, Recorded):
     def __call__(self, /, *args: object, **kwargs: object) -> AsyncProxy:
         frame = _getframe(1)
         step = _get_step(self)
-        owed = Owed(
-            self if step is None else step, _CALL, (args, kwargs), None, "", frame.f_code.co_filename, frame.f_lineno
-        )
-        return _new(_get_held(self), owed)
+        owed = Owed(self if step is None else step, _CALL, (args, kwargs), None, "", frame.f_code, frame.f_lasti)
+        proxy = _create(AsyncProxy)
+        _set_held(proxy, _get_held(self))
+        _set_step(proxy, owed)
+        return proxy
 
     def __getitem__(self, key: object) -> AsyncProxy:
         return _record(self, Verb.OP, ("__getitem__", (key,)))
 
     def __await__(self) -> Generator[Any, Any, Any]:
-        recording = recording_of(self)
+        recording = _get_step(self)
         if recording is None:
             return _here(self).__await__()
         once = recording.once
         if once is None:
-            once = recording.once = _begin(self)
-        return once.value().__await__()
+            once = recording.once = _begin(self, recording)
+        waiting: Generator[Any, Any, Any] = once.value().__await__()
+        return waiting
 
     def __aiter__(self) -> Iteration:
         return iterate(self, 1)
@@ -237,7 +242,7 @@ def record_op(proxy: object, verb: Verb, *operands: object, depth: int = 2) -> A
     proxy = _awaitable(proxy)
     frame = _getframe(depth)
     on = recording_of(proxy) or proxy
-    return _new(held_by(proxy), Owed(on, verb, operands, None, "", frame.f_code.co_filename, frame.f_lineno))
+    return _new(held_by(proxy), Owed(on, verb, operands, None, "", frame.f_code, frame.f_lasti))
 
 
 def _awaitable(proxy: object) -> AsyncProxy:
@@ -267,11 +272,11 @@ async def _here(proxy: AsyncProxy) -> AsyncProxy:
     return proxy
 
 
-def _begin(proxy: AsyncProxy) -> Once:
+def _begin(proxy: AsyncProxy, recording: Recording) -> Once:
     """What a proxy recorded, to be sent once; a second await gives the same outcome. Cancelled, the far side is cancelled too."""
-    held = held_by(proxy)
+    held = _get_held(proxy)
     try:
-        return Once(held, build(proxy))
+        return Once(held, build(proxy, recording))
     except Exception as error:  # noqa: BLE001  # it is the outcome
         return Once(held, (), error)
 

@@ -81,14 +81,37 @@ class SessionDesk(ABC):
     # -- what waits for the end of a round
 
     def put_together(self) -> None:
-        """Within a step of a trio task: what this round of tasks says is sent at its end."""
-        self._connection.put_together()
+        """In a trio task: what this round of tasks asks is sent at its end."""
+        self._connection.put_together(self._ask_together)
+
+    @abstractmethod
+    def _ask_together(self) -> None:
+        """Ask what has waited for that. With the turn held; the upper floor does it."""
+
+    @abstractmethod
+    def _answer_together(self) -> None:
+        """Give the answers that have waited for that. With the turn held, in any thread; the upper floor does it."""
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether other tasks of this thread will have something to say in a moment, with which what there is to say may wait."""
+        connection = self._connection
+        return (bool(connection.tasks) and connection.here) or workers.will_go_on()
 
     def say_later(self) -> None:
         """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment, if there are any."""
-        connection = self._connection
-        if connection.has_tasks or workers.will_go_on(connection):
-            connection.keep_back()
+        if self.goes_on:
+            self._have_flushed()
+            self._connection.keep_back()
+
+    def speak_later(self) -> None:
+        """In a thread that `goes_on`: what waits is said after the last of its tasks, or in a few milliseconds."""
+        self._connection.speak_later(self._answer_together)
+        self._have_flushed()
+
+    def _have_flushed(self) -> None:
+        if not self._connection.here:  # who sees to it that it is after its own tasks
+            workers.flush_later(self._connection)
 
     def after_turn(self, task: Callable[[], object]) -> None:
         """Within a step: run `task` in the trio thread, when the turn has been given back."""

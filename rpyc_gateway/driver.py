@@ -6,6 +6,7 @@ import os
 import random
 import threading
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -47,6 +48,7 @@ class Driver(ABC):
             patience=pipe.patience,
         )
         self.unsettled = False  # there is more to do at the end of this step than the machine knows
+        self.speakers: deque[Callable[[], object]] = deque()  # who has something to say when somebody flushes
         self.errands: Errands[Any] = Errands()  # what its streams have to say on other links
 
     @abstractmethod
@@ -79,10 +81,19 @@ class Driver(ABC):
         with suppress(trio.RunFinishedError):  # the loop that ran this link is over, and the link with it
             self._token.run_sync_soon(call, idempotent=True)
 
+    def speak_later(self, speak: Callable[[], object]) -> None:
+        """Have `speak` called once, with the turn held, by whoever flushes. From any thread, which sees to it that somebody does."""
+        self.speakers.append(speak)
+
     def flush(self) -> None:
         """Send what may be sent now, as far as it goes without waiting; the writer does the rest."""
         with self.turn:
-            pass
+            self.let_speak()
+
+    def let_speak(self) -> None:
+        """Within a step: call those who wanted to speak later."""
+        while self.speakers:
+            self.speakers.popleft()()
 
     def _broken(self, exc: BaseException) -> Failure:
         cause = exc if isinstance(exc, OSError) else exc.__cause__

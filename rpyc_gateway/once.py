@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
 from typing import Any
 
 import trio
@@ -44,9 +43,19 @@ class Once:
                 continue
             self._busy = True
             try:
-                if self._posted is None:
-                    self._posted = await self._post()
-                self.learn(await self._posted.value(), None)
+                posted = self._posted
+                if posted is None:
+                    held = self._held
+                    assert held is not None
+                    posted = self._posted = await held.caller.post(held.number, self._steps)
+                value = await posted.value()
+                if self._lot is None:  # as `learn` does, in this frame
+                    self._held = self._posted = None
+                    self._steps = ()
+                    self._value = value
+                    self.known = True
+                    return value
+                self.learn(value, None)
             except Exception as error:  # noqa: BLE001  # it is the outcome
                 self.learn(None, error)
             except BaseException:
@@ -68,11 +77,6 @@ class Once:
             raise error.with_traceback(None)  # it would grow with each await
         finally:
             del error, self  # what is raised holds this frame
-
-    def _post(self) -> Awaitable[Posted]:
-        held = self._held
-        assert held is not None
-        return held.caller.post(held.number, self._steps)
 
     def _leave(self) -> None:
         """The task that waited for the answer was cancelled: another waits in its place, or nobody is interested any more."""

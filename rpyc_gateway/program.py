@@ -283,7 +283,9 @@ THROWN = 3
 
 
 def _get(subject: Any, operands: list[Any], reading: Program) -> object:
-    return read(reading.policy, subject, _name(operands))
+    if not operands or type(operands[0]) is not str:  # as `_name` does, in this frame
+        raise ProtocolError("a step without a name")
+    return read(reading.policy, subject, operands[0])
 
 
 def _set(subject: Any, operands: list[Any], reading: Program) -> None:

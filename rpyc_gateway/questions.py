@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
+from typing import Any
 
 import trio
 
+from rpyc_gateway.bound import Reading, ReadingWaiter
+from rpyc_gateway.calls import ServedCall
 from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.program import Face
+from rpyc_gateway.proto.atoms import ATOMS
+from rpyc_gateway.proto.messages import Verb
+from rpyc_gateway.proto.values import Payload, Reader, read_structure
 from rpyc_gateway.references import Desk, References
+from rpyc_gateway.steps import draft_steps
 from rpyc_gateway.waiters import Outcome, TaskWaiter, ThreadWaiter, Waiter
 
 __all__ = ["Questions"]
@@ -25,6 +34,8 @@ class Questions:
         self._waiters: dict[int, Waiter] = {}
         self.by_cause: dict[int, ThreadWaiter] = {}  # the innermost of each chain
         self.queue: deque[trio.Event] = deque()  # tasks that wait for room among the open questions
+        self.unsent: list[TaskWaiter] = []  # of tasks, whose questions are sent at the end of this round of them
+        self.readings: deque[weakref.ref[Reading]] = deque()  # that go in front of the next message
 
     # -- what becomes of them; with the turn held
 
@@ -40,13 +51,10 @@ class Questions:
                 self._leave_cause(waiter)
             waiter.complete(outcome)
         elif waiter is not None:
-            self._complete(waiter, outcome)
-
-    def _complete(self, waiter: Waiter, outcome: Outcome) -> None:
-        if type(waiter) is TaskWaiter and get_ident() != self._thread:
-            self._desk.in_trio(self._complete_task, waiter, outcome)
-        else:
-            waiter.complete(outcome)
+            if isinstance(waiter, TaskWaiter) and get_ident() != self._thread:
+                self._desk.in_trio(self._complete_task, waiter, outcome)
+            else:
+                waiter.complete(outcome)
 
     def _complete_task(self, waiter: TaskWaiter, outcome: Outcome) -> None:
         if waiter.abandoned:
@@ -58,12 +66,24 @@ class Questions:
         """Every question ends with an error of its own, exactly once."""
         waiters, self._waiters = self._waiters, {}
         self.by_cause.clear()
-        for waiter in waiters.values():
-            self._complete(waiter, Outcome(error=error()))
+        for waiter in (*waiters.values(), *self.unsent):
+            waiter.complete(Outcome(error=error()))
         while self.queue:
             self._call_next()
 
     # -- chains of calls; with the turn held
+
+    def _cause_of(self, call: ServedCall | None) -> int:
+        """The chain of calls that a call belongs to: that of the call of this session being served here, or a new one."""
+        return self._inherited_cause(call) or self._desk.rpc.new_cause()
+
+    def _inherited_cause(self, call: ServedCall | None) -> int:
+        """That of the call of this session being served here, in whichever task or thread; 0 for none."""
+        while call is not None:
+            if call.cause and call.host.asking is self:
+                return call.cause
+            call = call.outer
+        return 0
 
     def has_asked(self, cause: int) -> bool:
         """Whether a question of ours is open in this chain of calls: what is raised in a callback of it may come home."""
@@ -90,6 +110,51 @@ class Questions:
             if inner.outer is waiter:
                 inner.outer = waiter.outer
             inner = inner.outer
+
+    # -- methods whose reading waits for the next message
+
+    def send_readings(self) -> None:
+        """A message is about to be sent: what was read before must be read before it comes. With the turn held."""
+        while self.readings and self._desk.rpc.room > 1:
+            reading = self.readings.popleft()()
+            if reading is None or reading.known or reading.question:
+                continue
+            draft = draft_steps(((Verb.GET, 0, reading.name),), self._references.writer)
+            reading.waiter = ReadingWaiter(self._references.hold)
+            question = self._desk.rpc.call(reading.held.number, draft, cause=self._desk.rpc.new_cause())
+            self._waiters[question] = reading.waiter
+            # By a name of its own till here: the method may be called meanwhile, in another thread, which writes there too.
+            reading.question = question
+
+    # -- what they came to
+
+    def _value(self, outcome: Outcome, face: Face) -> Any:
+        """The value of an outcome, decoded by whoever waited for it."""
+        if outcome.error is not None:
+            raise outcome.error
+        if outcome.raised is not None:
+            reader = self._reader(outcome, outcome.raised, face)
+            error = self._references.raisables.read_raised(reader)
+            try:
+                raise error
+            finally:
+                del error  # the traceback holds this frame
+        payload = outcome.payload
+        assert payload is not None
+        if payload.refs:
+            return self._reader(outcome, payload, face).read()
+        structure = read_structure(payload.packed)
+        return structure if type(structure) in ATOMS else self._reader(outcome, payload, face).value(structure)
+
+    def _reader(self, outcome: Outcome, payload: Payload, face: Face) -> Reader:
+        reader = self._references.open_reader(payload)
+        if outcome.held is None and outcome.raised is None:  # what was raised may be read a second time
+            reader.refs = self._references.take(payload.refs, face)
+            return reader
+        if outcome.held is None:
+            outcome.held = self._references.hold(payload.refs)
+        reader.refs = self._references.show(outcome.held, face)
+        return reader
 
     # -- questions that nobody waits for any more
 

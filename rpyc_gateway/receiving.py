@@ -55,7 +55,9 @@ class Receiver(Driver):
         self._receive_nowait: Callable[[int], bytes | None] | None = pipe.receive_nowait or self._take_what_came
         self._handlers: dict[int, StreamHandler] = {}
         self._untold: list[events.Event] = []  # what only the trio thread may tell, and what has happened since
-        self._tasks: deque[Callable[[], object]] = deque()  # see `after_turn`
+        self.tasks: deque[Callable[[], object]] = (
+            deque()
+        )  # see `after_turn`; what they say is sent after the last of them
         self._reader = 0  # the thread that reads now
         self._reading = trio.Event()  # for trio's reader: it is to read
         self._least = pipe.receive_at_least
@@ -114,7 +116,7 @@ class Receiver(Driver):
             turn.lock.release()
         if self.errands.waiting:
             self.errands.run()
-        if self._tasks:
+        if self.tasks:
             self._run_tasks()
         return 0 < size == wanted
 
@@ -148,25 +150,20 @@ class Receiver(Driver):
     def after_turn(self, task: Callable[[], object]) -> None:
         """Run `task` in the trio thread when the turn of this link has been given back. With the turn held."""
         if self._reader == get_ident() == self._thread:
-            self._tasks.append(task)
+            self.tasks.append(task)
         else:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(task)
 
-    @property
-    def has_tasks(self) -> bool:
-        """Whether more of what `after_turn` was told will be run in a moment, here: what they say is sent after the last of them."""
-        return bool(self._tasks) and self.here
-
     def _run_tasks(self) -> None:
-        tasks = self._tasks
+        tasks = self.tasks
         while tasks:
             task = tasks.popleft()
             try:
                 task()
             except Exception:
                 log.exception("the reader of the link to %s goes on after a task that raised", self.peer_name)
-        if not self.mux.at_rest:  # something was kept back
+        if self.speakers or not self.mux.at_rest:  # something was kept back
             self.flush()
 
     def _take_what_came(self, _limit: int) -> bytes | None:

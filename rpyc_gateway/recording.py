@@ -13,7 +13,7 @@ from rpyc_gateway.awaiting import Recorded
 from rpyc_gateway.errors import LimitExceeded
 from rpyc_gateway.held import Held, held_by
 from rpyc_gateway.once import Once
-from rpyc_gateway.proto.atoms import all_flat, pack_atoms
+from rpyc_gateway.proto.atoms import FLAT, UNPACKABLE, pack, pack_atoms
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, DEPTH, Draft, Result
 from rpyc_gateway.steps import STEPS, Step, Steps
@@ -37,16 +37,17 @@ class Recording(msgspec.Struct, eq=False):
 
 
 class Owed(Recording, eq=False):
-    """A step that somebody meant to be done: dropped unawaited, it warns with its line."""
+    """A step that somebody meant to be done: dropped unawaited, it warns with its line, which is found out then: it takes long in long functions."""
 
-    file: str = ""
-    line: int = 0
+    code: Any = None  # that wrote it
+    at: int = 0  # and where in it
 
     @trio.lowlevel.enable_ki_protection  # a KeyboardInterrupt in a finalizer would be printed and forgotten
     def __del__(self) -> None:
         if not self.sent:
             message = f"a remote call was recorded and never awaited: {spelling(self)}"
-            warnings.warn_explicit(message, RuntimeWarning, self.file, self.line, source=self)
+            line = next((line for start, end, line in self.code.co_lines() if start <= self.at < end and line), 0)
+            warnings.warn_explicit(message, RuntimeWarning, self.code.co_filename, line, source=self)
 
 
 def recording_of(proxy: Any) -> Recording | None:
@@ -100,14 +101,12 @@ def _brief(value: object) -> str:
     return "…"
 
 
-def build(proxy: Any) -> Steps:
+def build(proxy: Any, recording: Recording) -> Steps:
     """The program of what a proxy recorded; expressions of the same session among its operands become steps of it.
 
     Raises LimitExceeded beyond STEPS, RuntimeError for a call that is part of another expression, TypeError for an operand of
     another session; nothing is changed then.
     """
-    recording = recording_of(proxy)
-    assert recording is not None
     straight = _straight(recording)
     if straight is not None:
         return straight
@@ -145,28 +144,29 @@ REFUSED = "refused"
 
 def _straight(recording: Recording) -> Draft | None:
     """The packed program of a plain chain of attributes and calls with atoms for arguments, as most are; None if it takes more thought."""
+    if recording.verb is _CALL and type(recording.on) not in _RECORDINGS:
+        return _one_call(recording)
     links: list[Recording] = []
     link: Any = recording
-    while (kind := type(link)) is Owed or kind is Recording:
+    while type(link) in _RECORDINGS:
         if link.once is not None or link.sent is SENT or len(links) == STEPS:
-            return None
-        verb = link.verb
-        if verb is _CALL:
-            args, kwargs = link.operands
-            if not all_flat(args) or (kwargs and not all_flat(kwargs.values())):
-                return None
-        elif verb is not _GET:
             return None
         links.append(link)
         link = link.on
     written: list[Step] = []
-    for link in reversed(links):
-        if link.verb is _GET:
-            written.append((_GET_CODE, len(written), *link.operands))
+    for source, link in enumerate(reversed(links)):
+        verb, operands = link.verb, link.operands
+        if verb is _GET:
+            written.append((_GET_CODE, source, operands[0]))
+        elif verb is _CALL:
+            args, kwargs = operands
+            if kwargs:
+                args = (*args, *kwargs.values())
+            if not _are_flat(map(type, args)):
+                return None
+            written.append((_CALL_CODE, source, args, tuple(kwargs)))
         else:
-            args, kwargs = link.operands
-            args = (*args, *kwargs.values()) if kwargs else args
-            written.append((_CALL_CODE, len(written), args, tuple(kwargs)))
+            return None
     packed = pack_atoms(written)
     if packed is None:
         return None
@@ -176,6 +176,21 @@ def _straight(recording: Recording) -> Draft | None:
     return Draft(packed)
 
 
+def _one_call(call: Recording) -> Draft | None:
+    """The same for an expression that is no more than a call of an object that is here."""
+    args, kwargs = call.operands
+    if call.once is not None or call.sent is SENT or kwargs or not _are_flat(map(type, args)):
+        return None
+    try:
+        packed = pack(((_CALL_CODE, 0, args, ()),))
+    except UNPACKABLE:
+        return None
+    call.sent = SENT
+    return Draft(packed)
+
+
+_are_flat = FLAT.issuperset
+_RECORDINGS = frozenset({Owed, Recording})
 _GET, _CALL = Verb.GET, Verb.CALL
 _GET_CODE, _CALL_CODE = int(_GET), int(_CALL)
 

@@ -75,11 +75,20 @@ class Desk(Protocol):
         ...
 
     def put_together(self) -> None:
-        """Within a step of a trio task: what this round of tasks says is sent at its end."""
+        """In a trio task: what this round of tasks asks is sent at its end."""
+        ...
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether other tasks of this thread will have something to say in a moment, with which what there is to say may wait."""
         ...
 
     def say_later(self) -> None:
         """Within a step: what it produces may wait for what the other tasks of this thread will say in a moment."""
+        ...
+
+    def speak_later(self) -> None:
+        """In a thread that `goes_on`: what waits is said after the last of its tasks, or in a few milliseconds."""
         ...
 
     def holds(self) -> None:

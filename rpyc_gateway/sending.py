@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -29,6 +30,7 @@ class Sender(Driver):
         self._left: list[Buffer] = []  # what send_nowait did not take
         self._kept_back = False  # the end of this step sends nothing
         self.delays = 0  # how often something could not be sent at once, and was queued
+        self._round: list[Callable[[], object]] = []  # see `put_together`
         self._wake = trio.Event()  # for the writer
         self._give_up_at = inf  # when the writer does, whatever is left
         self._mute: Failure | None = None  # nothing can be sent, but the peer may have said why
@@ -42,10 +44,17 @@ class Sender(Driver):
         """Within a step: nothing need be sent at its end, somebody will flush. With the turn held."""
         self._kept_back = self.unsettled = True
 
-    def put_together(self) -> None:
-        """Within a step of a trio task: the writer sends at the end of this round of tasks what all of them have said."""
-        self._kept_back = self.unsettled = True
+    def put_together(self, speak: Callable[[], object]) -> None:
+        """In a trio task: the writer calls `speak`, with the turn held, at the end of this round of tasks, and sends what that says."""
+        self._round.append(speak)
         self._wake.set()
+
+    def _let_round_speak(self) -> None:
+        """In the writer, within a step."""
+        if self._round:
+            speakers, self._round = self._round, []
+            for speak in speakers:
+                speak()
 
     def say(self, label: int, data: bytes) -> bool:
         """Within a step: send a message, at once if nothing stands in its way; whether it has gone, and no `drained` follows."""
@@ -118,6 +127,7 @@ class Sender(Driver):
             while True:
                 with self.turn as mux:
                     self._wake = trio.Event()
+                    self._let_round_speak()
                     now = self._clock.current_time()
                     data = b"" if self._mute else b"".join(self._left or mux.data_to_send(now, self._pull))
                     self._left = []
@@ -150,6 +160,7 @@ class Sender(Driver):
         while True:
             with self.turn as mux:
                 self._wake = trio.Event()
+                self._let_round_speak()
                 self._mind_the_time(alarm)
                 if self._left and not self._mute:
                     left, self._left = self._left, []

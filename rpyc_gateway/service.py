@@ -6,6 +6,7 @@ import builtins
 import functools
 import importlib
 import inspect
+import sys
 import types
 from collections import UserString
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -365,6 +366,11 @@ class Modules:
     def __getattr__(self, name: str) -> types.ModuleType:
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
+        module = sys.modules.get(name)
+        if module is not None and type(module) is types.ModuleType:
+            spec = module.__dict__.get("__spec__")
+            if spec is not None and not getattr(spec, "_initializing", True):
+                return module  # as a rule it is imported, and no other thread is at it any more
         return importlib.import_module(name)
 
     def __getitem__(self, name: str) -> types.ModuleType:

@@ -214,6 +214,8 @@ class Session(SessionDesk, TrioFace):
             return
         assert self.circuit is not None
         with self.step():
+            self._ask_together()
+            self._answer_together()
             self.rpc.bye()
             self.push()
             self.circuit.end()
@@ -332,6 +334,18 @@ class Session(SessionDesk, TrioFace):
         except Exception as error:  # noqa: BLE001  # logged there, if it is a defect
             self._blame(error)
 
+    def _ask_together(self) -> None:
+        try:
+            self.asking.send_unsent()
+        except Exception as error:  # noqa: BLE001  # logged there
+            self._blame(error)
+
+    def _answer_together(self) -> None:
+        try:
+            self._answering.send_unsaid()
+        except Exception as error:  # noqa: BLE001  # logged there
+            self._blame(error)
+
     def _check_read(self, circuit: CallCircuit) -> None:
         self._delays = self._connection.delays
         queued = circuit.queued
@@ -378,14 +392,14 @@ class Session(SessionDesk, TrioFace):
 
     # -- what the machine says (turn held, in whichever thread steps) ---------------------------------------------------
 
-    def _handle_outcome(self, event: facts.Answered | facts.Failed | facts.Broken) -> None:
-        if type(event) is facts.Answered:
-            outcome = Outcome(event.payload)
-        elif type(event) is facts.Failed:
-            outcome = Outcome(raised=event.payload)
-        else:
-            outcome = Outcome(error=event.error)  # type: ignore[union-attr]
-        self.asking.complete(event.question, outcome)
+    def _handle_answered(self, event: facts.Answered) -> None:
+        self.asking.complete(event.question, Outcome(event.payload))
+
+    def _handle_failed(self, event: facts.Failed) -> None:
+        self.asking.complete(event.question, Outcome(raised=event.payload))
+
+    def _handle_broken(self, event: facts.Broken) -> None:
+        self.asking.complete(event.question, Outcome(error=event.error))
 
     def _handle_called(self, called: facts.Called) -> None:
         self._answering.serve(called)
@@ -431,9 +445,9 @@ class Session(SessionDesk, TrioFace):
         return SessionStatistics(*self.rpc.statistics(), *self._answering.statistics())
 
     HANDLERS: ClassVar = {
-        facts.Answered: _handle_outcome,
-        facts.Failed: _handle_outcome,
-        facts.Broken: _handle_outcome,
+        facts.Answered: _handle_answered,
+        facts.Failed: _handle_failed,
+        facts.Broken: _handle_broken,
         facts.Called: _handle_called,
         facts.Rejected: _handle_rejected,
         facts.CancelRequested: _handle_cancel,

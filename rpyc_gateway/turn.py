@@ -168,7 +168,7 @@ class Turn(Generic[_M]):
         if self.owner == me:
             self._inner += 1
             return self.machine
-        deferred = me == _main.ident and not deferral.active and deferral.begin()
+        deferred = me == _main.ident and not deferral.active and thread_local.name != "trio" and deferral.begin()
         self.lock.acquire()
         self.owner = me
         self._deferred = deferred

@@ -14,6 +14,7 @@ from rpyc_gateway.deadlines import Deadline
 from rpyc_gateway.errors import Cancelled
 from rpyc_gateway.inbox import Inbox
 from rpyc_gateway.leading import LEAD, Leadership, get
+from rpyc_gateway.proto.speaking import Question
 from rpyc_gateway.proto.values import Payload
 from rpyc_gateway.turn import deferral
 from rpyc_gateway.weak import WeakTable
@@ -111,38 +112,41 @@ class ThreadWaiter:
 class TaskWaiter:
     """A trio task that waits. All in the trio thread."""
 
-    __slots__ = ("_outcome", "_task", "abandoned", "cause")
+    __slots__ = ("abandoned", "cause", "outcome", "program", "question", "task")
 
-    def __init__(self) -> None:
-        self.cause = 0
+    def __init__(self, program: Question = (0, b"", 0, 0, 0)) -> None:
+        self.cause = program[2]
+        self.program = program
+        self.question = 0  # it is not sent yet
         self.abandoned = False  # nobody will wait for it any more
-        self._outcome: Outcome | None = None
-        self._task: trio.lowlevel.Task | None = None
+        self.outcome: Outcome | None = None  # if it is there and nobody has taken it
+        self.task: trio.lowlevel.Task | None = None  # that sleeps until it is
 
     def complete(self, outcome: Outcome) -> None:
         """Wake the task with its outcome."""
-        self._outcome = outcome
-        if self._task is not None:
-            trio.lowlevel.reschedule(self._task)
-            self._task = None
+        self.outcome = outcome
+        if self.task is not None:
+            trio.lowlevel.reschedule(self.task)
+            self.task = None
 
     async def wait(self) -> Outcome:
         """The outcome. Cancelled, nobody waits any more."""
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._outcome is None:
-            self._task = trio.lowlevel.current_task()
+        if self.outcome is None:
+            self.task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abort)
-        outcome = self.leftover()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        outcome, self.outcome = self.outcome, None
         assert outcome is not None
         return outcome
 
     def leftover(self) -> Outcome | None:
         """The outcome, if it is there and nobody has taken it."""
-        outcome, self._outcome = self._outcome, None
+        outcome, self.outcome = self.outcome, None
         return outcome
 
     def _abort(self, _raise_cancel: object) -> trio.lowlevel.Abort:
-        self._task = None
+        self.task = None
         return trio.lowlevel.Abort.SUCCEEDED
 
 

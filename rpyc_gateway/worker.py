@@ -90,7 +90,10 @@ class _Pooled(_Worker):
         while True:
             task = self._pool.next_for(self)
             if task is not None:
-                self.perform(task)
+                try:  # as `perform` does, in this frame
+                    self._place = task()
+                except BaseException:
+                    logger.exception("%s goes on after a task that raised", self.name)
                 del task
                 continue
             self._pool.flush()
@@ -143,16 +146,19 @@ class _Pool:
                     self._tasks.remove(task)
                     raise
                 self._runner = chosen
-            self._be_watched()
+            if not self._watched:
+                self._be_watched()
 
-    def will_go_on(self, link: Flushable) -> bool:
-        """Whether this is a thread of the pool and more tasks wait: what `link` has to send will be sent after them, or in a few milliseconds."""
-        if not self._tasks or getattr(_local, "worker", None) is None:
-            return False
+    def will_go_on(self) -> bool:
+        """Whether this is a thread of the pool, and more tasks wait."""
+        return bool(self._tasks) and getattr(_local, "worker", None) is not None
+
+    def flush_later(self, link: Flushable) -> None:
+        """Flush `link` after the tasks that wait, or in a few milliseconds."""
         with self._lock:
             self._unsaid[link] = None
-            self._be_watched()
-        return True
+            if not self._watched:
+                self._be_watched()
 
     def flush(self) -> None:
         """Send what was held back."""
@@ -218,10 +224,9 @@ class _Pool:
             chosen.inbox.give(_GO)
 
     def _be_watched(self) -> None:
-        if not self._watched:
-            self._watched = True
-            self._seen = -1  # what is new now is not stuck yet
-            standby().watch(self)
+        self._watched = True
+        self._seen = -1  # what is new now is not stuck yet
+        standby().watch(self)
 
 
 class Workers:
@@ -235,18 +240,17 @@ class Workers:
         self._lock = threading.RLock()  # as that of the pool
         self._bound: dict[Hashable, _Bound] = {}
         self._numbers = itertools.count(1)
-        self._pool = _Pool(self._numbers)
-
-    def submit(self, task: Task) -> None:
-        """Run `task` in some thread of the pool: at once, or in a few milliseconds if the task before it does not end.
+        self._pool = pool = _Pool(self._numbers)
+        # Not methods that call them: each call passes here.
+        self.submit = pool.submit
+        """Run a task in some thread of the pool: at once, or in a few milliseconds if the task before it does not end.
 
         Raises RuntimeError if there can be no more threads.
         """
-        self._pool.submit(task)
-
-    def will_go_on(self, link: Flushable) -> bool:
-        """Whether this thread has more to do, and flushes `link` then; if it does not come to it, somebody else does in a few milliseconds."""
-        return self._pool.will_go_on(link)
+        self.will_go_on = pool.will_go_on
+        """Whether this is a thread of the pool, and has more to do."""
+        self.flush_later = pool.flush_later
+        """In a thread that `will_go_on`: flush a link then; if it does not come to it, somebody else does in a few milliseconds."""
 
     def submit_to(self, key: Hashable, task: Task) -> None:
         """Run `task` in the thread that belongs to `key`, after what it was given before. Raises RuntimeError like `submit`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import linecache
+
 import pytest
 import trio
 
@@ -52,6 +54,7 @@ async def test_a_call_that_was_recorded_and_dropped_warns_with_its_line() -> Non
         with pytest.warns(RuntimeWarning, match=r"never awaited: .*builtins\.print\('nobody will see'\)$") as caught:
             lab.builtins.print("nobody will see")
         assert caught[0].filename == __file__
+        assert linecache.getline(__file__, caught[0].lineno).strip() == 'lab.builtins.print("nobody will see")'
 
 
 async def test_a_call_is_never_sent_twice_as_part_of_two_expressions() -> None:
@@ -60,6 +63,11 @@ async def test_a_call_is_never_sent_twice_as_part_of_two_expressions() -> None:
         assert await path.name == "b"
         with pytest.raises(RuntimeError, match="already sent"):
             await path.parent
+        double = await lab.eval("lambda x: 2 * x")
+        four = double(2)
+        assert await double(four) == 8
+        with pytest.raises(RuntimeError, match="already sent"):
+            await four
 
 
 async def test_what_would_answer_wrongly_before_an_await_raises() -> None:

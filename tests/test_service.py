@@ -11,6 +11,7 @@ import os
 import sys
 import types
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,6 +326,28 @@ def test_modules_are_imported_when_they_are_asked_for() -> None:
     with pytest.raises(ModuleNotFoundError):
         modules.no_such_module  # noqa: B018
     assert not hasattr(modules, "__wrapped__")
+
+
+SLOW = """
+import threading
+from rpyc_gateway.service import Modules
+asking, done = threading.Event(), []
+def ask():
+    asking.set()
+    done.append(hasattr(Modules().slow_to_import, "complete"))
+thread = threading.Thread(target=ask)
+thread.start()
+asking.wait()
+complete = True
+"""
+
+
+def test_a_module_that_another_thread_imports_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_import.py").write_text(SLOW)
+    monkeypatch.syspath_prepend(tmp_path)
+    module: Any = Modules().slow_to_import
+    module.thread.join()
+    assert module.done == [True]
 
 
 # -- who may come -------------------------------------------------------------------------------------------------------

@@ -49,11 +49,22 @@ class Rpc(Speaker):
 
     def receive_data(self, data: bytes) -> None:
         """Bytes of the `call` circuit. Raises ProtocolError or LimitExceeded, which cost the session."""
+        asked, untold = self._asked, self.untold
         for message in self._splitter.receive_data(data):
             if self.peer is None:
                 self._receive_hello(message)
                 continue
-            receive = self._RECEIVE.get(type(message))
+            kind = type(message)
+            if kind is m.Answer:  # as a rule one that takes no second look
+                question, value = message.question, message.value  # type: ignore[union-attr]
+                if value is not None and not message.refs and not message.bulk and asked.get(question) == 0:  # type: ignore[union-attr]
+                    del asked[question]
+                    untold.append(Answered(question, Payload(value)))
+                    continue
+            elif kind is m.Call:
+                self._receive_call(message)  # type: ignore[arg-type]
+                continue
+            receive = self._RECEIVE.get(kind)
             if receive is None:
                 raise ProtocolError(f"unexpected {type(message).__name__} message")
             receive(self, message)
@@ -105,10 +116,10 @@ class Rpc(Speaker):
         return Answered(question, Payload(value, resolved))
 
     def _hear_call(self, call: m.Call, release: m.Message | None) -> Called | None:
-        question, steps, refs, serving = call.question, call.steps, call.refs, self._serving
-        export = self.exports.by_number.get(call.number)
+        question, number, steps, refs, serving = call.question, call.number, call.steps, call.refs, self._serving
+        export = self.exports.by_number.get(number)
         if (
-            export is None
+            (export is None and number)
             or steps is None
             or call.bulk
             or call.flags
@@ -123,11 +134,12 @@ class Rpc(Speaker):
             if error is not None:
                 return None
         if release is not None:
-            if refs or call.number in release.pairs[::2]:  # type: ignore[union-attr]  # perhaps it is given back
+            if refs or number in release.pairs[::2]:  # type: ignore[union-attr]  # perhaps it is given back
                 return None
             self._receive_release(release)  # type: ignore[arg-type]
         serving[question] = None
-        return Called(question, export.value, Payload(steps, resolved), call.cause, call.affinity, call.deadline)
+        target = self.exports.root if export is None else export.value
+        return Called(question, target, Payload(steps, resolved), call.cause, call.affinity, call.deadline)
 
     def receive_bulk(self, data: bytes | memoryview) -> int:
         """Bytes of the `bulk` circuit; returns how many were consumed. Raises ProtocolError."""

@@ -5,7 +5,7 @@ What it sends was encoded before (values.Draft): no step of it runs user code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded
@@ -18,7 +18,10 @@ from rpyc_gateway.proto.messages import SessionInfo
 from rpyc_gateway.proto.tables import Classes, Exports, Imports
 from rpyc_gateway.proto.values import LARGE, Draft
 
-__all__ = ["ARRIVING", "DROPPED", "Coming", "Speaker"]
+__all__ = ["ARRIVING", "DROPPED", "Coming", "Question", "Speaker"]
+
+Question = tuple[int, bytes, int, int, int]
+"""What is asked: the peer's object, a packed program without references and bodies, cause, affinity and deadline."""
 
 _RELEASE_BATCH = 2000
 """Pairs in one RELEASE, so that it stays a short message."""
@@ -56,6 +59,7 @@ class Speaker:
         self._asked: dict[int, int] = {}
         self._serving: dict[int, Coming | None] = {}  # None: an event has said of it
         self._most_asked = info.limits.questions
+        self.reserved = 0  # questions that will be asked in a moment, and have their places already
         self._next_question = 1
         self.next_cause = 1 if opener else 2
 
@@ -75,17 +79,18 @@ class Speaker:
     @property
     def room(self) -> int:
         """How many more questions the peer takes now."""
-        return self._most_asked - len(self._asked)
+        return self._most_asked - len(self._asked) - self.reserved
 
     def call(self, number: int, draft: Draft, *, cause: int, affinity: int = 0, deadline: int = 0) -> int:
-        """Ask: run the steps of `draft` on the peer's object `number`; returns the question.
+        """Ask: run the steps of `draft` on the peer's object `number`; returns the question. `cause` is the chain of calls, 0 for a new one.
 
         Raises LimitExceeded, EncodeError, and changes nothing then.
         """
-        if len(self._asked) >= self._most_asked:
+        if len(self._asked) + self.reserved >= self._most_asked:
             raise LimitExceeded(f"{self._most_asked} questions are open already")
         if self.imports.dropped or self.imports.lingering:
             self.flush_releases()
+        cause = cause or self.new_cause()
         question = self._next_question
         if question in self._asked:
             question = self._allot()
@@ -112,7 +117,7 @@ class Speaker:
             or draft.bodies
             or len(packed) > LARGE
             or question in self._asked
-            or len(self._asked) >= self._most_asked
+            or len(self._asked) + self.reserved >= self._most_asked
             or self.out
             or self.untold
             or self._bulk_out.waiting
@@ -120,11 +125,39 @@ class Speaker:
             return self.call(number, draft, cause=cause, affinity=affinity, deadline=deadline), None
         if self.imports.dropped or self.imports.lingering:
             self.flush_releases()
+        if not cause:
+            cause = self.next_cause
+            self.next_cause = cause + 2
         body = m.pack((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0))
         data = m.pack_length(len(body)) + body
         self._next_question = question % (2**32 - 1) + 1
         self._asked[question] = 0
         return question, self._after_what_waits(data) if self.out else data
+
+    def ask_together(self, asked: Sequence[Question]) -> tuple[list[int], bytes] | None:
+        """Ask many small questions as `call` does: their numbers, and the bytes for the `call` circuit.
+
+        None, and nothing has changed, if there is more to do than to send them, or the peer does not take so many.
+        """
+        if self.untold or self._bulk_out.waiting or len(asked) > self.room:
+            return None
+        if self.imports.dropped or self.imports.lingering:
+            self.flush_releases()
+        questions: list[int] = []
+        out, open_ones, question = self.out, self._asked, self._next_question
+        for number, packed, cause, affinity, deadline in asked:
+            while question in open_ones:
+                question = question % (2**32 - 1) + 1
+            if not cause:
+                cause = self.next_cause
+                self.next_cause = cause + 2
+            body = m.pack((m.CALL, question, number, packed, (), (), cause, affinity, deadline, 0))
+            out.append(m.pack_length(len(body)) + body)
+            open_ones[question] = 0
+            questions.append(question)
+            question = question % (2**32 - 1) + 1
+        self._next_question = question
+        return questions, self.data_to_send()
 
     def _after_what_waits(self, data: bytes) -> bytes:
         """All that there is to send, a message that was made last of all."""
@@ -151,6 +184,21 @@ class Speaker:
         body = m.pack((m.ANSWER, question, packed, lent, ()))
         data = m.pack_length(len(body)) + body
         return self._after_what_waits(data) if self.out else data
+
+    def answer_together(self, answers: Sequence[tuple[int, bytes]]) -> bytes | None:
+        """The bytes for the `call` circuit of many answers that are small and refer to nothing, as `answer` gives them: too late is no harm.
+
+        None, and nothing has changed, if there is more to do than to send them.
+        """
+        if self.untold or self._bulk_out.waiting or self.imports.dropped:
+            return None
+        serving, out = self._serving, self.out
+        for question, packed in answers:
+            if question in serving:
+                del serving[question]
+                body = m.pack((m.ANSWER, question, packed, (), ()))
+                out.append(m.pack_length(len(body)) + body)
+        return self.data_to_send()
 
     def answer(self, question: int, draft: Draft) -> None:
         """Answer a question of the peer; too late is no harm. Raises LimitExceeded, EncodeError, and changes nothing then."""

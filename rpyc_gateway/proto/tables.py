@@ -33,7 +33,7 @@ class Exports:
     """Objects the peer may name. Number 0 is the root and is not counted."""
 
     def __init__(self, root: object, numbers: Iterator[int], limit: int = 1_000_000) -> None:
-        self._root = root
+        self.root = root
         self._numbers = numbers
         self._limit = limit
         self.by_number: dict[int, _Export] = {}
@@ -56,7 +56,7 @@ class Exports:
     def resolve(self, number: int) -> object:
         """The object with this number. Raises ProtocolError if the peer was never given it, or gave it back."""
         if number == 0:
-            return self._root
+            return self.root
         export = self.by_number.get(number)
         if export is None:
             raise ProtocolError(f"reference to object {number}, which this session does not hold")
@@ -86,7 +86,7 @@ class Exports:
         values = [export.value for export in self.by_number.values()]
         self.by_number.clear()
         self._by_identity.clear()
-        self._root = None
+        self.root = None
         return values
 
     def __len__(self) -> int:
