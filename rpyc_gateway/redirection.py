@@ -7,7 +7,7 @@ import sys
 from contextlib import suppress
 from contextvars import Context, copy_context
 from importlib.resources import files
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Protocol, Self
 
 import trio
@@ -42,8 +42,8 @@ class Ends(Protocol):
         """Print text or bytes to "stdout" or "stderr"."""
         ...
 
-    def ask(self, method: str, size: int) -> str | bytes | None:
-        """Read, as "readline" or "read" does, text, or bytes if "_bytes" is behind it. None is Ctrl-C."""
+    def ask(self, method: str, size: int) -> str | bytes | EllipsisType | None:
+        """Read, as "readline" or "read" does, text, or bytes if "_bytes" is behind it. None is Ctrl-C; `...` too, and the handle's `interrupt` is called for it as well."""
         ...
 
 

@@ -39,6 +39,9 @@ class Handle:
     def drain(self) -> None:
         pass
 
+    def forget(self, thread: int) -> None:
+        pass
+
 
 @pytest.fixture
 def here() -> Console:
@@ -293,6 +296,7 @@ class Handle:
     def interrupt(self, thread): self.threads.add(thread)
     def interrupts(self, thread): return thread in self.threads
     def drain(self): pass
+    def forget(self, thread): pass
     def spare(self, thread):
         there = thread in self.threads
         self.threads.discard(thread)

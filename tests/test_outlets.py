@@ -221,3 +221,34 @@ def test_who_has_replaced_a_stream_meanwhile_keeps_it(sent: Pieces, monkeypatch:
 def test_it_is_for_any_python_that_may_be_there() -> None:
     for name in ("outlets.py", "console.py"):
         ast.parse(Path(outlets.__file__).with_name(name).read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("first", ["asks", "is told"])
+def test_a_thread_that_asks_hears_of_ctrl_c_once(first: str) -> None:
+    sender = _Sender(lambda *_: None)
+    me = threading.get_ident()
+    answers: list[Any] = [..., "typed\n"]
+
+    def told() -> None:
+        sender.interrupt(me)
+
+    def ask(*_: object) -> Any:
+        if first == "is told":
+            told()
+        return answers.pop(0)
+
+    inlet = outlets._Inlet(sender, ask)
+    with pytest.raises(KeyboardInterrupt):
+        inlet.readline()
+    if first == "asks":
+        told()
+    first = ""
+    assert sender.put("stdout", "goes on")
+    assert inlet.readline() == "typed\n"
+    answers += [..., "more\n"]
+    told()
+    with pytest.raises(KeyboardInterrupt):
+        sender.put("stdout", "not this")
+    assert inlet.readline() == "more\n"  # it knew of that one
+    sender.forget(me)
+    sender.close()
