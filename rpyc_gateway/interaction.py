@@ -15,6 +15,7 @@ from typing import Any, Self
 from rpyc_gateway.async_calls import async_
 from rpyc_gateway.deadlines import timeout
 from rpyc_gateway.errors import GatewayError, TimedOut
+from rpyc_gateway.faces import check_session
 from rpyc_gateway.prompt import line_under_edit, read_block, wake_main_thread, with_history
 from rpyc_gateway.redirection import Redirected, far_module, is_node, print_piece, read_piece
 from rpyc_gateway.trio_face import TrioFace
@@ -33,12 +34,13 @@ def interact(conn: Any, namespace: Mapping[str, Any] | None = None) -> None:
     The names there are those of `namespace`, whose objects stay here, and `conn` (not under a bare Python, which takes plain data and functions); what else is defined goes with the dialogue. It is printed here and read here,
     as in `redirected_stdio`. TAB completes names of the far side where this Python has readline.
 
-    Raises LinkLost and SessionClosed, also while somebody thinks; TypeError for a board, and for a session of trio code.
+    Raises LinkLost and SessionClosed, also while somebody thinks; TypeError for a board, for a session of trio code, and for what is none.
     """
     if isinstance(conn, TrioFace):
         raise TypeError(
             "interact waits for people, and this is a session of trio code: use it in a thread, with gw.connect"
         )
+    check_session(conn)
     known = {"conn": conn} if is_node(conn) else {}  # a bare Python takes plain data and functions only
     with Dialogue(conn, Terminal(), {**known, **(namespace or {})}) as dialogue:
         print(f"{dialogue.about}; Ctrl-C interrupts, Ctrl-D leaves")

@@ -303,6 +303,8 @@ _SEALED_NAMES = frozenset(
 )
 # What its description says anyway, and what help() reads.
 _DESCRIPTIVE = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
+# What sessions with the whole interpreter begin with, and functions that need one.
+_CLASSIC = frozenset({"modules", "builtins", "builtin", "namespace", "getmodule", "eval", "execute"})
 # A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
 _UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
 _CHANGES = {Verb.SET: "fset", Verb.DEL: "fdel"}  # what a property does it with, which is marked like any function
@@ -315,7 +317,10 @@ _SEALED_SPECIAL = frozenset(
 
 
 def _denied(target: object, name: str) -> NotExposed:
-    return NotExposed(f"{name!r} of {type(target).__qualname__!r} objects is not exposed to peers")
+    instead = ""
+    if name in _CLASSIC and isinstance(target, Service):
+        instead = ": it is of 'classic', where a node serves that (gw.connect(..., service='classic'))"
+    return NotExposed(f"{name!r} of {type(target).__qualname__!r} objects is not exposed to peers{instead}")
 
 
 def policy_for(root: object) -> Policy:

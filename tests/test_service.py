@@ -240,6 +240,8 @@ def test_a_service_shows_what_it_exposes() -> None:
         assert passes(Lab(), Verb.GET, name)
     with pytest.raises(NotExposed):
         policy_for(Lab()).check(Lab(), Verb.GET, "reset")
+    with pytest.raises(NotExposed, match=r"'eval' of 'Lab' objects is not .*: it is of 'classic', where a node serves"):
+        policy_for(Lab()).check(Lab(), Verb.GET, "eval")
     for name in ("reset", "secret", "on_connect", "on_disconnect", "service_name", "nothing", "_x", "__class__"):
         assert not passes(Lab(), Verb.GET, name)
 
