@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from rpyc_gateway.asking import Asking
 from rpyc_gateway.burial import Graveyard
-from rpyc_gateway.calls import ServedCall
+from rpyc_gateway.calls import Keep, ServedCall
 from rpyc_gateway.classes import reads_plainly
 from rpyc_gateway.errors import Cancelled, EncodeError, GatewayError, LimitExceeded
 from rpyc_gateway.held import is_proxy
@@ -67,6 +67,7 @@ class Answering:
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self.resting_place: Leadership | None = None  # set with the session's link
         self.graveyard = Graveyard()
+        self.keep_error: Keep | None = None
 
     # -- with the turn held -------------------------------------------------------------------------------------------
 
@@ -380,6 +381,8 @@ class Answering:
     def _outcome_draft(self, outcome: Outcome, cause: int) -> tuple[Draft, int | None]:
         """What to send, and the step that raised or None."""
         if type(outcome) is RaisedAt:
+            if self.keep_error is not None:
+                self.keep_error(outcome.error)
             return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
         atom = pack_atom(outcome.value)

@@ -281,8 +281,8 @@ def show_in(space: dict[str, Any]) -> Any:
 
 
 def is_ours(frame: Any) -> bool:
-    """Whether it runs the gateway's code."""
-    return frame.f_globals.get("__name__", "").lstrip("_").startswith("rpyc_")  # type: ignore[no-any-return]
+    """Whether it runs the gateway's code, and not what was defined in the namespace of a session, `__rpyc_gateway__`."""
+    return frame.f_globals.get("__name__", "").startswith(("rpyc_", "_rpyc_"))  # type: ignore[no-any-return]
 
 
 def cut_ours(where: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from rpyc_gateway import console
 from rpyc_gateway.console import Console, open_console
+from rpyc_gateway.service import ClassicService
 from tests.device.interpreters import EVERY
 
 pytestmark = pytest.mark.usefixtures("untraced")  # much of it is interrupted
@@ -283,6 +284,17 @@ def test_our_own_code_is_not_interrupted(monkeypatch: pytest.MonkeyPatch, capsys
     who.interrupt("wait()\nprint('came back whole')\nwhile True: pass")
     out, err = capsys.readouterr()
     assert (out, err.splitlines()[-1]) == ("came back whole\n", "KeyboardInterrupt")
+    who.presses.put(0)
+
+
+def test_a_function_that_a_session_has_defined_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """By `conn.execute`, in the namespace that is named after us."""
+    who = Somebody()
+    namespace = ClassicService().namespace
+    exec("def wait(begun):\n  begun.set()\n  while True: pass", namespace)
+    who.console._space["wait"] = namespace["wait"]
+    who.interrupt("wait(begun)")
+    assert capsys.readouterr().err.splitlines()[-1] == "KeyboardInterrupt"
     who.presses.put(0)
 
 
