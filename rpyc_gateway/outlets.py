@@ -22,6 +22,9 @@ MARK = "_rpyc_gateway_user"  # of a thread: whose call has started it
 _lock = threading.RLock()
 _users: list[_User] = []  # who redirects at the moment, the latest first
 _routers: dict[str, _Router] = {}
+# Those that are in nobody's way at the moment. They must not die: another thread may be in the middle of print(), which
+# has taken sys.stdout without holding it (CPython before 3.13.3), and what is left of it would be what it prints on.
+_idle: dict[str, _Router] = {}
 _start_thread = threading.Thread.start
 
 
@@ -41,8 +44,9 @@ def redirect(give: Any, ask: Any) -> Redirection:
         for name in user.streams:
             stream = getattr(sys, name)
             if name not in _routers or stream is not _routers[name]:
-                stream = _routers[name] = _Router(name, stream)
-                setattr(sys, name, stream)
+                router = _routers[name] = _idle.pop(name) if name in _idle else _Router(name)
+                router.original = stream
+                setattr(sys, name, router)
         _users.insert(0, user)
         if threading.Thread.start is not _start_marked:
             _start_thread = threading.Thread.start
@@ -86,6 +90,7 @@ def _restore() -> None:
     for name, router in _routers.items():
         if getattr(sys, name) is router:  # else somebody else has taken its place, and has it below
             setattr(sys, name, router.original)
+            _idle[name] = router
     _routers.clear()
     if threading.Thread.start is _start_marked:
         threading.Thread.start = _start_thread  # type: ignore[method-assign]
@@ -150,9 +155,11 @@ class _User:
 class _Router:
     """Stands in for one of the streams: each session gets its own, all others what was there."""
 
-    def __init__(self, name: str, original: Any) -> None:
+    original: Any = None
+    """What was there."""
+
+    def __init__(self, name: str) -> None:
         self._name = name
-        self.original = original
 
     def _stream(self) -> Any:
         user = _user_here()
