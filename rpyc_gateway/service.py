@@ -212,6 +212,22 @@ def read(policy: Policy, target: Any, name: str) -> Any:
     return _only_called(target, meant, value) if type(meant) is Called else value
 
 
+def listed(policy: Policy, service: Service) -> tuple[str, ...]:
+    """What `dir` says of a service: the names that a peer may read, as peers say them."""
+    names = {*dir(type(service)), *_own_attributes(service)}
+    if not isinstance(policy, Unrestricted):
+        names = {name.removeprefix(PREFIX) for name in names}
+    return tuple(sorted(name for name in names if _may_read(policy, service, name)))
+
+
+def _may_read(policy: Policy, target: object, name: str) -> bool:
+    try:
+        policy.check(target, Verb.GET, name)
+    except NotExposed:
+        return False
+    return True
+
+
 def _only_called(target: object, name: str, value: Any) -> Any:
     """What can be called in place of a value, and shows nothing of it."""
     if not callable(value):
@@ -333,17 +349,8 @@ def policy_for(root: object) -> Policy:
 
 def root_methods(root: object) -> tuple[str, ...]:
     """The names of the plain functions of a session's root that its peer may call."""
-    policy = policy_for(root)
-
-    def may_call(name: str) -> bool:
-        try:
-            policy.check(root, Verb.GET, name)
-        except NotExposed:
-            return False
-        return True
-
-    names = describe(root).methods
-    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names if may_call(name)))
+    policy, names = policy_for(root), describe(root).methods
+    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names if _may_read(policy, root, name)))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:

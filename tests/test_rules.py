@@ -112,6 +112,19 @@ def test_what_is_read_is_not_set_or_deleted(root: Any) -> None:
     assert root.position == 0
 
 
+def test_what_can_be_read_is_listed(root: Any, house: House) -> None:
+    names = {"position", "speed", "note", "limit", "home", "version", "motor", "position_of", "alarm", "told"}
+    assert set(dir(root)) == names
+
+    async def in_trio() -> None:
+        async with gw.open_session(house.url, node="lab", service="stage") as lab:
+            assert set(await gw.ops.dir(lab.root)) == names
+
+    trio.run(in_trio)
+    del root.note
+    assert set(dir(root)) == names - {"note"}
+
+
 def test_what_is_set_is_not_read_for_that(root: Any) -> None:
     root.speed = 7
     root.key = "other"

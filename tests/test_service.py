@@ -22,7 +22,7 @@ from rpyc_gateway.held import Held
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import blocking_proxy
-from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, policy_for
+from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, listed, policy_for
 from tests.naming import named
 
 PUBLIC = policy_for(None)
@@ -244,6 +244,15 @@ def test_a_service_shows_what_it_exposes() -> None:
         policy_for(Lab()).check(Lab(), Verb.GET, "eval")
     for name in ("reset", "secret", "on_connect", "on_disconnect", "service_name", "nothing", "_x", "__class__"):
         assert not passes(Lab(), Verb.GET, name)
+
+
+def test_what_a_peer_may_read_is_listed() -> None:
+    lab = Lab()
+    assert all(passes(lab, Verb.GET, name) for name in listed(policy_for(lab), lab))
+    assert {"read", "level", "version", "family"} <= set(listed(policy_for(lab), lab))
+    assert not {"reset", "secret", "on_connect"} & set(listed(policy_for(lab), lab))
+    classic = ClassicService()
+    assert {"eval", "namespace", "on_connect", "__class__"} <= set(listed(policy_for(classic), classic))
 
 
 @pytest.mark.parametrize("name", ["read", "secret", "new", "__class__"])
