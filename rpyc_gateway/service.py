@@ -348,9 +348,11 @@ def policy_for(root: object) -> Policy:
 
 
 def root_methods(root: object) -> tuple[str, ...]:
-    """The names of the plain functions of a session's root that its peer may call."""
-    policy, names = policy_for(root), describe(root).methods
-    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names if _may_read(policy, root, name)))
+    """The names of the plain functions of a session's root that its peer may call, and of its special methods that are marked."""
+    policy, info = policy_for(root), describe(root)
+    names = (name.removeprefix(PREFIX) for name in info.methods if _may_read(policy, root, name))
+    marked = (name for name in info.special if isinstance(root, Service) and _is_marked(member(type(root), name)))
+    return tuple(dict.fromkeys([*names, *marked]))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:
