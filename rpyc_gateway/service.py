@@ -161,6 +161,8 @@ def _check_service(target: object, verb: Verb, name: str) -> str | None:
     if verb is Verb.VALUE:
         return None
     name = _SPECIAL_OF.get(verb, name)
+    if name == "__ne__" and member(type(target), name) is object.__ne__:  # which asks __eq__
+        name = "__eq__"
     held = member(type(target), name)
     if verb in _CHANGES:
         change = getattr(held, _CHANGES[verb], None) if isinstance(held, property) else None

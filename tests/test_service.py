@@ -268,6 +268,23 @@ def test_special_methods_of_a_service_are_for_nobody_unless_exposed(name: str) -
     assert passes(Special(), Verb.OP, "__getitem__")
 
 
+def test_who_compares_for_equality_does_so_for_the_contrary() -> None:
+    class Same(Service):
+        @expose
+        def __eq__(self, other: object) -> bool:
+            return other == 42
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Other(Same):
+        def __ne__(self, other: object) -> bool:
+            return True
+
+    assert passes(Same(), Verb.OP, "__ne__")
+    assert not passes(Other(), Verb.OP, "__ne__")
+    assert not passes(Lab(), Verb.OP, "__ne__")
+
+
 def test_a_service_is_called_and_iterated_only_if_it_says_so() -> None:
     assert passes(Special(), Verb.CALL)
     assert passes(Special(), Verb.TAKE)
