@@ -61,6 +61,11 @@ class PostMortem:
             with suppress(GatewayError):  # the session may be over, and all that with it
                 kept.close()
             return
-        with Dialogue(self._conn, Terminal(), {"kept": kept}) as dialogue:
-            print(f"{type(error).__name__}: {error}")
-            dialogue.run("kept.look()")
+        print(f"{type(error).__name__}: {error}")
+        trace = kept.take()
+        if trace is None:
+            print("no Python code ran over there when it was raised: there is nothing to look into")
+            return
+        with Dialogue(self._conn, Terminal(), {"trace": trace}) as dialogue:
+            # Called by no code of ours, which is not interrupted; and what it looks into goes with it.
+            dialogue.run("import pdb; pdb.post_mortem(globals().pop('trace'))")

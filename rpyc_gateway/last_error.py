@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pdb
 from types import TracebackType
 
 from rpyc_gateway.calls import keep_errors
@@ -36,11 +35,8 @@ class LastError:
             self._closed, self._trace = True, None
             keep_errors(self._before)
 
-    def look(self) -> None:
-        """Close this, and open the debugger where the error was raised. If no Python code of the service ran then, that is printed."""
+    def take(self) -> TracebackType | None:
+        """Close this. What was kept, from the first frame on that is not the gateway's; None if no Python code of the service ran then."""
         trace = self._trace
         self.close()
-        if trace is None:
-            print("no Python code ran over there when it was raised: there is nothing to look into")
-        else:
-            pdb.post_mortem(trace)
+        return trace

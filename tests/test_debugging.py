@@ -177,8 +177,10 @@ def test_at_a_terminal_ctrl_c_is_for_the_debugger(tmp_path: Path) -> None:
         typist.see("'ab'\n(Pdb) ")
         typist.type("\x03")
         typist.see("--KeyboardInterrupt--\n(Pdb) ")
-        typist.type("while True: pass\n")
-        typist.press_until("\x03", "(Pdb) ")
+        typist.type("exec(\"print('on')\\nwhile True: pass\")\n")
+        typist.see("\non\n")
+        typist.type("\x03")
+        typist.see("*** KeyboardInterrupt\n(Pdb) ")
         typist.type("q\n")
         code, said = typist.see_end()
     assert code == 1

@@ -26,15 +26,18 @@ def test_it_begins_where_code_of_the_user_does(conn: gw.BlockingSession) -> None
     kept = conn.modules["rpyc_gateway.last_error"].LastError()
     with pytest.raises(ZeroDivisionError):
         conn.execute("def f(): 1 / 0\nf()")
-    assert kept._trace.tb_frame.f_code.co_name == "<module>"
-    assert kept._trace.tb_next.tb_frame.f_code.co_name == "f"
+    trace = kept._trace
+    assert trace.tb_frame.f_code.co_name == "<module>"
+    assert trace.tb_next.tb_frame.f_code.co_name == "f"
     with pytest.raises(AttributeError):
         conn.modules.sys.nothing  # noqa: B018
     assert kept._trace is None
-    kept.close()
     with pytest.raises(ZeroDivisionError):
         conn.eval("1 / 0")
-    assert kept._trace is None
+    assert kept.take().tb_frame.f_code.co_name == "<module>"
+    with pytest.raises(ZeroDivisionError):
+        conn.eval("1 / 0")
+    assert kept.take() is None
     kept.close()
 
 
