@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rpyc_gateway.codecs import register_codec
     from rpyc_gateway.config import Config
     from rpyc_gateway.deadlines import timeout
+    from rpyc_gateway.debugging import post_mortem
     from rpyc_gateway.delivery import deliver, obtain
     from rpyc_gateway.errors import (
         Cancelled,
@@ -96,6 +97,7 @@ __all__ = [
     "open_node",
     "open_session",
     "ops",
+    "post_mortem",
     "redirected_stdio",
     "register_codec",
     "remote_path",
@@ -124,6 +126,7 @@ _HOMES = {
     "codecs": "register_codec",
     "config": "Config",
     "deadlines": "timeout",
+    "debugging": "post_mortem",
     "delivery": "deliver obtain",
     "errors": "Cancelled ConfigError Denied DialFailed DuplicateNode EncodeError GatewayError LimitExceeded LinkLost NoCodec NoService"
     " NotExposed PeerRestarted ProtocolError Refused RemoteError SessionClosed TimedOut Unreachable",

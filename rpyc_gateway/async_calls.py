@@ -40,8 +40,8 @@ class AsyncCall:
         what = self._proxy if self._method is None else f"<method {self._method} of a {self._held.info.name} object>"
         return f"async_({what})" if self._expiry is None else f"timed({what}, {self._expiry:g})"
 
-    def timed(self, seconds: float) -> AsyncCall:
-        """The same function, with an expiry."""
+    def timed(self, seconds: float | None) -> AsyncCall:
+        """The same function, with an expiry or without one."""
         other = object.__new__(AsyncCall)
         other._expiry, other._held, other._method, other._proxy = seconds, self._held, self._method, self._proxy
         return other
@@ -59,12 +59,12 @@ def async_(function: Any) -> AsyncCall:
     return AsyncCall(_checked(function, "async_", "run it in a thread (concurrent.futures.ThreadPoolExecutor)"), None)
 
 
-def timed(function: Any, seconds: float) -> AsyncCall:
-    """The same, and each call expires after so many seconds: then it is cancelled over there, and its `value` raises TimedOut, a TimeoutError.
+def timed(function: Any, seconds: float | None) -> AsyncCall:
+    """The same, and each call expires after so many seconds: then it is cancelled over there, and its `value` raises TimedOut, a TimeoutError. With None it never does.
 
     Takes what `async_` takes, and what that returns. Raises ValueError for nan.
     """
-    if math.isnan(seconds):
+    if seconds is not None and math.isnan(seconds):
         raise ValueError("an expiry of nan seconds is not possible")
     if type(function) is AsyncCall:
         return function.timed(seconds)

@@ -72,6 +72,8 @@ class Batch:
         """Stands for the far side's builtins."""
         return self.root.builtins
 
+    builtin = builtins
+
     @property
     def namespace(self) -> Any:
         """Stands for the dict in which `eval` and `execute` run."""
@@ -84,6 +86,12 @@ class Batch:
     def execute(self, text: str) -> Any:
         """Record the execution of statements there."""
         return self.root.execute(text)
+
+    def teleport(self, function: Any) -> Any:
+        """A function is made there before the block, and called in it: raises TypeError, which says so."""
+        raise TypeError(
+            "teleporting is no expression that could wait for the end of the block: there = conn.teleport(function) before it, and b(there)(...) in it"
+        )
 
     def __call__(self, proxy: Any) -> Any:
         """Stands for an object of the session that is held here. Raises TypeError for anything else."""

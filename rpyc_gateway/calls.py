@@ -26,11 +26,13 @@ from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader
 from rpyc_gateway.service import Policy, read
 from rpyc_gateway.waiters import ThreadWaiter
 
-__all__ = ["Host", "ServedCall", "before_answer", "checkpoint", "served_session", "serving"]
+__all__ = ["Host", "Keep", "ServedCall", "before_answer", "checkpoint", "keep_errors", "served_session", "serving"]
 
 serving: ContextVar[ServedCall | None] = ContextVar("rpyc_gateway.serving", default=None)
 """The call that the current thread or task is serving, the innermost one."""
 
+
+Keep = Callable[[BaseException], object]
 
 _CALL = Verb.CALL  # to read an attribute of an enum takes long
 
@@ -63,10 +65,25 @@ def before_answer(work: Callable[[], object]) -> None:
         call.parting = work
 
 
+def keep_errors(keep: Keep | None) -> Keep | None:
+    """Let `keep`, which must not raise, be called with each error that calls of this session raise, before it is sent; who was called until now, or None.
+
+    Raises RuntimeError where no call is being served.
+    """
+    call = serving.get()
+    if call is None:
+        raise RuntimeError("errors are kept of the session whose call is being served, and none is here")
+    call.host.keep_error, before = keep, call.host.keep_error
+    return before
+
+
 class Host(Protocol):
     """The answering side of a session."""
 
     policy: Policy
+
+    keep_error: Keep | None
+    """Whoever is shown the errors that calls raise."""
 
     resting_place: Leadership | None
     """Where a thread that has served a call may wait for the next one."""

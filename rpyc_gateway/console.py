@@ -37,7 +37,7 @@ class Console:
     def __init__(self, handle: Any, names: dict[str, Any]) -> None:
         # Not the handle itself: a traceback that somebody keeps (sys.last_traceback) keeps us, and the redirection must end with its session.
         self._interrupt_printing, self._interrupts, self._spare = handle.interrupt, handle.interrupts, handle.spare
-        self._drain = handle.drain
+        self._drain, self._forget = handle.drain, handle.forget
         self._space = {"__name__": "__console__", "__doc__": None, **names}
         self._space[SHOW] = show_in(self._space)
         self._flags = 0
@@ -103,6 +103,7 @@ class Console:
                         self._raised.discard(turn)
                         take_back(me)
                     self._spare(me)
+                    self._forget(me)
                 return
             except KeyboardInterrupt:
                 continue
@@ -280,8 +281,8 @@ def show_in(space: dict[str, Any]) -> Any:
 
 
 def is_ours(frame: Any) -> bool:
-    """Whether it runs the gateway's code."""
-    return frame.f_globals.get("__name__", "").lstrip("_").startswith("rpyc_")  # type: ignore[no-any-return]
+    """Whether it runs the gateway's code, and not what was defined in the namespace of a session, `__rpyc_gateway__`."""
+    return frame.f_globals.get("__name__", "").startswith(("rpyc_", "_rpyc_"))  # type: ignore[no-any-return]
 
 
 def cut_ours(where: Any) -> None:

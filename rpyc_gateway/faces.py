@@ -16,7 +16,7 @@ from rpyc_gateway.iteration import buffiter
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.trio_face import TrioFace
 
-__all__ = ["Face", "run"]
+__all__ = ["Face", "check_session", "run"]
 
 PATIENCE = 2.0  # seconds
 
@@ -24,13 +24,21 @@ T = TypeVar("T")
 
 
 def run(job: Callable[[Face], Coroutine[Any, Any, T]], *conns: Any) -> Any:
-    """Do a job with sessions of one face: what it returns, or in trio code what is to be awaited for it. Raises TypeError for sessions of two."""
+    """Do a job with sessions of one face: what it returns, or in trio code what is to be awaited for it. Raises TypeError for sessions of two, and for what is none."""
+    for conn in conns:
+        check_session(conn)
     faces = {isinstance(conn, TrioFace) for conn in conns}
     if len(faces) > 1:
         raise TypeError("one session is of blocking code and one of trio code: both are to be of the same")
     if faces.pop():
         return job(_Trio())
     return _finish(job(_Blocking()))
+
+
+def check_session(conn: object) -> None:
+    """Raises TypeError for what is no session, of either face."""
+    if not hasattr(conn, "eval"):
+        raise TypeError(f"a session of gw.connect or gw.open_session is needed here, not {conn!r}")
 
 
 def _finish(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -80,8 +80,10 @@ def upload_package(
     """Copy a package or module of this process, given by itself or by its name, to where the far side imports from; in trio code it is awaited.
 
     `remotepath` is the directory there that holds top-level modules, its site-packages if None. `__pycache__` stays here. What was imported there before stays as it was until it is reloaded.
-    Returns and raises what `upload` does; ValueError for a module without a file.
+    Returns and raises what `upload` does; ValueError for a module without a file, TypeError for what is none.
     """
+    if not isinstance(module, ModuleType | str):
+        raise TypeError(f"a module is given by itself or by its name, and not as {module!r}")
     name = module if isinstance(module, str) else module.__name__
     spec = find_spec(name)
     place = next(iter((spec and spec.submodule_search_locations) or ()), None) or (

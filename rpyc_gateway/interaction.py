@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import copy_context
 from queue import SimpleQueue
-from types import FrameType, TracebackType
+from types import EllipsisType, FrameType, TracebackType
 from typing import Any, Self
 
 from rpyc_gateway.async_calls import async_
 from rpyc_gateway.deadlines import timeout
 from rpyc_gateway.errors import GatewayError, TimedOut
+from rpyc_gateway.faces import check_session
 from rpyc_gateway.prompt import line_under_edit, read_block, wake_main_thread, with_history
 from rpyc_gateway.redirection import Redirected, far_module, is_node, print_piece, read_piece
 from rpyc_gateway.trio_face import TrioFace
@@ -33,12 +34,13 @@ def interact(conn: Any, namespace: Mapping[str, Any] | None = None) -> None:
     The names there are those of `namespace`, whose objects stay here, and `conn` (not under a bare Python, which takes plain data and functions); what else is defined goes with the dialogue. It is printed here and read here,
     as in `redirected_stdio`. TAB completes names of the far side where this Python has readline.
 
-    Raises LinkLost and SessionClosed, also while somebody thinks; TypeError for a board, and for a session of trio code.
+    Raises LinkLost and SessionClosed, also while somebody thinks; TypeError for a board, for a session of trio code, and for what is none.
     """
     if isinstance(conn, TrioFace):
         raise TypeError(
             "interact waits for people, and this is a session of trio code: use it in a thread, with gw.connect"
         )
+    check_session(conn)
     known = {"conn": conn} if is_node(conn) else {}  # a bare Python takes plain data and functions only
     with Dialogue(conn, Terminal(), {**known, **(namespace or {})}) as dialogue:
         print(f"{dialogue.about}; Ctrl-C interrupts, Ctrl-D leaves")
@@ -199,7 +201,7 @@ class Dialogue:
 
     def _leave_alone(self, turn: int) -> None:
         with self._lock:
-            if self._turn == turn:
+            if self._turn == turn and self._terminal.pressed:
                 wake_main_thread()
 
 
@@ -211,7 +213,7 @@ class Terminal:
     reading = False
     """Whether somebody is asked something by the far side."""
     pressed = False
-    """Whether Ctrl-C was, and what asks now has not heard of it yet."""
+    """Whether Ctrl-C was, and the far side is being told: what asks now may not have heard of it yet."""
 
     def __init__(self) -> None:
         self._context = copy_context()
@@ -219,7 +221,7 @@ class Terminal:
         self.prompt: Callable[[], str] | None = None
         """What stands on the line that is typed."""
         self._asked: SimpleQueue[Callable[[], object] | None] | None = None
-        self._reads_for_others = False
+        self._reads_for_others = self._has_left = False
 
     def give(self, name: str, piece: str | bytes) -> None:
         """Print it. Raises OSError if nobody reads what we print."""
@@ -241,11 +243,11 @@ class Terminal:
                 self.ended = exc
             raise
 
-    def ask(self, method: str, size: int) -> str | bytes | None:
-        """Read, in the thread that waits for what asks: as a rule the main one, where Ctrl-C arrives. That is None."""
+    def ask(self, method: str, size: int) -> str | bytes | EllipsisType | None:
+        """Read, in the thread that waits for what asks: as a rule the main one, where Ctrl-C arrives. That is None, or `...` if the far side is told of it anyway."""
         if not self._reads_for_others:
             return self._read(method, size)
-        answer: SimpleQueue[str | bytes | None] = SimpleQueue()
+        answer: SimpleQueue[str | bytes | EllipsisType | None] = SimpleQueue()
         with self._lock:
             if self._asked is None:  # what asks was interrupted
                 return None
@@ -261,17 +263,22 @@ class Terminal:
             yield asked
         finally:
             with self._lock:
-                self._asked, self.pressed = None, True
+                self._asked, self._has_left = None, True
             while not asked.empty():
                 read = asked.get()
                 if read is not None:
                     read()
-            self.pressed = False
+            self._has_left = False
 
-    def _read(self, method: str, size: int) -> str | bytes | None:
+    def _read(self, method: str, size: int) -> str | bytes | EllipsisType | None:
         self.reading = True
         try:
-            return None if self.pressed else self._context.copy().run(read_piece, sys.stdin, method, size)
+            if self._has_left:
+                return None
+            if self.pressed:  # once: what asks again knows of it
+                self.pressed = False
+                return ...
+            return self._context.copy().run(read_piece, sys.stdin, method, size)
         except KeyboardInterrupt:
             return None
         finally:

@@ -22,13 +22,16 @@ MARK = "_rpyc_gateway_user"  # of a thread: whose call has started it
 _lock = threading.RLock()
 _users: list[_User] = []  # who redirects at the moment, the latest first
 _routers: dict[str, _Router] = {}
+# Those that are in nobody's way at the moment. They must not die: another thread may be in the middle of print(), which
+# has taken sys.stdout without holding it (CPython before 3.13.3), and what is left of it would be what it prints on.
+_idle: dict[str, _Router] = {}
 _start_thread = threading.Thread.start
 
 
 def redirect(give: Any, ask: Any) -> Redirection:
     """Until it is closed, or dropped, what the session prints that calls this goes to `give(name, piece)`, and what it reads comes from `ask(method, size)`.
 
-    `name` is "stdout" or "stderr", a piece is text or bytes; `method` is "readline" or "read", with "_bytes" behind it for bytes, and None is Ctrl-C.
+    `name` is "stdout" or "stderr", a piece is text or bytes; `method` is "readline" or "read", with "_bytes" behind it for bytes. None is Ctrl-C, and `...` one of which `interrupt` tells, too.
     Raises RuntimeError in a thread that runs trio. Calls of other sessions print where they did, and so do threads that no call of the session has started.
     """
     global _start_thread
@@ -41,8 +44,9 @@ def redirect(give: Any, ask: Any) -> Redirection:
         for name in user.streams:
             stream = getattr(sys, name)
             if name not in _routers or stream is not _routers[name]:
-                stream = _routers[name] = _Router(name, stream)
-                setattr(sys, name, stream)
+                router = _routers[name] = _idle.pop(name) if name in _idle else _Router(name)
+                router.original = stream
+                setattr(sys, name, router)
         _users.insert(0, user)
         if threading.Thread.start is not _start_marked:
             _start_thread = threading.Thread.start
@@ -59,6 +63,7 @@ class Redirection:
         self.interrupt = user.sender.interrupt
         self.interrupts = user.sender.interrupts
         self.spare = user.sender.spare
+        self.forget = user.sender.forget
         weakref.finalize(self, _drop, user).atexit = False  # the session is over, or its client has forgotten it
 
     def close(self) -> None:
@@ -85,6 +90,7 @@ def _restore() -> None:
     for name, router in _routers.items():
         if getattr(sys, name) is router:  # else somebody else has taken its place, and has it below
             setattr(sys, name, router.original)
+            _idle[name] = router
     _routers.clear()
     if threading.Thread.start is _start_marked:
         threading.Thread.start = _start_thread  # type: ignore[method-assign]
@@ -149,9 +155,11 @@ class _User:
 class _Router:
     """Stands in for one of the streams: each session gets its own, all others what was there."""
 
-    def __init__(self, name: str, original: Any) -> None:
+    original: Any = None
+    """What was there."""
+
+    def __init__(self, name: str) -> None:
         self._name = name
-        self.original = original
 
     def _stream(self) -> Any:
         user = _user_here()
@@ -269,11 +277,13 @@ class _Inlet(io.TextIOBase):
 
     def ask(self, method: str, size: Any) -> Any:
         """What comes from there, when what was printed has arrived: it may be a question."""
-        self._sender.drain()
-        given = self._ask(method, -1 if size is None else size)
-        if given is None:
-            raise KeyboardInterrupt
-        return given
+        while True:
+            self._sender.drain()
+            given = self._ask(method, -1 if size is None else size)
+            if given is None or (given is ... and self._sender.hears(threading.get_ident())):
+                raise KeyboardInterrupt
+            if given is not ...:
+                return given
 
     def reconfigure(self, **_options: Any) -> None:
         """Text travels as text: there is nothing to set."""
@@ -316,6 +326,8 @@ class _Sender:
         self._closed = False
         self._error: BaseException | None = None
         self._interrupted: set[int] = set()  # threads
+        self._interrupted_before: set[int] = set()  # those that do not know yet that they were asked for nothing else
+        self._foreseen: set[int] = set()  # those that have heard of it before `interrupt` came
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -345,6 +357,10 @@ class _Sender:
     def interrupt(self, thread: int) -> None:
         """Raise KeyboardInterrupt in the thread of this number when it prints, also if it waits until it may."""
         with self._changed:
+            self._interrupted_before.discard(thread)
+            if thread in self._foreseen:
+                self._foreseen.discard(thread)
+                return
             self._interrupted.add(thread)
             self._changed.notify_all()
 
@@ -357,7 +373,27 @@ class _Sender:
         with self._changed:
             to_come = thread in self._interrupted
             self._interrupted.discard(thread)
+            if to_come:
+                self._interrupted_before.add(thread)
             return to_come
+
+    def hears(self, thread: int) -> bool:
+        """What a thread asks for is answered by Ctrl-C, of which `interrupt` tells, too: whether that has not come before. It does not come any more."""
+        with self._changed:
+            if thread in self._interrupted_before:
+                self._interrupted_before.discard(thread)
+                return False
+            if thread in self._interrupted:
+                self._interrupted.discard(thread)
+            else:
+                self._foreseen.add(thread)
+            return True
+
+    def forget(self, thread: int) -> None:
+        """What it has heard of concerns nobody any more."""
+        with self._changed:
+            self._interrupted_before.discard(thread)
+            self._foreseen.discard(thread)
 
     def drain(self) -> None:
         """Wait until everything has arrived, or cannot; a thread that runs trio must not."""

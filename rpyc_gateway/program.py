@@ -28,7 +28,7 @@ from rpyc_gateway.proto.copies import BASE, DEEP, PICKLE, Copied
 from rpyc_gateway.proto.known import members
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proto.values import BY_VALUE, Payload, Reader, read_structure
-from rpyc_gateway.service import Policy, read
+from rpyc_gateway.service import Policy, Service, listed, read
 from rpyc_gateway.steps import STEPS
 from rpyc_gateway.walks import Walk
 
@@ -313,6 +313,8 @@ def _op(subject: Any, operands: list[Any], reading: Program) -> object:
     asynchronous = ASYNC_OPS.get(name)
     if asynchronous is not None:
         return asynchronous(subject, operands[1], reading)
+    if name == "__dir__" and issubclass(type(subject), Service):
+        return listed(reading.policy, subject)
     reading.policy.check(subject, Verb.OP, name)
     if name == "__exit__":
         return exit_with(subject, "__exit__", reading.exception(operands[1], Face.BLOCKING))

@@ -7,13 +7,14 @@ import sys
 from contextlib import suppress
 from contextvars import Context, copy_context
 from importlib.resources import files
-from types import TracebackType
+from types import EllipsisType, TracebackType
 from typing import Any, Protocol, Self
 
 import trio
 
 from rpyc_gateway.deadlines import timeout
 from rpyc_gateway.errors import GatewayError
+from rpyc_gateway.faces import check_session
 from rpyc_gateway.trio_face import TrioFace
 
 __all__ = ["Ends", "Redirected", "far_module", "is_board", "is_node", "print_piece", "read_piece", "redirected_stdio"]
@@ -30,8 +31,9 @@ def redirected_stdio(conn: Any) -> Redirected:
     are included, programs that they start are not; nor are calls of other sessions, which may redirect too. What a call has printed is here before its result.
     At the end of the block, of the session or of the link the far side's streams are what they were.
 
-    Raises TypeError for a board: it has no such streams.
+    Raises TypeError for a board, which has no such streams, and for what is no session.
     """
+    check_session(conn)
     return Redirected(conn, _Here())
 
 
@@ -42,8 +44,8 @@ class Ends(Protocol):
         """Print text or bytes to "stdout" or "stderr"."""
         ...
 
-    def ask(self, method: str, size: int) -> str | bytes | None:
-        """Read, as "readline" or "read" does, text, or bytes if "_bytes" is behind it. None is Ctrl-C."""
+    def ask(self, method: str, size: int) -> str | bytes | EllipsisType | None:
+        """Read, as "readline" or "read" does, text, or bytes if "_bytes" is behind it. None is Ctrl-C; `...` too, and the handle's `interrupt` is called for it as well."""
         ...
 
 
@@ -56,9 +58,16 @@ class Redirected:
         self.handle: Any = None
         """That of the far side, outlets.Redirection."""
 
+    def _check_free(self) -> None:
+        if self.handle is not None:
+            raise RuntimeError(
+                "the streams are redirected by this block already: another one is another gw.redirected_stdio(conn)"
+            )
+
     def __enter__(self) -> Self:
         if isinstance(self._conn, TrioFace):
             raise TypeError("this is a session of trio code: `async with` redirects its streams")
+        self._check_free()
         if is_board(self._conn):
             raise TypeError(refusal(self._conn))
         self.handle = self._conn.eval(far_module("outlets.py")).redirect(self._ends.give, self._ends.ask)
@@ -82,6 +91,7 @@ class Redirected:
     async def __aenter__(self) -> Self:
         if not isinstance(self._conn, TrioFace):
             raise TypeError("this is a session of blocking code: `with` redirects its streams")
+        self._check_free()
         if await self._conn.eval(KIND) in BOARDS:
             raise TypeError(refusal(self._conn))
         outlets = await self._conn.eval(far_module("outlets.py"))

@@ -6,7 +6,7 @@ import logging
 from collections import deque
 
 from rpyc_gateway.asking import Asking
-from rpyc_gateway.calls import ServedCall
+from rpyc_gateway.calls import Keep, ServedCall
 from rpyc_gateway.errors import EncodeError, GatewayError
 from rpyc_gateway.program import Done, Outcome, RaisedAt
 from rpyc_gateway.proto.atoms import pack_atom
@@ -31,6 +31,7 @@ class Replying:
         self._served: dict[int, ServedCall] = {}
         self._running: set[ServedCall] = set()  # until they have really ended, cancelled or not
         self._unsaid: deque[tuple[int, bytes]] = deque()  # answers that wait for each other
+        self.keep_error: Keep | None = None
         self._will_say = False  # somebody will call `send_unsaid`
 
     def answer(self, call: ServedCall, outcome: Outcome) -> None:
@@ -136,6 +137,8 @@ class Replying:
     def _outcome_draft(self, outcome: Outcome, cause: int) -> tuple[Draft, int | None]:
         """What to send, and the step that raised or None."""
         if type(outcome) is RaisedAt:
+            if self.keep_error is not None:
+                self.keep_error(outcome.error)
             return self._exception_draft(outcome.error, cause), outcome.step
         assert type(outcome) is Done
         atom = pack_atom(outcome.value)

@@ -162,6 +162,8 @@ def _check_service(target: object, verb: Verb, name: str) -> str | None:
     if verb is Verb.VALUE:
         return None
     name = _SPECIAL_OF.get(verb, name)
+    if name == "__ne__" and member(type(target), name) is object.__ne__:  # which asks __eq__
+        name = "__eq__"
     held = member(type(target), name)
     if verb in _CHANGES:
         change = getattr(held, _CHANGES[verb], None) if isinstance(held, property) else None
@@ -211,6 +213,22 @@ def read(policy: Policy, target: Any, name: str) -> Any:
             raise
         value = getattr(target, prefixed)
     return _only_called(target, meant, value) if type(meant) is Called else value
+
+
+def listed(policy: Policy, service: Service) -> tuple[str, ...]:
+    """What `dir` says of a service: the names that a peer may read, as peers say them."""
+    names = {*dir(type(service)), *_own_attributes(service)}
+    if not isinstance(policy, Unrestricted):
+        names = {name.removeprefix(PREFIX) for name in names}
+    return tuple(sorted(name for name in names if _may_read(policy, service, name)))
+
+
+def _may_read(policy: Policy, target: object, name: str) -> bool:
+    try:
+        policy.check(target, Verb.GET, name)
+    except NotExposed:
+        return False
+    return True
 
 
 def _only_called(target: object, name: str, value: Any) -> Any:
@@ -304,6 +322,8 @@ _SEALED_NAMES = frozenset(
 )
 # What its description says anyway, and what help() reads.
 _DESCRIPTIVE = frozenset({"__name__", "__qualname__", "__module__", "__doc__"})
+# What sessions with the whole interpreter begin with, and functions that need one.
+_CLASSIC = frozenset({"modules", "builtins", "builtin", "namespace", "getmodule", "eval", "execute"})
 # A call has no name: what may be called was decided when the reference was given. VALUE and TAKE touch no attribute.
 _UNNAMED = frozenset({Verb.CALL, Verb.VALUE, Verb.TAKE})
 _CHANGES = {Verb.SET: "fset", Verb.DEL: "fdel"}  # what a property does it with, which is marked like any function
@@ -316,7 +336,10 @@ _SEALED_SPECIAL = frozenset(
 
 
 def _denied(target: object, name: str) -> NotExposed:
-    return NotExposed(f"{name!r} of {type(target).__qualname__!r} objects is not exposed to peers")
+    instead = ""
+    if name in _CLASSIC and isinstance(target, Service):
+        instead = ": it is of 'classic', where a node serves that (gw.connect(..., service='classic'))"
+    return NotExposed(f"{name!r} of {type(target).__qualname__!r} objects is not exposed to peers{instead}")
 
 
 def policy_for(root: object) -> Policy:
@@ -328,20 +351,13 @@ def policy_for(root: object) -> Policy:
 
 
 def root_methods(root: object) -> tuple[str, ...]:
-    """The names of the plain functions of a session's root that its peer may call."""
-    policy = policy_for(root)
-
-    def may_call(name: str) -> bool:
-        try:
-            policy.check(root, Verb.GET, name)
-        except NotExposed:
-            return False
-        return True
-
-    names: Iterable[str] = describe(root).methods
+    """The names of the plain functions of a session's root that its peer may call, and of its special methods that are marked."""
+    policy, info = policy_for(root), describe(root)
+    names: Iterable[str] = info.methods
     if type(policy) is not Unrestricted:
-        names = filter(may_call, names)
-    return tuple(dict.fromkeys(name.removeprefix(PREFIX) for name in names))
+        names = (name for name in names if _may_read(policy, root, name))
+    marked = (name for name in info.special if isinstance(root, Service) and _is_marked(member(type(root), name)))
+    return tuple(dict.fromkeys([*(name.removeprefix(PREFIX) for name in names), *marked]))
 
 
 def allows(patterns: Sequence[str], origin: Sequence[Stamp], node: str = "") -> bool:

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from rpyc_gateway.answering import Answering
 from rpyc_gateway.circuits import BulkCircuit, CallCircuit
+from rpyc_gateway.classes import SPECIAL
 from rpyc_gateway.connection import Connection
 from rpyc_gateway.desk import SessionDesk, again
 from rpyc_gateway.errors import Code, GatewayError, LimitExceeded, SessionClosed, error_for
@@ -418,7 +419,7 @@ class Session(SessionDesk, TrioFace):
 
     def _handle_greeted(self, event: facts.Greeted) -> None:
         self.asking.peer_vat = event.info.vat
-        self.held_root.info = replace(_ROOT, methods=event.info.methods)
+        self.held_root.info = _root_info(event.info.methods)
         self.in_trio(self._opened.set)
 
     def _handle_bulk_wanted(self, _event: facts.BulkWanted) -> None:
@@ -462,3 +463,10 @@ class Session(SessionDesk, TrioFace):
 
 def _nothing() -> None:
     """What is done for nobody."""
+
+
+def _root_info(names: tuple[str, ...]) -> ClassInfo:
+    """What the class of a root is, by the names that its peer's HELLO has of its methods."""
+    special = tuple(name for name in names if name in SPECIAL)
+    flags = 0 if "__eq__" in special else ClassInfo.IDENTITY
+    return replace(_ROOT, methods=tuple(name for name in names if name not in SPECIAL), special=special, flags=flags)

@@ -63,7 +63,10 @@ def restricted(obj: object, attrs: Iterable[str], wattrs: Iterable[str] | None =
 def _names(attrs: Iterable[str]) -> frozenset[str]:
     if isinstance(attrs, str):
         raise TypeError(f"a view has a set of names, not the text {attrs!r}: {{{attrs!r}}}")
-    names = frozenset(attrs)
+    try:
+        names = frozenset(attrs)
+    except TypeError as exc:
+        raise TypeError(f"a view has a set of names, such as {{'read', 'close'}}, and not {attrs!r}") from exc
     special = sorted(name for name in names if name.startswith("__") and name.endswith("__"))
     if special:
         raise TypeError(f"special methods belong to classes, and a view has none: {', '.join(special)}")

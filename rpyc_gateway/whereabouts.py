@@ -203,7 +203,7 @@ def _has_streams(options: Mapping[str, Any]) -> bool:
 def shown(name: str | None, url: Url | None) -> str:
     """What was asked for, as it may be shown."""
     where = without_secrets(url) if isinstance(url, str) else " then ".join(map(without_secrets, url or ()))
-    return " at ".join(filter(None, (name, where))) or "the gateway"
+    return " at ".join(map(str, filter(None, (name, where)))) or "the gateway"
 
 
 @contextmanager

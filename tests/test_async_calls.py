@@ -147,6 +147,7 @@ def test_they_say_what_they_are(conn: gw.BlockingSession) -> None:
     assert repr(gw.async_(conn.namespace["counter"].add)) == "async_(<method add of a Counter object>)"
     assert repr(gw.timed(conn.builtins.len, 1.5)) == "timed(<built-in function len>, 1.5)"
     assert repr(gw.timed(gw.async_(conn.builtins.len), 2)) == "timed(<built-in function len>, 2)"
+    assert repr(gw.timed(gw.timed(conn.builtins.len, 2), None)) == "async_(<built-in function len>)"
 
 
 def test_what_cannot_be_sent_fails_where_it_is_written(conn: gw.BlockingSession) -> None:
@@ -162,6 +163,7 @@ def test_what_cannot_be_sent_fails_where_it_is_written(conn: gw.BlockingSession)
 def test_a_timed_call_that_takes_too_long_is_cancelled_over_there(conn: gw.BlockingSession, house: House) -> None:
     sleep = gw.timed(conn.modules.trio.sleep, 0.1)
     assert sleep(0).value is None
+    assert gw.timed(sleep, None)(0.2).value is None  # which takes longer
     result = sleep(1000)
     with pytest.raises(TimeoutError, match=r"expiry of 0\.1 s is over.*whether it was done is unknown") as caught:
         result.value  # noqa: B018

@@ -88,7 +88,7 @@ def test_everything_that_has_a_spelling_can_be_recorded(conn: gw.BlockingSession
         nested = table[("a", total)]
         del table["total"]
         b.execute("mark = 7")
-        mark, length = b.namespace["mark"], b.builtins.len("abc")
+        mark, length = b.namespace["mark"], b.builtin.len("abc")
         task = b.namespace["later"]("awaited there")
         path = b.modules["os.path"].join("a", b.root.eval("'b'"))
     assert (total.value, more.value, label.value, item.value) == (11, 22, "a label", 11)
@@ -145,6 +145,16 @@ def test_all_is_done_in_the_order_in_which_it_was_written_in_our_own_far_thread(
     assert gw.obtain(numbers) == list(range(3000))
     assert thread.value == mine
     lock.value.release()
+
+
+def test_a_teleported_function_is_there_before_the_block(conn: gw.BlockingSession) -> None:
+    there = conn.teleport(lambda a, b: a - b)
+    with gw.batch(conn) as b:
+        first = b(there)(7, 2)
+        second = b(there)(first, 1)
+        with pytest.raises(TypeError, match=r"conn\.teleport\(function\) before it, and b\(there\)"):
+            b.teleport(there)
+    assert (first.value, second.value) == (5, 4)
 
 
 def test_a_batch_with_nothing_in_it_sends_nothing(conn: gw.BlockingSession) -> None:

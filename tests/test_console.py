@@ -15,6 +15,7 @@ import pytest
 
 from rpyc_gateway import console
 from rpyc_gateway.console import Console, open_console
+from rpyc_gateway.service import ClassicService
 from tests.device.interpreters import EVERY
 
 pytestmark = pytest.mark.usefixtures("untraced")  # much of it is interrupted
@@ -37,6 +38,9 @@ class Handle:
         return was_there
 
     def drain(self) -> None:
+        pass
+
+    def forget(self, thread: int) -> None:
         pass
 
 
@@ -283,6 +287,17 @@ def test_our_own_code_is_not_interrupted(monkeypatch: pytest.MonkeyPatch, capsys
     who.presses.put(0)
 
 
+def test_a_function_that_a_session_has_defined_is_interrupted(capsys: pytest.CaptureFixture[str]) -> None:
+    """By `conn.execute`, in the namespace that is named after us."""
+    who = Somebody()
+    namespace = ClassicService().namespace
+    exec("def wait(begun):\n  begun.set()\n  while True: pass", namespace)
+    who.console._space["wait"] = namespace["wait"]
+    who.interrupt("wait(begun)")
+    assert capsys.readouterr().err.splitlines()[-1] == "KeyboardInterrupt"
+    who.presses.put(0)
+
+
 EVERYWHERE = """
 import pathlib, sys, threading
 space = {"__name__": "rpyc_gateway.console"}
@@ -293,6 +308,7 @@ class Handle:
     def interrupt(self, thread): self.threads.add(thread)
     def interrupts(self, thread): return thread in self.threads
     def drain(self): pass
+    def forget(self, thread): pass
     def spare(self, thread):
         there = thread in self.threads
         self.threads.discard(thread)

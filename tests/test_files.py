@@ -250,6 +250,14 @@ def test_a_package_of_ours_is_imported_there(transfer: Transfer, house: House, t
 def test_a_module_without_a_file_cannot_be_sent(house: House) -> None:
     with house.connect() as conn, pytest.raises(ValueError, match="sys has no file"):
         gw.upload_package(conn, sys)
+    with house.connect() as conn, pytest.raises(TypeError, match="by itself or by its name, and not as 5"):
+        gw.upload_package(conn, 5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("copy", [gw.upload, gw.download])
+def test_what_is_no_session_is_told(copy: Any) -> None:
+    with pytest.raises(TypeError, match=r"a session of gw\.connect or gw\.open_session is needed here, not 'lab'"):
+        copy("lab", "a", "b")
 
 
 # -- from one far side to another

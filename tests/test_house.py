@@ -88,7 +88,7 @@ PUBLIC = """
     thread async_ timed AsyncResult batch restricted
     GatewayError ConfigError ProtocolError LimitExceeded EncodeError Refused Denied NotExposed NoService DuplicateNode Unreachable
     NoCodec buffiter obtain deliver register_codec DialFailed LinkLost SessionClosed Cancelled TimedOut RemoteError PeerRestarted
-    download transfer upload upload_package teleport imports Executor redirected_stdio interact
+    download transfer upload upload_package teleport imports Executor redirected_stdio interact post_mortem
 """
 
 

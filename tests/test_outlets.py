@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import gc
 import io
 import sys
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -221,3 +223,54 @@ def test_who_has_replaced_a_stream_meanwhile_keeps_it(sent: Pieces, monkeypatch:
 def test_it_is_for_any_python_that_may_be_there() -> None:
     for name in ("outlets.py", "console.py"):
         ast.parse(Path(outlets.__file__).with_name(name).read_text(), feature_version=(3, 8))
+
+
+@pytest.mark.parametrize("first", ["asks", "is told"])
+def test_a_thread_that_asks_hears_of_ctrl_c_once(first: str) -> None:
+    sender = _Sender(lambda *_: None)
+    me = threading.get_ident()
+    answers: list[Any] = [..., "typed\n"]
+
+    def told() -> None:
+        sender.interrupt(me)
+
+    def ask(*_: object) -> Any:
+        if first == "is told":
+            told()
+        return answers.pop(0)
+
+    inlet = outlets._Inlet(sender, ask)
+    with pytest.raises(KeyboardInterrupt):
+        inlet.readline()
+    if first == "asks":
+        told()
+    first = ""
+    assert sender.put("stdout", "goes on")
+    assert inlet.readline() == "typed\n"
+    answers += [..., "more\n"]
+    told()
+    with pytest.raises(KeyboardInterrupt):
+        sender.put("stdout", "not this")
+    assert inlet.readline() == "more\n"  # it knew of that one
+    sender.forget(me)
+    sender.close()
+
+
+def test_what_print_has_taken_lives_until_it_is_done(capsys: pytest.CaptureFixture[str]) -> None:
+    """print() of CPython before 3.13.3 takes sys.stdout and does not hold it: it would end in memory that is something else by then."""
+    redirection = redirect(lambda *_: None, None)
+    there = weakref.ref(sys.stdout)
+
+    class Closing:
+        def __str__(self) -> str:
+            redirection.close()
+            gc.collect()
+            assert there() is not None
+            return "closed"
+
+    print(Closing(), "and on")  # noqa: T201
+    assert capsys.readouterr().out.endswith("and on\n")
+    again = redirect(lambda *_: None, None)
+    assert sys.stdout is there()  # so there is never more than one of them
+    again.close()
+    assert sys.stdout is not there()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from rpyc_gateway.whereabouts import shown
 from tests.blocking_house import House, open_blocking_lab
 
 pytest_plugins = ["pytester"]
@@ -149,9 +150,11 @@ def test_a_gateway_can_be_run_for_the_tests(run: Run, pytester: pytest.Pytester)
     import signal
     import pytest
 
-    def test_that_fails(gw_node):
+    def test_that_fails(gw_node, caplog):
         gw_node("lab").builtins.print("printed", "there", flush=True)
         gw_node("lab").modules.os.system("echo said by a program >&2")
+        while "said by a program" not in caplog.text:  # it comes by another way than the answer
+            gw_node("lab").ping()
         assert False
 
     async def test_in_trio(gw_open, capsys):
@@ -227,3 +230,9 @@ def test_what_threads_have_printed_there_arrives_before_the_session_of_the_test_
     told = run(tests, "-s", "--gw-node", f"lab={CHILD.format('lab')}", ini="trio_mode = true")
     told.assert_outcomes(passed=2)
     told.stdout.fnmatch_lines(["*line 2999 of blocking code", "*line 2999 of trio code"])
+
+
+def test_what_is_no_name_is_shown_all_the_same() -> None:
+    """It is told that it is none."""
+    assert shown(5, None) == "5"  # type: ignore[arg-type]
+    assert shown("lab", ["tcp://a:1", "tcp://b:2"]) == "lab at tcp://a:1 then tcp://b:2"

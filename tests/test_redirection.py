@@ -288,6 +288,17 @@ def test_each_face_says_which_block_it_takes(house: House) -> None:
     trio.run(in_trio)
 
 
+def test_a_block_is_entered_once_at_a_time(house: House) -> None:
+    with pytest.raises(TypeError, match=r"a session .* is needed here, not 5"):
+        gw.redirected_stdio(5)
+    with house.connect() as conn:
+        block = gw.redirected_stdio(conn)
+        with block, pytest.raises(RuntimeError, match="another one is another gw"):
+            block.__enter__()
+        with block:
+            conn.execute("print('again')")
+
+
 def test_a_board_is_refused_in_clear_words() -> None:
     board: Any = SimpleNamespace(eval=lambda _text: "micropython", path=("hq", "pico"))
     with pytest.raises(TypeError, match="pico is a board, and its streams cannot be redirected"):

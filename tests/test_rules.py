@@ -81,6 +81,22 @@ class Stage(
     def told(self) -> str:
         return self.key
 
+    @gw.expose
+    def __len__(self) -> int:
+        return 2
+
+    @gw.expose
+    def __getitem__(self, axis: int) -> str:
+        return "xy"[axis]
+
+    @gw.expose
+    def __call__(self, step: int) -> int:
+        self.position += step
+        return int(self.position)
+
+    def __contains__(self, _axis: object) -> bool:
+        raise AssertionError("nobody has marked this")
+
 
 @pytest.fixture(scope="module")
 def house() -> Iterator[House]:
@@ -110,6 +126,33 @@ def test_what_is_read_is_not_set_or_deleted(root: Any) -> None:
     assert refused(lambda: setattr(root, "position", 5))
     assert refused(lambda: delattr(root, "position"))
     assert root.position == 0
+
+
+def test_what_can_be_read_is_listed(root: Any, house: House) -> None:
+    names = {"position", "speed", "note", "limit", "home", "version", "motor", "position_of", "alarm", "told"}
+    names |= {"__len__", "__getitem__", "__call__"}
+    assert set(dir(root)) == names
+
+    async def in_trio() -> None:
+        async with gw.open_session(house.url, node="lab", service="stage") as lab:
+            assert set(await gw.ops.dir(lab.root)) == names
+
+    trio.run(in_trio)
+    del root.note
+    assert set(dir(root)) == names - {"note"}
+
+
+def test_special_methods_that_are_marked_are_those_of_the_root(root: Any) -> None:
+    assert (len(root), root[1], root(5), root.position, bool(root)) == (2, "y", 5, 5, True)
+    assert list(root) == ["x", "y"]  # by its items
+    with pytest.raises(IndexError):
+        root[2]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        root + 1
+    with pytest.raises(TypeError, match="does not support item assignment"):
+        root[1] = "z"
+    assert root == root
+    assert root != 5
 
 
 def test_what_is_set_is_not_read_for_that(root: Any) -> None:

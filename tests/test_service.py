@@ -23,7 +23,7 @@ from rpyc_gateway.held import Held
 from rpyc_gateway.proto.frames import Stamp
 from rpyc_gateway.proto.messages import Verb
 from rpyc_gateway.proxy import blocking_proxy
-from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, policy_for
+from rpyc_gateway.service import ClassicService, Modules, Service, allows, expose, listed, policy_for
 from tests.naming import named
 
 PUBLIC = policy_for(None)
@@ -241,8 +241,19 @@ def test_a_service_shows_what_it_exposes() -> None:
         assert passes(Lab(), Verb.GET, name)
     with pytest.raises(NotExposed):
         policy_for(Lab()).check(Lab(), Verb.GET, "reset")
+    with pytest.raises(NotExposed, match=r"'eval' of 'Lab' objects is not .*: it is of 'classic', where a node serves"):
+        policy_for(Lab()).check(Lab(), Verb.GET, "eval")
     for name in ("reset", "secret", "on_connect", "on_disconnect", "service_name", "nothing", "_x", "__class__"):
         assert not passes(Lab(), Verb.GET, name)
+
+
+def test_what_a_peer_may_read_is_listed() -> None:
+    lab = Lab()
+    assert all(passes(lab, Verb.GET, name) for name in listed(policy_for(lab), lab))
+    assert {"read", "level", "version", "family"} <= set(listed(policy_for(lab), lab))
+    assert not {"reset", "secret", "on_connect"} & set(listed(policy_for(lab), lab))
+    classic = ClassicService()
+    assert {"eval", "namespace", "on_connect", "__class__"} <= set(listed(policy_for(classic), classic))
 
 
 @pytest.mark.parametrize("name", ["read", "secret", "new", "__class__"])
@@ -256,6 +267,23 @@ def test_special_methods_of_a_service_are_for_nobody_unless_exposed(name: str) -
     assert not passes(Lab(), Verb.OP, name)
     assert not passes(Special(), Verb.OP, name)
     assert passes(Special(), Verb.OP, "__getitem__")
+
+
+def test_who_compares_for_equality_does_so_for_the_contrary() -> None:
+    class Same(Service):
+        @expose
+        def __eq__(self, other: object) -> bool:
+            return other == 42
+
+        __hash__ = None  # type: ignore[assignment]
+
+    class Other(Same):
+        def __ne__(self, other: object) -> bool:
+            return True
+
+    assert passes(Same(), Verb.OP, "__ne__")
+    assert not passes(Other(), Verb.OP, "__ne__")
+    assert not passes(Lab(), Verb.OP, "__ne__")
 
 
 def test_a_service_is_called_and_iterated_only_if_it_says_so() -> None:

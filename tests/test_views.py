@@ -109,6 +109,8 @@ def test_what_can_be_set_is_what_can_be_read_unless_it_is_said() -> None:
 def test_names_are_a_set_of_ordinary_ones() -> None:
     with pytest.raises(TypeError, match="a view has a set of names, not the text 'owner'"):
         gw.restricted(Account(), "owner")
+    with pytest.raises(TypeError, match=r"a view has a set of names, such as {'read', 'close'}, and not 5"):
+        gw.restricted(Account(), {"owner"}, 5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="special methods belong to classes, and a view has none: __len__"):
         gw.restricted([], {"append", "__len__"})
 

@@ -304,24 +304,18 @@ def test_what_the_server_prints_is_printed_here(conn: gw.BlockingSession) -> Non
     print("from here to there", file=conn.modules.sys.stdout)
 
 
-def test_an_error_of_the_server_is_looked_into(conn: gw.BlockingSession) -> None:
+def test_an_error_of_the_server_is_looked_into(
+    conn: gw.BlockingSession, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """RPyC's `pm`: its debugger there, with the streams of this side."""
-    with pytest.raises(conn.modules["xml.parsers.expat"].ExpatError, match="not well-formed") as caught:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("up\np string\nquit\n"))
+    error = conn.modules["xml.parsers.expat"].ExpatError
+    with pytest.raises(error, match="not well-formed") as caught, gw.post_mortem(conn):
         conn.modules["xml.dom.minidom"].parseString("<<invalid xml>/>")
     assert "parser.Parse(string, True)" in gw.remote_traceback(caught.value)
-    conn.execute("""
-import sys
-from xml.dom import minidom
-try:
-    minidom.parseString("<<invalid xml>/>")
-except Exception:
-    trace = sys.exc_info()[2]
-""")
-    typed, shown = io.StringIO("p string\nquit\n"), io.StringIO()
-    debugger = conn.modules.pdb.Pdb(stdin=typed, stdout=shown, nosigint=True, readrc=False)
-    debugger.reset()
-    debugger.interaction(None, conn.namespace["trace"])
-    assert "'<<invalid xml>/>'" in shown.getvalue()
+    shown = capsys.readouterr().out
+    assert "-> parser.Parse(string, True)\n(Pdb) " in shown
+    assert "(Pdb) '<<invalid xml>/>'\n(Pdb) " in shown
 
 
 @pytest.fixture

@@ -96,6 +96,7 @@ def test_coroutines_and_generators_are_served_to_blocking_code(conn: gw.Blocking
     root = conn.root
     assert root.later("x") == "x"
     assert list(root.steps(3)) == [0, 1, 2]
+    assert list(gw.buffiter(root.ticks(3))) == [0, 1, 2]
     assert gw.async_(root.later)(5).value == 5
     with gw.batch(conn) as b:
         later, level = b.root.later(b.root.later("y")), b.root.level

@@ -79,14 +79,13 @@ def test_a_dialogue_is_as_in_pythons_own_shell(hq: Hq, tmp_path: Path) -> None:
 def test_the_page_shows_what_is_seen(hq: Hq, tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs/shell.md").read_text()
     _command, _banner, *lines = re.findall(r"```console\n(.*?)```", page, re.DOTALL)[0].splitlines()
-    shown = ""
+    typed = [(line[:4].strip(), line[4:]) for line in lines if line[:4].strip() in (">>>", "...")]
+    shown = ">>> "
     with at_prompt(tmp_path, "--url", hq.url, "lab") as typist:
-        for prompt, line in ((line[:4].strip(), line[4:]) for line in lines):
-            if prompt in (">>>", "..."):
-                typist.type(f"{line}\n")
-        typist.type("'the end'\n")
-        shown = typist.see("'the end'\n'the end'\n")
-    assert told(f">>> {shown}")[:-2] == told("\n".join(lines))
+        for (_, line), prompt in zip(typed, [*(prompt for prompt, _ in typed[1:]), ">>>"], strict=True):
+            typist.type(f"{line}\n")
+            shown += typist.see(f"{prompt} ")  # what is typed ahead would be seen where it is typed
+    assert told(shown)[:-1] == told("\n".join(lines))
 
 
 def test_it_streams_and_asks_while_a_statement_runs(hq: Hq, tmp_path: Path) -> None:
@@ -110,6 +109,25 @@ def test_ctrl_c_interrupts_what_runs_there_and_the_prompt_comes_back(hq: Hq, tmp
             typist.see("\non\n")
             assert ask(typist, "\x03").splitlines()[-1] == "KeyboardInterrupt"
             assert ask(typist, "'here'\n") == "'here'\n"
+        ask(
+            typist,
+            "def ask():\n  try:\n    print('on')\n    while True: pass\n  except KeyboardInterrupt:\n    return input('really? ')\n\n",
+        )
+        typist.type("ask()\n")
+        typist.see("\non\n")
+        typist.type("\x03")  # which has been heard of when it asks
+        typist.see("really? ")
+        assert ask(typist, "yes\n") == "'yes'\n"
+        ask(typist, "1 / 0\n")
+        typist.type("import pdb; pdb.pm()\n")
+        for _ in range(
+            5
+        ):  # at once, as far as the far side is concerned: whether it has asked already or not, it is told once
+            typist.see("(Pdb) ")
+            typist.type("\x03")
+            assert typist.see("--KeyboardInterrupt--\n").removeprefix("^C") == "--KeyboardInterrupt--\n"
+        typist.see("(Pdb) ")
+        assert ask(typist, "q\n") == ""
         ask(typist, "import threading; stuck = threading.Event()\n")
         typist.type("print('on'); stuck.wait()\n")
         typist.see("\non\n")
