@@ -171,6 +171,18 @@ async def test_a_board_that_cannot_be_reset_says_why(tmp_path: Path, monkeypatch
 
 
 @needs_micropython
+async def test_a_node_whose_board_has_a_soft_reset_only_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "machine.py").write_text("def soft_reset(): raise SystemExit\n")
+    monkeypatch.setenv("MICROPYPATH", str(tmp_path))
+    async with open_board("node") as board:
+        code, out, err = await board.ask("reset")
+        told = "it has a soft reset only, which its agent survives: reset it at its port, or by its button"
+        assert (code, out, err) == (1, "", f"rpyc-gw: board: {told}\n")
+
+
+@needs_micropython
 async def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(4096))
     async with open_board("port") as board:
