@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from functools import partial
@@ -221,9 +222,15 @@ async def test_a_bare_python_is_reached_by_the_command_that_starts_it(tmp_path: 
     assert await board.ask("exec", "import sys\nprint('süß', end='')\nsys.exit(4)") == (4, "süß", "")
     assert await board.ask("eval", "6 * 7") == (0, "42\n", "")
     (tmp_path / "a").write_bytes(b"abc")
-    assert await board.ask("ls", tmp_path) == (0, "           3 a\n", "")
-    code, _, err = await board.ask("reset")
-    assert (code, "this is a bare Python, of which each command starts another" in err) == (1, True)
+    os.mknod(tmp_path / "b", stat.S_IFSOCK | 0o600)  # what a host has, and no board
+    (tmp_path / "c").mkdir()
+    assert await board.ask("ls", tmp_path) == (0, "           3 a\n           0 b\n           0 c/\n", "")
+    for verb, told in (
+        ("reset", "of which each command starts another"),
+        ("install", "to which the agent is sent each time"),
+    ):
+        code, _, err = await board.ask(verb)
+        assert (code, f"this is a bare Python, {told}" in err) == (1, True)
 
 
 class Small(Here):
