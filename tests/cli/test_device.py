@@ -67,6 +67,8 @@ async def test_an_exception_has_the_traceback_of_the_program_alone(way: str, tmp
         code, _, err = await board.ask("exec", "class Mine(Exception): pass\nraise Mine('own')")
         assert code == 1
         assert "Mine: own" in err
+        code, _, err = await board.ask("exec", "pass\nraise KeyboardInterrupt")
+        assert (code, err.splitlines()[1:]) == (1, ['  File "<code>", line 2, in <module>', "KeyboardInterrupt:"])
         code, _, err = await board.ask("eval", "1 +")
         assert (code, err.splitlines()[-1]) == (1, "SyntaxError: invalid syntax")
 
