@@ -127,7 +127,9 @@ class AnyBoard(ABC):
             self._holder = cause
             return
         if sum((other.cause or self._own) is cause for other in self._turns) >= WAITING:
-            raise LimitExceeded(f"{self.peer}: {WAITING} programs of {cause.name} wait for this board already")
+            raise LimitExceeded(
+                f"{self.peer}: {WAITING} programs of {cause.name} wait for this board already: wait for some of their answers first"
+            )
         self._turns[waiter] = steps, copy
 
     def abandon(self, waiter: Waiter) -> None:
