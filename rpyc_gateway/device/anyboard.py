@@ -12,12 +12,12 @@ from rpyc_gateway.device.codec import Ref
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Cause, TaskWaiter, Waiter
-from rpyc_gateway.errors import GatewayError, LimitExceeded, PeerRestarted
+from rpyc_gateway.errors import GatewayError, LimitExceeded, PeerRestarted, RemoteError
 
 __all__ = ["AnyBoard", "BoardError", "again"]
 
 
-class BoardError(GatewayError):
+class BoardError(RemoteError):
     """An exception of the board. `failure` has it in the board's words."""
 
     def __init__(self, failure: Failure, peer: str) -> None:
