@@ -111,7 +111,7 @@ async def test_exceptions_files_and_a_reset_go_through_the_whole_chain(lab: Lab,
     assert (tmp_path / "back").read_bytes() == data
     async with lab.session() as session:
         await trio.to_thread.run_sync(lab.board.kill)
-        with pytest.raises(gw.PeerRestarted, match="started anew"):
+        with pytest.raises(gw.PeerRestarted, match=r"^board \(\S+ at 921600 baud\): it has started anew"):
             await session.execute("while True: pass")
     await usable(lab)
 
