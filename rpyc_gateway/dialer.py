@@ -57,7 +57,8 @@ class Dialer:
 
     `state`, `reason` (why the link is not up; "" while it is, or when nothing is known yet) and `retry_at` (by trio's clock)
     are for people to look at. Each change is logged by one line; a failure that only repeats itself is not. `longest` is the
-    most seconds between two attempts, where nobody has said no; `wait_changed` returns when there is a reason not to wait any more.
+    most seconds between two attempts, where nobody has said no, and `steady` how many a link must have been up to count as a success;
+    `wait_changed` returns when there is a reason not to wait any more.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Dialer:
         attempt: Attempt,
         *,
         longest: float = Backoff.CAP,
+        steady: float = Backoff.STEADY,
         wait_changed: Callable[[], Awaitable[object]] = trio.sleep_forever,
         random: Callable[[], float] = chance.random,
     ) -> None:
@@ -75,6 +77,7 @@ class Dialer:
         self.retry_at: float | None = None
         self._attempt = attempt
         self._longest = longest
+        self._steady = steady
         self._wait_changed = wait_changed
         self._random = random
         self._backoff = Backoff()
@@ -106,7 +109,7 @@ class Dialer:
 
     def _decide(self, failures: list[Exception]) -> float:
         self.reason = "; ".join(dict.fromkeys(map(_reason, failures))) or "the link ended"
-        if trio.current_time() - self._up_since >= Backoff.STEADY:
+        if trio.current_time() - self._up_since >= self._steady:
             self._backoff = Backoff()
         self._up_since = math.inf
         delay = min(self._backoff.delay(self._random()), self._longest)

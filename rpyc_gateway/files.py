@@ -8,7 +8,16 @@ from types import ModuleType
 from typing import Any
 
 from rpyc_gateway.faces import Face, run
-from rpyc_gateway.transfers import End, Filter, Progress, Transfer, Transferred, Watcher
+from rpyc_gateway.transfers import (
+    INTERPRETER,
+    End,
+    Filter,
+    Progress,
+    Transfer,
+    Transferred,
+    Watcher,
+    check_interpreter,
+)
 
 __all__ = ["Progress", "Transferred", "download", "transfer", "upload", "upload_package"]
 
@@ -123,6 +132,7 @@ class _Packaged:
     async def run(self, face: Face) -> Transferred:
         """Do it."""
         conn, place, _ = self._target
+        check_interpreter(await face.there(conn.eval, INTERPRETER))
         if not place:
             place = await face.there(conn.eval, "__import__('sysconfig').get_path('purelib')")
         join = await face.there(conn.eval, "__import__('os').path.join")

@@ -42,6 +42,7 @@ Fronting: TypeAlias = Callable[[Pipe], AbstractAsyncContextManager[Pipe]]
 
 LINKS = 4096  # links of one node, of which each may cost a file descriptor
 GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
+STEADY_BOARD = 1.0  # seconds that a board must have been there to be had again at once: who works on one resets it every few seconds
 LONGEST_ABSENCE = 8.0  # seconds between two looks for a board: who plugs one in waits for it
 HUSH = 0.2  # seconds before a lost link is news: a signal to all processes of a chain may reach this one last
 OPEN_WITHIN = 30.0  # seconds from OPEN to the far end's answer, at any number of hops
@@ -143,14 +144,23 @@ class Node:
         self._guests[device.name] = device
         url = without_secrets(device.url)
         absent = NodeInfo("", (self.name,), 0, url, "")
-        return self._keep(absent, f"{device.name} at {url}", device.url, attempt, longest=LONGEST_ABSENCE)
+        return self._keep(
+            absent, f"{device.name} at {url}", device.url, attempt, longest=LONGEST_ABSENCE, steady=STEADY_BOARD
+        )
 
     def describe(self, device: str, tell: Callable[[], str]) -> None:
         """What `nodes` says of a board of this node, beside that it is up; "" for nothing."""
         self._descriptions[device] = tell
 
     def _keep(
-        self, absent: NodeInfo, what: str, watched: str, attempt: Attempt, *, longest: float = Backoff.CAP
+        self,
+        absent: NodeInfo,
+        what: str,
+        watched: str,
+        attempt: Attempt,
+        *,
+        longest: float = Backoff.CAP,
+        steady: float = Backoff.STEADY,
     ) -> Kept:
         """`absent` is told in `nodes` while the attempt is not up, with the dialer's state. `watched` is a URL of this machine, or ""."""
         watch = Watch(self.lookout, watched) if watched else None
@@ -158,6 +168,7 @@ class Node:
             what,
             partial(self._try, attempt, watch),
             longest=longest,
+            steady=steady,
             wait_changed=watch.wait_changed if watch else trio.sleep_forever,
         )
         kept = Kept(absent, dialer, trio.CancelScope())

@@ -22,6 +22,8 @@ __all__ = ["teleport"]
 Told = tuple[str, Any]
 _Function = TypeVar("_Function")
 
+BOARDS = ("micropython", "circuitpython")
+REFUSAL = 'raise TypeError("functions of CPython do not run on a board: conn.execute(source) defines them there")'
 VERSION = ".".join(map(str, sys.version_info[:3]))
 _GLOBAL = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL"})
 
@@ -34,13 +36,14 @@ def teleport(conn: Any, function: _Function) -> Any:
     `async def` and nested functions are functions. Where the far side's Python has other bytecode they go as source.
 
     Raises TypeError for what is no function of Python code, for anything in it that cannot go (the message names it), and where source is needed and
-    there is none; ImportError where the far side does not have a module.
+    there is none, and for a board; ImportError where the far side does not have a module.
     """
     if not isinstance(function, FunctionType):
         raise TypeError(_refusal(function))
     packed = [Copied(part, DEEP) for part in _Luggage(function).packed()]
     source = files(__package__).joinpath("landing.py").read_text(encoding="utf-8")
-    land = f"(lambda space: exec(compile({source!r}, 'rpyc_gateway/landing.py', 'exec'), space) or space['land'])({{'__name__': 'landing'}})"
+    chosen = f"{REFUSAL!r} if __import__('sys').implementation.name in {BOARDS!r} else {source!r}"
+    land = f"(lambda space: exec(compile({chosen}, 'rpyc_gateway/landing.py', 'exec'), space) or space['land'])({{'__name__': 'landing'}})"
     return conn.eval(land)(*packed)
 
 

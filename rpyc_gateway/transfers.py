@@ -14,7 +14,17 @@ from rpyc_gateway.faces import Face, run
 from rpyc_gateway.filestore import LISTED, Store
 from rpyc_gateway.incoming import AHEAD, CHUNK, check
 
-__all__ = ["End", "Filter", "Progress", "Transfer", "Transferred", "Watcher", "far_store"]
+__all__ = [
+    "INTERPRETER",
+    "End",
+    "Filter",
+    "Progress",
+    "Transfer",
+    "Transferred",
+    "Watcher",
+    "check_interpreter",
+    "far_store",
+]
 
 GROUP = 1 << 20  # bytes of small files that go in one message
 MANY = 256  # such files: of more it is known too late how far they have come

@@ -107,6 +107,15 @@ async def test_a_link_that_dies_at_once_is_dialled_ever_less_often(autojump_cloc
     assert link.dialled == [0.0, 0.5, 1.5, 3.5, 7.5]
 
 
+async def test_how_long_a_link_must_have_been_up_may_be_said(autojump_clock: trio.testing.MockClock) -> None:
+    link = Link(1.0, 1.0, 0.5, 1.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(Dialer("board", link.attempt, steady=1.0, random=lambda: 1.0).run)
+        await trio.sleep(20)
+        nursery.cancel_scope.cancel()
+    assert link.dialled == [0.0, 1.5, 3.0, 4.5, 6.0]
+
+
 async def test_what_it_waits_for_can_be_seen(autojump_clock: trio.testing.MockClock) -> None:
     async with dialling(Link(REFUSED, 10.0)) as dialer:
         assert (dialer.state, dialer.reason) == ("dialling", "")

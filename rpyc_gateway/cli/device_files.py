@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path, PurePosixPath
+from stat import S_ISDIR
 from typing import TYPE_CHECKING
 
 import click
@@ -137,7 +138,7 @@ def get(
         for path in remote:
             to = local / PurePosixPath(path).name if inside else local
             found = await files.look(there, path) if recursive else None
-            if found is not None and found[0] & files.DIRECTORY:
+            if found is not None and S_ISDIR(found[0]):
                 tree = await trees.remote_tree(there, path, to)
                 plan.directories += tree.directories
                 plan.files += tree.files

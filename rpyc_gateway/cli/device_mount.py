@@ -44,8 +44,15 @@ def mount(
         from rpyc_gateway.cli.onboard.mounts import mounted
         from rpyc_gateway.cli.onboard.served import ServedDirectory
 
-        async with mounted(there, ServedDirectory(directory, writable=write)):
-            yield
+        served = ServedDirectory(directory, writable=write)
+        try:
+            async with mounted(there, served):
+                yield
+        finally:
+            if served.refused and not write:
+                click.echo(
+                    f"rpyc-gw: {directory}: the board may only read it; --write before BOARD lets it write", err=True
+                )
 
     match then:
         case () | ("shell",):

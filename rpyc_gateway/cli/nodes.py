@@ -32,7 +32,10 @@ class Row(NamedTuple):
 @verbosity
 @click.pass_context
 def nodes(ctx: click.Context, url: tuple[str, ...], via: tuple[str, ...], as_json: bool) -> None:  # noqa: FBT001 - click's way
-    """List the nodes that the node at --url knows, and what it tries to reach in vain."""
+    """List the nodes that the node at --url knows, and what it tries to reach in vain.
+
+    Who holds a board, and whether it is one that can do less, says the gateway that has the board: name that with --via.
+    """
     from rpyc_gateway.sync import connect
 
     log_to_stderr(ctx)

@@ -12,12 +12,12 @@ from rpyc_gateway.device.codec import Ref
 from rpyc_gateway.device.conversation import Failure, Primitive, Step
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Cause, TaskWaiter, Waiter
-from rpyc_gateway.errors import GatewayError, LimitExceeded, PeerRestarted
+from rpyc_gateway.errors import GatewayError, LimitExceeded, PeerRestarted, RemoteError
 
 __all__ = ["AnyBoard", "BoardError", "again"]
 
 
-class BoardError(GatewayError):
+class BoardError(RemoteError):
     """An exception of the board. `failure` has it in the board's words."""
 
     def __init__(self, failure: Failure, peer: str) -> None:
@@ -127,7 +127,9 @@ class AnyBoard(ABC):
             self._holder = cause
             return
         if sum((other.cause or self._own) is cause for other in self._turns) >= WAITING:
-            raise LimitExceeded(f"{self.peer}: {WAITING} programs of {cause.name} wait for this board already")
+            raise LimitExceeded(
+                f"{self.peer}: {WAITING} programs of {cause.name} wait for this board already: wait for some of their answers first"
+            )
         self._turns[waiter] = steps, copy
 
     def abandon(self, waiter: Waiter) -> None:

@@ -198,7 +198,9 @@ class Conversation:
                 raise ProtocolError("a board announces a message of more than 256 MB")
             return b""
         if not 0 < length <= self._largest:
-            raise ProtocolError(f"a board announces a message of {length} bytes; at most {self._largest} are taken")
+            raise ProtocolError(
+                f"a board announces a message of {length} bytes; at most {self._largest} are taken: ask for it in parts"
+            )
         start = at + 1
         if len(inflow) < start + length:
             return b""

@@ -17,7 +17,7 @@ from rpyc_gateway.device.board import BROKEN, Board
 from rpyc_gateway.device.installed import open_installed
 from rpyc_gateway.device.repl import Platform, Repl, ReplFailed
 from rpyc_gateway.device.small import SmallBoard
-from rpyc_gateway.device.source import PART, agent, parts
+from rpyc_gateway.device.source import PART, agent, agent_names, parts
 from rpyc_gateway.device.uploading import upload
 from rpyc_gateway.errors import DialFailed
 from rpyc_gateway.nursery import open_background
@@ -31,6 +31,14 @@ PIECE = 240  # bytes of its pieces, and what it takes as one
 SMALL = 32_000  # bytes of free heap: below it pieces are shorter, and the upload is not checked
 # While the heap is in one piece the dict of globals gets room for the agent's names: to grow it later takes more than is left in one.
 SPACE = "for i in range(120):globals()[i]=0\nfor i in range(120):del globals()[i]\ndel i\n"
+# Who has names like these three has an agent, or a part of one; anybody else keeps what is called so.
+FORGET = """g=globals()
+if all([n in g for n in{first}]):
+ for n in"{names}".split():g.pop(n,0)
+ print(1)
+g.pop("n",0)
+g.pop("g")
+"""
 SHORT = 96  # bytes, those
 SMALL_PART = 500  # bytes of the parts of the agent that it compiles one by one
 ROOMY = 64_000  # bytes of free heap: from there on fewer and longer parts are uploaded, each costs a few round trips
@@ -100,6 +108,8 @@ async def start(
 ) -> AnyBoard:
     """Upload the agent and start it, if it can be. Raises DialFailed."""
     platform = await repl.probe()
+    if not small and platform.free < ROOMY and (platform.binary or platform.usb):
+        platform = await forget_earlier(repl, platform)
     sections = () if small else choose(platform, pipe.peer)
     if not sections:
         return SmallBoard(pipe, platform, repl, show)
@@ -121,6 +131,18 @@ async def start(
     board = Board(pipe, platform, nonce, show)
     board.feed(repl.rest)
     return board
+
+
+async def forget_earlier(repl: Repl, platform: Platform) -> Platform:
+    """Free the heap of an agent that has ended: it is still there, and there may be no room for two. What the board says of itself then. Raises DialFailed."""
+    names = agent_names(*sections_for(platform))
+    forget = FORGET.format(first=names[:3], names=" ".join((*names, "_u", "_b", "_z")))
+    try:
+        forgotten = await repl.run(forget)
+    except DialFailed:  # noise, or no room for that either
+        await repl.find()
+        return platform
+    return await repl.probe() if forgotten.strip() else platform
 
 
 async def leave(board: AnyBoard, repl: Repl, pipe: Pipe) -> None:
@@ -161,5 +183,9 @@ def choose(platform: Platform, peer: str) -> tuple[str, ...]:
         told = f"{platform.implementation} {platform.version} on {platform.platform}"
         logger.info("%s: %s %s: it is driven by its REPL, which can do less (docs/devices.md)", peer, told, lack)
         return ()
+    return sections_for(platform)
+
+
+def sections_for(platform: Platform) -> tuple[str, ...]:
     port = "console" if platform.binary else "usb"
     return port, "micropython" if platform.printer else "others", "core", "callbacks"

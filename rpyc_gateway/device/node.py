@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import trio
 
@@ -54,7 +55,7 @@ async def serve_board(
                 if not begun:
                     task_status.started(node)
                     begun = True
-                logger.warning("%s: %s", config.node.name, await board.wait_lost())
+                logger.warning("%s", await board.wait_lost())
                 await trio.sleep(LAST_WORDS)
         except DialFailed as exc:
             logger.warning("%s: %s; again in %g s", config.node.name, exc, pause)
@@ -103,7 +104,8 @@ async def open_board_node(config: Config, pipe: Pipe, *, agent: bool = True) -> 
     Raises DialFailed for the board, ConfigError for the node. When the board is lost sessions get PeerRestarted or LinkLost for what they do: wait
     for `board.wait_lost()`, leave, and open it again.
     """
-    async with open_board(pipe, small=not agent) as board, stand_for(board, config) as node:
+    named = replace(pipe, peer=f"{config.node.name} ({pipe.peer})")  # far away the name of a port says little
+    async with open_board(named, small=not agent) as board, stand_for(board, config) as node:
         yield node, board
 
 

@@ -21,14 +21,21 @@ LONGEST = 64  # characters of such a name
 def raised(error: BoardError) -> BaseException:
     """The exception of a board, as a builtin one if it is one, else of a class with its name, with the traceback from there as a note.
 
-    A BoardError what cannot be made of a text, and what would end a process.
+    A BoardError, with that note, what cannot be made of a text, and what would end a process.
     """
     failure: Failure = error.failure
+    found = made(failure) or error
+    found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
+    return found
+
+
+def made(failure: Failure) -> Exception | None:
+    """The exception, if it can be made of a text and ends no process."""
     kind = getattr(builtins, failure.kind, None)
     if kind is None and failure.kind.isidentifier() and len(failure.kind) <= LONGEST:
         kind = named(failure.kind, Exception if failure.errno is None else OSError)
     if not (isinstance(kind, type) and issubclass(kind, Exception)):
-        return error
+        return None
     args: tuple[Any, ...] = (failure.text,)
     if issubclass(kind, OSError) and failure.errno is not None:
         args = (failure.errno, re.sub(r"^\[Errno \d+\] ", "", failure.text))  # which it puts there again
@@ -36,11 +43,9 @@ def raised(error: BoardError) -> BaseException:
         with suppress(ValueError, SyntaxError):
             args = (ast.literal_eval(failure.text),)
     try:
-        found: Exception = kind(*args)
+        return kind(*args)
     except TypeError:  # some want more than a text
-        return error
-    found.add_note(f"on the board:\n{failure.traceback}" if failure.traceback else "on the board")
-    return found
+        return None
 
 
 @functools.lru_cache(KINDS)

@@ -112,7 +112,7 @@ class Repl:
         elif b">>>" in heard or b"raw REPL" in heard:
             why = f"its prompt is there, but it does not answer as it should; it said {heard[-HEARD:]!r}"
         else:
-            why = f"it said {heard[-HEARD:]!r}: a program that does not stop for Ctrl-C, or another baud rate?"
+            why = f"it said {heard[-HEARD:]!r}: a program that does not stop for Ctrl-C, or another baud rate? A reset ends such a program"
         raise DialFailed(f"{self.peer}: no raw REPL after {patience:g} s; {why}")
 
     async def probe(self) -> Platform:

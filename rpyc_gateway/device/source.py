@@ -9,7 +9,7 @@ from importlib import resources
 
 from rpyc_gateway.device.minify import minify
 
-__all__ = ["PART", "agent", "parts"]
+__all__ = ["PART", "agent", "agent_names", "parts"]
 
 PART = 800
 """Bytes of one part: with more a heap of 24 KB of words of 64 bits is too small for the last of them."""
@@ -26,6 +26,19 @@ def agent(*sections: str) -> str:
         found = re.split(r"^#: (\w+)$", resources.files(__package__).joinpath(file).read_text(), flags=re.MULTILINE)
         by_name |= dict(zip(found[1::2], found[2::2], strict=True))
     return minify("".join(by_name[name] for name in sections), keep={"main", "begin"})
+
+
+@cache
+def agent_names(*sections: str) -> tuple[str, ...]:
+    """What this agent defines at the left margin, in its order."""
+    names: dict[str, None] = {}
+    for node in ast.parse(agent(*sections)).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names[node.name] = None
+        elif isinstance(node, ast.Assign):
+            found = [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]
+            names.update(dict.fromkeys(found))
+    return tuple(names)
 
 
 def parts(source: str, most: int = PART) -> list[str]:

@@ -285,6 +285,11 @@ class Standin:
     def __class__(self) -> Any:
         return self._desk.later(Primitive.GETATTR, self, "__class__")
 
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        raise TypeError(
+            "objects of a board cannot be copied: gw.obtain has lists, dicts and tuples of them as one's own"
+        )
+
     def __setattr__(self, name: str, value: object) -> None:
         self._desk.ask(Step(Primitive.SETATTR, (self, name, value)))
 

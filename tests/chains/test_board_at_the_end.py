@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ import trio
 import rpyc_gateway as gw
 from rpyc_gateway.errors import Unreachable
 from rpyc_gateway.testing import BadLine
-from tests.chains.processes import LOOPBACK, House, Process, dial, listen, open_house, wait_until
+from tests.chains.processes import LOOPBACK, RPYC_GW, House, Process, dial, listen, open_house, wait_until
 from tests.device.boards import FakeBoard, board_on, needs_micropython
 
 pytestmark = needs_micropython
@@ -91,6 +93,43 @@ def usable_from_blocking_code(url: str) -> None:
         assert conn.eval("lambda f: f(6)")(lambda number: number * 7) == 42
 
 
+async def test_exceptions_files_and_a_reset_go_through_the_whole_chain(lab: Lab, tmp_path: Path) -> None:
+    async with lab.session() as session:
+        with pytest.raises(ValueError, match="Ärger 🐍") as caught:
+            await session.execute("def f(): raise ValueError('\\u00c4rger \\U0001f40d')\nf()")
+        assert any("in f" in note for note in caught.value.__notes__)
+        with pytest.raises(ZeroDivisionError):
+            await session.eval("lambda f: f()")(lambda: 1 // 0)
+        with pytest.raises(MemoryError):
+            await session.eval("bytearray(1 << 30)")
+        assert await session.eval("6 * 7") == 42
+    await trio.to_thread.run_sync(raise_in_blocking_code, lab.url)
+    data = random.Random(6).randbytes(20_000)
+    (tmp_path / "here").write_bytes(data)
+    await on_the_board(lab, "put", tmp_path / "here", tmp_path / "there")
+    await on_the_board(lab, "get", tmp_path / "there", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == data
+    async with lab.session() as session:
+        await trio.to_thread.run_sync(lab.board.kill)
+        with pytest.raises(gw.PeerRestarted, match=r"^board \(\S+ at 921600 baud\): it has started anew"):
+            await session.execute("while True: pass")
+    await usable(lab)
+
+
+def raise_in_blocking_code(url: str) -> None:
+    with gw.connect(url, node="board") as conn:
+        conn.execute("class Odd(Exception): pass")
+        with pytest.raises(Exception, match="very") as caught:
+            conn.execute("raise Odd('very')")
+        assert type(caught.value).__name__ == "Odd"
+        with pytest.raises(ZeroDivisionError):
+            conn.eval("lambda f: f()")(lambda: 1 // 0)
+
+
+async def on_the_board(lab: Lab, verb: str, *paths: Path) -> None:
+    await trio.run_process([*RPYC_GW, "device", verb, "--url", lab.url, "board", *map(str, paths)])
+
+
 async def test_each_gateway_is_killed_in_the_middle_of_a_call(lab: Lab) -> None:
     async with lab.session() as session:
         with pytest.raises(gw.LinkLost):
@@ -106,12 +145,12 @@ async def test_each_gateway_is_killed_in_the_middle_of_a_call(lab: Lab) -> None:
 
 async def test_the_board_is_unplugged_in_a_callback_and_while_it_is_sent_much(lab: Lab) -> None:
     async with lab.session() as session:
-        with pytest.raises(gw.LinkLost, match="unplugged"):
+        with pytest.raises(gw.LinkLost, match="is gone: it was unplugged"):
             await session.eval(LOOPS)(lab.line.unplug)
     lab.plug()
     async with lab.session() as session, trio.open_nursery() as nursery:
         nursery.start_soon(pull_after, lab, 20_000)
-        with pytest.raises(gw.LinkLost, match="unplugged"):
+        with pytest.raises(gw.LinkLost, match="is gone: it was unplugged"):
             await session.eval("len")(b"x" * 300_000)
     await pull_after(lab, 0, 2000)  # of the agent, that is sent again
     lab.plug()
@@ -166,7 +205,10 @@ async def test_a_board_that_floods_its_line_with_garbage_or_with_more_than_is_ta
     async with lab.session() as session:
         await session.execute(FLOOD)
         assert await session.namespace["flood"](200) == 200
-        with pytest.raises(gw.ProtocolError, match="announces a message of 1200005 bytes; at most 1048576 are taken"):
+        with pytest.raises(
+            gw.ProtocolError,
+            match="announces a message of 1200005 bytes; at most 1048576 are taken: ask for it in parts",
+        ):
             await session.eval("b'x' * 1200000")
     await usable(lab)
 

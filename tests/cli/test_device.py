@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 from functools import partial
@@ -66,6 +67,8 @@ async def test_an_exception_has_the_traceback_of_the_program_alone(way: str, tmp
         code, _, err = await board.ask("exec", "class Mine(Exception): pass\nraise Mine('own')")
         assert code == 1
         assert "Mine: own" in err
+        code, _, err = await board.ask("exec", "pass\nraise KeyboardInterrupt")
+        assert (code, err.splitlines()[1:]) == (1, ['  File "<code>", line 2, in <module>', "KeyboardInterrupt:"])
         code, _, err = await board.ask("eval", "1 +")
         assert (code, err.splitlines()[-1]) == (1, "SyntaxError: invalid syntax")
 
@@ -171,6 +174,18 @@ async def test_a_board_that_cannot_be_reset_says_why(tmp_path: Path, monkeypatch
 
 
 @needs_micropython
+async def test_a_node_whose_board_has_a_soft_reset_only_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "machine.py").write_text("def soft_reset(): raise SystemExit\n")
+    monkeypatch.setenv("MICROPYPATH", str(tmp_path))
+    async with open_board("node") as board:
+        code, out, err = await board.ask("reset")
+        told = "it has a soft reset only, which its agent survives: reset it at its port, or by its button"
+        assert (code, out, err) == (1, "", f"rpyc-gw: board: {told}\n")
+
+
+@needs_micropython
 async def test_a_terminal_sees_how_far_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(bytes(4096))
     async with open_board("port") as board:
@@ -209,9 +224,15 @@ async def test_a_bare_python_is_reached_by_the_command_that_starts_it(tmp_path: 
     assert await board.ask("exec", "import sys\nprint('süß', end='')\nsys.exit(4)") == (4, "süß", "")
     assert await board.ask("eval", "6 * 7") == (0, "42\n", "")
     (tmp_path / "a").write_bytes(b"abc")
-    assert await board.ask("ls", tmp_path) == (0, "           3 a\n", "")
-    code, _, err = await board.ask("reset")
-    assert (code, "this is a bare Python, of which each command starts another" in err) == (1, True)
+    os.mknod(tmp_path / "b", stat.S_IFSOCK | 0o600)  # what a host has, and no board
+    (tmp_path / "c").mkdir()
+    assert await board.ask("ls", tmp_path) == (0, "           3 a\n           0 b\n           0 c/\n", "")
+    for verb, told in (
+        ("reset", "of which each command starts another"),
+        ("install", "to which the agent is sent each time"),
+    ):
+        code, _, err = await board.ask(verb)
+        assert (code, f"this is a bare Python, {told}" in err) == (1, True)
 
 
 class Small(Here):

@@ -85,7 +85,8 @@ async def test_a_program_imports_and_reads_what_is_here_and_leaves_nothing_there
 async def test_it_is_written_to_only_if_it_may_be(way: str, project: Path) -> None:
     async with open_board(way) as board:
         code, _, err = await board.ask("mount", project, "exec", WRITING)
-        assert (code, err.splitlines()[-1]) == (1, "OSError: 30")
+        told = f"rpyc-gw: {project}: the board may only read it; --write before BOARD lets it write"
+        assert (code, err.splitlines()[-2:]) == (1, ["OSError: 30", told])
         code, _, err = await board.ask("mount", project, "exec", "open('../../secret')")
         assert (code, err.splitlines()[-1]) == (1, "OSError: [Errno 13] EACCES")
         told = "/remote/new ['gadget.py', 'new', 'pkg', 'renamed', 'text']\n"

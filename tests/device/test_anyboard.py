@@ -12,12 +12,12 @@ import trio.testing
 
 import rpyc_gateway
 from rpyc_gateway.config import Config, Listen, NodeSection
-from rpyc_gateway.device.anyboard import WAITING, AnyBoard
+from rpyc_gateway.device.anyboard import WAITING, AnyBoard, BoardError
 from rpyc_gateway.device.conversation import Primitive, Step
 from rpyc_gateway.device.node import open_board_node
 from rpyc_gateway.device.repl import Platform
 from rpyc_gateway.device.waiting import Cause, Waiter
-from rpyc_gateway.errors import EncodeError, LimitExceeded, LinkLost
+from rpyc_gateway.errors import EncodeError, LimitExceeded, LinkLost, RemoteError
 from tests.house import CLASSIC
 
 from .boards import fake_board, needs_micropython
@@ -209,3 +209,8 @@ def test_who_floods_a_board_keeps_nobody_from_it() -> None:
     assert seen.index("bob") <= 3
     assert seen.index("cid") <= 6
     assert len(seen) == 22
+
+
+def test_a_client_that_does_not_have_this_class_catches_it_as_any_other_that_it_does_not_have() -> None:
+    """What a client makes in its place has the parents that it has here."""
+    assert issubclass(BoardError, RemoteError)

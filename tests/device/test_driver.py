@@ -18,9 +18,10 @@ from rpyc_gateway.device import driver
 from rpyc_gateway.device.board import Board, BoardError, Event
 from rpyc_gateway.device.codec import Ref, Result
 from rpyc_gateway.device.conversation import Primitive, Step
-from rpyc_gateway.device.driver import open_board, start
+from rpyc_gateway.device.driver import forget_earlier, open_board, start
 from rpyc_gateway.device.repl import Repl
 from rpyc_gateway.device.small import SmallBoard
+from rpyc_gateway.device.source import agent_names
 from rpyc_gateway.errors import DialFailed, EncodeError, LinkLost, PeerRestarted
 from rpyc_gateway.testing.line import BadLine
 from rpyc_gateway.transport import Buffer, Pipe
@@ -281,6 +282,28 @@ async def test_a_small_heap_is_enough(heap: str) -> None:
         await board.execute("def f(x): return x + 1")
         f = await board.evaluate("f")
         assert [await board.call(f, n) for n in range(100)] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("heap", ["24k", "36k", "44k"])
+async def test_a_small_heap_is_enough_again_and_again(heap: str) -> None:
+    """The agent of the front before is still there, and there is no room for two."""
+    async with fake_board(heap) as (pipe, _):
+        for number in range(4):
+            async with open_board(pipe) as board:
+                assert isinstance(board, Board)
+                assert await board.evaluate(f"{number} * 2") == 2 * number
+
+
+async def test_what_others_have_called_as_the_agent_calls_its_own_stays() -> None:
+    name = agent_names("console", "micropython", "core", "callbacks")[0]
+    async with fake_board("40k") as (pipe, _):
+        async with open_board(pipe, small=True) as board:
+            await board.execute(f"{name} = 5")
+        repl = Repl(pipe.stream, pipe.peer)
+        await repl.find()
+        await forget_earlier(repl, await repl.probe())
+        assert (await repl.run(f"print({name})")).strip() == b"5"
+        await repl.leave()
 
 
 async def test_a_board_whose_heap_is_filled_says_so_and_can_be_had_again() -> None:

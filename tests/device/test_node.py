@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -340,6 +341,24 @@ async def test_blocking_code_has_a_message_for_each_step_on_the_board(programs: 
 def read_pin(url: str) -> None:
     with rpyc_gateway.connect(url, node="board") as conn:
         assert conn.modules.machine.Pin(2).value() == 2
+
+
+async def test_what_no_board_can_do_is_refused_with_what_to_do_instead() -> None:
+    config = Config(node=NodeSection(name="board"), listen=(Listen(url="tcp://127.0.0.1:0"),), serve=CLASSIC)
+    async with fake_board() as (pipe, _), open_board_node(config, pipe) as (node, _):
+        await trio.to_thread.run_sync(ask_too_much, node.urls[0])
+
+
+def ask_too_much(url: str) -> None:
+    with rpyc_gateway.connect(url, node="board") as conn:
+        with pytest.raises(TypeError, match=r"conn\.execute\(source\) defines them there"):
+            conn.teleport(lambda: 42)
+        with pytest.raises(TypeError, match="`rpyc-gw device put`"):
+            rpyc_gateway.upload_package(conn, "email")
+        for copied in (copy.copy, copy.deepcopy):
+            with pytest.raises(TypeError, match=r"gw\.obtain"):
+                copied(conn.eval("[1]"))
+        assert conn.eval("6 * 7") == 42
 
 
 def use(url: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rpyc_gateway.device.source import PART, agent, parts
+from rpyc_gateway.device.source import PART, agent, agent_names, parts
 
 
 def test_it_is_composed_of_the_sections_that_are_asked_for() -> None:
@@ -29,3 +29,9 @@ def test_parts_are_whole_statements_and_no_longer_than_asked_unless_one_is() -> 
 def test_a_mistake_in_the_source_is_found_here() -> None:
     with pytest.raises(SyntaxError):
         parts("def f(:\n")
+
+
+def test_what_an_agent_defines_is_known_by_name() -> None:
+    names = agent_names("console", "micropython", "core", "callbacks")
+    assert "main" in names
+    assert len(names) == len(set(names)) > 40

@@ -7,6 +7,7 @@ from binascii import crc32
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from stat import S_ISDIR
 
 import trio
 
@@ -14,7 +15,6 @@ from rpyc_gateway.cli.onboard.interpreters import CHUNK, BoardFailed, Interprete
 from rpyc_gateway.errors import GatewayError
 
 __all__ = [
-    "DIRECTORY",
     "get",
     "listing",
     "look",
@@ -28,21 +28,21 @@ __all__ = [
 ]
 
 LEAVING = 5.0  # seconds to take back what was half done
-DIRECTORY = 0x4000  # of the mode that os.stat tells, on every board
 
+# Of the mode that os.stat tells the highest four bits say what it is, on every board: 4 is a directory. Of 16 bits, as sockets have that one too.
 LIST = """
 import os
 def f(path):
     path = path or os.getcwd()
     s = os.stat(path)
-    if not s[0] & 0x4000:
+    if s[0] & 0xF000 != 0x4000:
         return ((path, False, s[6]),)
     if path[-1] != "/":
         path += "/"
     found = []
     for name in sorted(os.listdir(path)):
         s = os.stat(path + name)
-        d = s[0] & 0x4000 != 0
+        d = s[0] & 0xF000 == 0x4000
         found.append((name, d, 0 if d else s[6]))
     return tuple(found)
 """
@@ -61,7 +61,7 @@ def f(path):
     try:
         os.mkdir(path)
     except OSError:
-        if not os.stat(path)[0] & 0x4000:
+        if os.stat(path)[0] & 0xF000 != 0x4000:
             raise
 """
 CHECK = """
@@ -105,7 +105,7 @@ import os
 from binascii import crc32
 def f(path):
     s = os.stat(path)
-    if s[0] & 0x4000:
+    if s[0] & 0xF000 == 0x4000:
         return None
     file = open(path, "rb")
     def more(size, crc):
@@ -153,7 +153,7 @@ async def up_to_date(board: Interpreter, local: Path, remote: str) -> bool:
     """Whether both are files of the same size and CRC: whoever copies one to the other may leave it. Raises BoardFailed, and OSError of this side."""
     size = size_here(local)
     found = None if size is None else await look(board, remote)
-    if found is None or found[0] & DIRECTORY or found[1] != size:
+    if found is None or S_ISDIR(found[0]) or found[1] != size:
         return False
     with about(remote):
         there: tuple[int, int] = await board.call(await board.made(CHECK, "check"), remote)
@@ -176,7 +176,7 @@ def checksum_here(local: Path) -> tuple[int, int]:
 async def target(board: Interpreter, remote: str, name: str, *, inside: bool) -> str:
     """Where a file of this name goes: to `remote`, or into it if that is a directory. `inside`: it must be one. Raises BoardFailed."""
     found = await look(board, remote)
-    if found is not None and found[0] & DIRECTORY:
+    if found is not None and S_ISDIR(found[0]):
         return f"{remote.rstrip('/')}/{name}"
     if inside or remote.endswith("/"):
         raise BoardFailed(board.name, "", f"{remote}: is no directory there")

@@ -16,6 +16,8 @@ __all__ = ["reset", "reset_port"]
 RESETTING = 2.0  # seconds for a board to say why it cannot be reset
 NOTICING = 15.0  # seconds for a node to notice that its board has been reset
 
+SOFT = "SystemExit"  # is what that is: it is for a REPL to obey
+
 RESET = """
 try:
     from machine import reset
@@ -47,6 +49,15 @@ async def reset(board: Interpreter) -> None:
     """Reset a board that is a node. Raises BoardFailed, also if nothing shows that it has been."""
     function = await board.evaluate(defined(RESET, "reset"))
     with trio.move_on_after(NOTICING) as scope, suppress(LinkLost):
-        await board.call(function)
+        try:
+            await board.call(function)
+        except BoardFailed as exc:
+            if not exc.said.endswith(SOFT):
+                raise
+            raise BoardFailed(
+                board.name,
+                "",
+                "it has a soft reset only, which its agent survives: reset it at its port, or by its button",
+            ) from None
     if scope.cancelled_caught:
         raise BoardFailed(board.name, "", f"it was told to reset, and its node has noticed nothing for {NOTICING:g} s")

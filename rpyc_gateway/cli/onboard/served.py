@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 class ServedDirectory:
     """Answers what a file system is asked. Nothing outside of `root` is reached, by no name and by no link; without `writable` nothing is changed."""
 
+    refused = False
+    """Whether it was to be changed, and may not be: a board says of that no more than a number."""
+
     def __init__(self, root: Path, *, writable: bool) -> None:
         self._root = root.resolve()
         self._writable = writable
@@ -49,9 +52,10 @@ class ServedDirectory:
         """An error number, or 0 and what was asked for. Raises nothing, whatever is asked."""
         try:
             if verb in WRITING and not self._writable:
-                return errno.EROFS, None
+                raise OSError(errno.EROFS, "it is read only")
             return 0, self._verbs[verb](*args)  # type: ignore[index]  # KeyError, TypeError
         except OSError as exc:
+            self.refused |= exc.errno == errno.EROFS
             return exc.errno or errno.EIO, None
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
             logger.debug("a board asks for %r %r", verb, args, exc_info=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from rpyc_gateway.cli.onboard.files import DIRECTORY, listing, look, remove, remove_directory
+from rpyc_gateway.cli.onboard.files import listing, look, remove, remove_directory
 from rpyc_gateway.cli.onboard.interpreters import BoardFailed, Interpreter
 
 __all__ = ["Plan", "local_tree", "remote_tree", "remove_tree"]
@@ -68,7 +68,7 @@ async def remove_tree(board: Interpreter, path: str) -> None:
     if not parts or parts[-1] == "..":
         raise BoardFailed(board.name, "", f"{path or '.'}: is not removed as a whole: say what in it is to go")
     found = await look(board, path)
-    if found is None or not found[0] & DIRECTORY:
+    if found is None or not stat.S_ISDIR(found[0]):
         await remove(board, path)
         return
     plan = await remote_tree(board, path, Path())

@@ -74,6 +74,7 @@ def test_links_inside_and_detours_lead_to_files(served: ServedDirectory) -> None
 def test_a_read_only_directory_stays_as_it_is(root: Path) -> None:
     served = ServedDirectory(root, writable=False)
     before = sorted(root.rglob("*"))
+    assert (served.answer("open", "/nothing", "r"), served.refused) == ((errno.ENOENT, None), False)
     for request in (
         ("open", "/file", "w"),
         ("open", "/file", "r+"),
@@ -85,6 +86,8 @@ def test_a_read_only_directory_stays_as_it_is(root: Path) -> None:
         ("write", 0, b"x"),
     ):
         assert served.answer(*request) == (errno.EROFS, None)
+        assert served.refused
+        served.refused = False
     assert sorted(root.rglob("*")) == before
     assert (root / "file").read_bytes() == b"0123456789"
 
