@@ -12,6 +12,7 @@ from rpyc_gateway import gateway
 from rpyc_gateway.config import Config, Device
 from rpyc_gateway.dialer import Dialer
 from rpyc_gateway.errors import DialFailed
+from rpyc_gateway.keeping import Kept
 from rpyc_gateway.lookout import ABSENT
 from rpyc_gateway.naming import described, name_each
 from rpyc_gateway.serving import Offer
@@ -63,7 +64,7 @@ class Boards:
         ] = {}  # names that two boards claimed at once, with the URL of the one that had it: the other never gets it unnoticed
         self._told: dict[str, list[str]] = {}  # what was wrong with the boards of a template, so that it is logged once
 
-    def have(self, device: Device) -> gateway.Kept:
+    def have(self, device: Device) -> Kept:
         """Have a board from now on, or all that a template is for."""
         return self._node.keep(device, partial(self._attend_each if device.is_template else self._attend, device))
 
@@ -81,7 +82,7 @@ class Boards:
 
     async def _attend_each(self, template: Device, dialer: Dialer) -> None:
         """Have a board for each port that fits, as they come and go. Raises DialFailed when there is none."""
-        served: dict[str, tuple[str, gateway.Kept]] = {}  # with the URL
+        served: dict[str, tuple[str, Kept]] = {}  # with the URL
         try:
             while True:
                 here, problems = await self._find(template, {name: url for name, (url, _) in served.items()})

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import partial
 from itertools import count
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import trio
 
@@ -17,9 +17,9 @@ from rpyc_gateway.admission import asked, asker, failure_of, forwarded, permitte
 from rpyc_gateway.built_in import built_in
 from rpyc_gateway.config import Config, Device, Dial
 from rpyc_gateway.connection import Connection
-from rpyc_gateway.dialer import Attempt, Backoff, Dialer
+from rpyc_gateway.dialer import Attempt, Dialer
 from rpyc_gateway.errors import Code, Denied, DialFailed, GatewayError, LimitExceeded, LinkLost, Unreachable
-from rpyc_gateway.lookout import ABSENT, Lookout, Watch
+from rpyc_gateway.keeping import Keeping, Kept
 from rpyc_gateway.node_service import NodeInfo, surroundings
 from rpyc_gateway.nursery import open_background
 from rpyc_gateway.places import check_place
@@ -35,16 +35,13 @@ from rpyc_gateway.session import Session
 from rpyc_gateway.splice import splice
 from rpyc_gateway.transport import Pipe, find_transport, without_secrets
 
-__all__ = ["Fronting", "Kept", "Node", "NodeInfo", "Offer", "open_node"]
+__all__ = ["Fronting", "Node", "NodeInfo", "Offer", "open_node"]
 
 Fronting: TypeAlias = Callable[[Pipe], AbstractAsyncContextManager[Pipe]]
 """Makes of a pipe, at whose other end may be no node, one at whose other end is a node: a front, if need be. Raises DialFailed."""
 
 LINKS = 4096  # links of one node, of which each may cost a file descriptor
 GRACE = 1.0  # seconds that circuits have to end in order when a link or the node is left
-STEADY_BOARD = 1.0  # seconds that a board must have been there to be had again at once: who works on one resets it every few seconds
-LONGEST_ABSENCE = 8.0  # seconds between two looks for a board: who plugs one in waits for it
-HUSH = 0.2  # seconds before a lost link is news: a signal to all processes of a chain may reach this one last
 OPEN_WITHIN = 30.0  # seconds from OPEN to the far end's answer, at any number of hops
 
 logger = logging.getLogger(__name__)
@@ -108,8 +105,8 @@ class Node:
         self._serving = Serving(self.name, self.vat, nursery, {})
         self._guests = {device.name: device for device in config.device}
         self._descriptions: dict[str, Callable[[], str]] = {}  # of those devices that were here
-        self.lookout = Lookout()
-        self._kept: list[Kept] = []
+        self._keeping = Keeping(nursery, lambda: self._departure is not None)
+        self.lookout = self._keeping.lookout
         self._departure: Failure | None = None
         self._level = logging.INFO if announce else logging.DEBUG  # a client's links are its program's own affair
 
@@ -134,7 +131,7 @@ class Node:
             what = f"{url} via {dial.via}" if dial.via else url
             path = (self.name, dial.via) if dial.via else (self.name,)
             watched = "" if dial.via else dial.url
-            self._keep(NodeInfo("", path, 0, url, ""), what, watched, partial(self._dial, dial))
+            self._keeping.keep_link(NodeInfo("", path, 0, url, ""), what, watched, partial(self._dial, dial))
         self._nursery.start_soon(self._tell_routes)
 
     def keep(self, device: Device, attempt: Attempt) -> Kept:
@@ -144,42 +141,11 @@ class Node:
         self._guests[device.name] = device
         url = without_secrets(device.url)
         absent = NodeInfo("", (self.name,), 0, url, "")
-        return self._keep(
-            absent, f"{device.name} at {url}", device.url, attempt, longest=LONGEST_ABSENCE, steady=STEADY_BOARD
-        )
+        return self._keeping.keep_board(absent, f"{device.name} at {url}", device.url, attempt)
 
     def describe(self, device: str, tell: Callable[[], str]) -> None:
         """What `nodes` says of a board of this node, beside that it is up; "" for nothing."""
         self._descriptions[device] = tell
-
-    def _keep(
-        self,
-        absent: NodeInfo,
-        what: str,
-        watched: str,
-        attempt: Attempt,
-        *,
-        longest: float = Backoff.CAP,
-        steady: float = Backoff.STEADY,
-    ) -> Kept:
-        """`absent` is told in `nodes` while the attempt is not up, with the dialer's state. `watched` is a URL of this machine, or ""."""
-        watch = Watch(self.lookout, watched) if watched else None
-        dialer = Dialer(
-            what,
-            partial(self._try, attempt, watch),
-            longest=longest,
-            steady=steady,
-            wait_changed=watch.wait_changed if watch else trio.sleep_forever,
-        )
-        kept = Kept(absent, dialer, trio.CancelScope())
-        self._kept.append(kept)
-        self._nursery.start_soon(self._run_kept, kept)
-        return kept
-
-    async def _run_kept(self, kept: Kept) -> None:
-        with kept.scope:
-            await kept.dialer.run()
-        self._kept.remove(kept)
 
     async def leave(self) -> None:
         """Take nothing new, withdraw what was announced, and give the circuits a moment to end.
@@ -312,11 +278,7 @@ class Node:
                 address = without_secrets(self._guests[name].url)
                 about = self._descriptions[name]() if name in self._descriptions else ""
             known.append(NodeInfo(name, (self.name, *route.path), route.cost, address, "up", about))
-        for absent, dialer, _ in self._kept:
-            if dialer.state != "up":
-                reason = f"{dialer.state}: {dialer.reason}" if dialer.reason else dialer.state
-                known.append(absent._replace(state=reason))
-        return known
+        return known + self._keeping.absent()
 
     def holder(self, name: str) -> Neighbour | None:
         """The neighbour that is linked under this name."""
@@ -477,19 +439,6 @@ class Node:
             await neighbour.over.wait()
         raise neighbour.reason()
 
-    async def _try(self, attempt: Attempt, watch: Watch | None, dialer: Dialer) -> None:
-        """One attempt, whose end is no news where the node leaves: it makes no more of them then."""
-        try:
-            if watch is not None and not await watch.look():
-                raise DialFailed(ABSENT)
-            await attempt(dialer)
-        except GatewayError:
-            if dialer.state == "up":
-                await trio.sleep(HUSH)
-            if self._departure is None:
-                raise
-        await trio.sleep_forever()
-
     # -- routes
 
     def _routes_changed(self) -> None:
@@ -508,14 +457,6 @@ class Node:
                 if routes is not None and neighbour is not None:
                     neighbour.connection.announce(routes)
             await self._news.wait()
-
-
-class Kept(NamedTuple):
-    """What a node dials again and again."""
-
-    absent: NodeInfo
-    dialer: Dialer
-    scope: trio.CancelScope
 
 
 def as_it_is(pipe: Pipe) -> AbstractAsyncContextManager[Pipe]:
