@@ -22,6 +22,7 @@ TESTED_ELSEWHERE = {
     "rpyc_gateway/__main__.py": "tests/cli/test_main.py",
     "rpyc_gateway/background.py": "tests/test_sync.py",
     "rpyc_gateway/desk.py": "tests/test_session.py, tests/test_stack.py, tests/test_sync.py",
+    "rpyc_gateway/hearing.py": "tests/test_session.py, tests/chains/test_backpressure.py",
     "rpyc_gateway/far_calls.py": "tests/test_executor.py",
     "rpyc_gateway/incoming.py": "tests/test_filestore.py: a store begins each of them",
     "rpyc_gateway/landing.py": "tests/test_teleporting.py",

@@ -156,12 +156,15 @@ async def test_what_was_asked_in_the_round_in_which_a_session_is_closed_still_go
 
 async def test_threads_leave_their_places_to_the_questions_of_a_round() -> None:
     async with open_lab() as lab:
-        double = held_by(await lab.eval("lambda x: 2 * x"))
+        await lab.execute("import threading; gate = threading.Event()")  # an answer would give a place back
+        double = held_by(await lab.eval("lambda x: 2 * x if gate.wait(60) else None"))
         async with somebody_waiting(lab):
             posted = [await double.caller.post(double.number, call_of(n)) for n in range(3)]
             lab.rpc._most_asked = lab.statistics().asked + 3
             with pytest.raises(gw.LimitExceeded):
                 await trio.to_thread.run_sync(double.caller.ask, double.number, call_of(4))
+            lab.rpc._most_asked += 10
+            await lab.namespace["gate"].set()
             assert [await value_or_error(one) for one in posted] == [0, 2, 4]
             assert await trio.to_thread.run_sync(double.caller.ask, double.number, call_of(4)) == 8
 
