@@ -181,11 +181,12 @@ class Board(AnyBoard):
         data = self._conversation.data_to_send()
         if data:
             self.line.send(data)
-        if self._deadline() < self._armed:
+        deadline = self._deadline()
+        if deadline < self._armed:
             now = trio.current_time()
-            if self._deadline() <= now and self._pipe.send_nowait is not None:
+            if deadline <= now and self._pipe.send_nowait is not None:
                 self._send(self._pipe.send_nowait, now)
-            deadline = self._deadline()
+                deadline = self._deadline()
             if deadline <= now or self._unsent:
                 self._armed = 0.0
                 self._wake.set()
