@@ -15,6 +15,8 @@ LONGEST_ASK = 600.0  # seconds: a board that works for a day gets few bytes mean
 QUESTION = (
     b"\r\x01\n"  # any REPL says that it is one, and echoes nothing from then on; an agent says that it is no frame
 )
+# The same to a REPL that waits for the rest of a statement, which frames have begun: it ends that, and answers the next question.
+QUESTION_AGAIN = b"\r\x01\x04\n"
 
 # What a board says when it starts. If its prompt follows that was no program which printed the like: each REPL tells its prompt when it is asked.
 STARTED = rb"MPY: soft reboot|MicroPython v\d[^;]*; |Adafruit CircuitPython \d|ets \w{3} +\d|rst:0x|ESP-ROM:"
@@ -42,6 +44,7 @@ class Doubt:
     """
 
     __slots__ = (
+        "_asked",
         "_longest",
         "_lossless",
         "_pause",
@@ -56,6 +59,7 @@ class Doubt:
         self._longest = longest
         self._lossless = lossless
         self._pause = ASK
+        self._asked = False  # since its last frame
         self.ask_at = inf  # when the board is to be asked
         self.verdict_at = inf  # when it is clear that no agent runs, if no frame comes before
         self.reason = ANEW  # of the verdict
@@ -70,6 +74,7 @@ class Doubt:
     def expect(self, now: float, *, waited: bool) -> None:
         """From now on silence counts, if somebody waits."""
         self._pause = ASK
+        self._asked = False
         self.ask_at = now + ASK if waited else inf
 
     def hear(self, text: bytes, now: float) -> None:
@@ -97,7 +102,8 @@ class Doubt:
             return b""
         self.ask_at = now + self._pause
         self._pause = min(self._pause * 2, LONGEST_ASK)
-        return QUESTION
+        asked, self._asked = self._asked, True
+        return QUESTION_AGAIN if asked else QUESTION
 
     def _look_for_echo(self, text: bytes) -> None:
         if self.verdict_at < inf and ECHO.search(text):

@@ -12,6 +12,7 @@ from rpyc_gateway.device.doubt import (
     PROMPT_VERDICT,
     PROOF,
     QUESTION,
+    QUESTION_AGAIN,
     UNPROVEN,
     VERDICT,
     Doubt,
@@ -99,12 +100,14 @@ def test_an_echo_of_a_frame_leaves_no_doubt_but_only_after_a_banner() -> None:
 def test_questions_become_rarer_and_a_frame_begins_anew() -> None:
     doubt = Doubt()
     doubt.expect(NOW, waited=True)
-    at, pauses = NOW, []
+    at, pauses, questions = NOW, [], []
     for _ in range(12):
         pauses.append(doubt.ask_at - at)
         at = doubt.ask_at
-        assert doubt.question(at) == QUESTION
+        questions.append(doubt.question(at))
+    assert questions == [QUESTION] + 11 * [QUESTION_AGAIN]
     assert pauses[:4] == [ASK, ASK, 2 * ASK, 4 * ASK]
     assert pauses[-1] == LONGEST_ASK
     doubt.hear_frame(at, waited=True)
     assert doubt.ask_at == at + ASK
+    assert doubt.question(at + ASK) == QUESTION

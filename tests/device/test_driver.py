@@ -607,6 +607,29 @@ async def test_a_board_whose_last_words_were_lost_in_noise_is_asked_whether_it_r
                 assert await board.evaluate("1 + 1") == 2
 
 
+async def test_a_repl_that_takes_frames_for_the_inside_of_a_string_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rpyc_gateway.device.doubt.ASK", 0.1)
+    with BadLine(math.inf) as line, board_on(line.far) as process:
+        async with pipe_to(line.near) as pipe:
+            async with open_board(pipe) as board:
+                line.silence(toward="near")
+                await trio.to_thread.run_sync(process.kill)
+                await pipe.stream.send_all(b"x = '''\r")
+                lost = -1
+                while lost != line.to_near.lost:  # until it has said that it starts, and echoed that
+                    lost = line.to_near.lost
+                    with trio.move_on_after(2):
+                        while line.to_near.lost == lost:  # noqa: ASYNC110  # a thread counts it
+                            await trio.sleep(0.001)
+                line.mend()
+                with pytest.raises(PeerRestarted), trio.fail_after(20):
+                    await board.evaluate("1")
+            async with open_board(pipe) as board:
+                assert await board.evaluate("1 + 1") == 2
+
+
 async def test_a_board_that_works_in_silence_is_asked_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rpyc_gateway.device.doubt.ASK", 0.1)
     async with a_board() as board:
