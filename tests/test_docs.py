@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import doctest
 from pathlib import Path
 
@@ -26,5 +27,8 @@ async def test_a_page_says_what_happens(page: str) -> None:
         assert result.attempted > 0
         assert result.failed == 0, "".join(said)
 
-    async with open_lab() as lab:
-        await trio.to_thread.run_sync(converse, BlockingSession(lab, lambda: None))
+    try:
+        async with open_lab() as lab:
+            await trio.to_thread.run_sync(converse, BlockingSession(lab, lambda: None))
+    finally:
+        vars(builtins).pop("_", None)  # where a conversation has its last value, for all that runs in this process
