@@ -170,7 +170,7 @@ class Posted(TaskWaiter):
     __slots__ = ("_asking", "_end")
 
     def __init__(self, asking: Posting, program: Question, end: float) -> None:
-        self.cause = program[2]  # as above, in this frame
+        self.cause = program[2]  # as a TaskWaiter is made, in this frame
         self.program = program
         self.question = 0
         self.abandoned = False

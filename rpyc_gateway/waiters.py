@@ -136,7 +136,7 @@ class TaskWaiter:
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         else:
             await trio.lowlevel.checkpoint_if_cancelled()
-        outcome, self.outcome = self.outcome, None
+        outcome = self.leftover()
         assert outcome is not None
         return outcome
 

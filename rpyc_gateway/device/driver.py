@@ -32,12 +32,12 @@ SMALL = 32_000  # bytes of free heap: below it pieces are shorter, and the uploa
 # While the heap is in one piece the dict of globals gets room for the agent's names: to grow it later takes more than is left in one.
 SPACE = "for i in range(120):globals()[i]=0\nfor i in range(120):del globals()[i]\ndel i\n"
 # Who has names like these three has an agent, or a part of one; anybody else keeps what is called so.
-FORGET = """g=globals()
-if all([n in g for n in{first}]):
- for n in"{names}".split():g.pop(n,0)
+FORGET = """_g=globals()
+if all([n in _g for n in{first}]):
+ for _n in"{names}".split():_g.pop(_n,0)
  print(1)
-g.pop("n",0)
-g.pop("g")
+_g.pop("_n",0)
+_g.pop("_g")
 """
 SHORT = 96  # bytes, those
 SMALL_PART = 500  # bytes of the parts of the agent that it compiles one by one

@@ -298,11 +298,11 @@ async def test_what_others_have_called_as_the_agent_calls_its_own_stays() -> Non
     name = agent_names("console", "micropython", "core", "callbacks")[0]
     async with fake_board("40k") as (pipe, _):
         async with open_board(pipe, small=True) as board:
-            await board.execute(f"{name} = 5")
+            await board.execute(f"{name} = g = n = 5")
         repl = Repl(pipe.stream, pipe.peer)
         await repl.find()
         await forget_earlier(repl, await repl.probe())
-        assert (await repl.run(f"print({name})")).strip() == b"5"
+        assert (await repl.run(f"print({name}, g, n)")).strip() == b"5 5 5"
         await repl.leave()
 
 

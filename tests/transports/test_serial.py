@@ -13,6 +13,7 @@ import termios
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,6 +117,40 @@ async def test_what_is_sent_waits_in_the_sender_and_not_in_the_kernel() -> None:
             await near.stream.send_all(bytes(10_000))
         await wait_until(lambda: line.to_far.sent >= 192)
         assert line.to_far.sent <= 2 * 256 + 192
+
+
+async def test_who_sends_and_receives_without_waiting_is_held_to_the_speed_of_the_line() -> None:
+    text = bytes(range(256)) * 2
+    async with BadLine(9600) as line:
+        async with both_ends(line, "?baudrate=9600") as (near, far):
+            send, receive = near.send_nowait, far.receive_nowait
+            assert send is not None
+            assert receive is not None
+            assert receive(100) is None
+            assert await trio.to_thread.run_sync(send, text[:3], memoryview(text)[3:]) == 256  # a piece of it
+            assert send(text[256:]) == 0  # until the line has nearly sent that
+            await near.stream.wait_send_all_might_not_block()
+            assert send(text[256:]) == 256
+            heard = b""
+            while len(heard) < len(text):
+                await trio.lowlevel.wait_readable(far.fileno)
+                heard += await trio.to_thread.run_sync(receive, 100) or b""
+            assert heard == text
+        for use in (partial(send, b"x"), partial(receive, 1)):
+            with pytest.raises(OSError, match="was closed"):
+                use()
+
+
+async def test_unplugged_it_says_so_to_who_does_not_wait() -> None:
+    async with BadLine() as line, both_ends(line) as (near, far):
+        assert near.receive_nowait is not None
+        assert far.send_nowait is not None
+        line.unplug()
+        await trio.lowlevel.wait_readable(near.fileno)
+        with pytest.raises(OSError, match="near is gone: it was unplugged"):
+            near.receive_nowait(1)
+        with pytest.raises(OSError, match="far is gone: it was unplugged"):
+            far.send_nowait(b"x")
 
 
 async def test_a_receive_that_is_cancelled_loses_nothing() -> None:

@@ -36,7 +36,7 @@ async def places(board: Interpreter, root: str) -> Places:
     try:
         name, binary, printer, free, path = await board.evaluate(ABOUT)
     except BoardFailed as exc:
-        if exc.said.startswith("TypeError: "):  # its sys.implementation is no tuple, as that of boards is
+        if "SimpleNamespace" in exc.said:  # as its sys.implementation is, which is a tuple on boards
             raise BoardFailed(
                 board.name, "", "this is a bare Python, to which the agent is sent each time: it has no place for one"
             ) from None
