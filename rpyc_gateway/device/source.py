@@ -33,7 +33,7 @@ def agent_names(*sections: str) -> tuple[str, ...]:
     """What this agent defines at the left margin, in its order."""
     names: dict[str, None] = {}
     for node in ast.parse(agent(*sections)).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef):
             names[node.name] = None
         elif isinstance(node, ast.Assign):
             found = [part.id for target in node.targets for part in ast.walk(target) if isinstance(part, ast.Name)]

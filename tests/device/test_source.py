@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dis
+from itertools import pairwise
+
 import pytest
 
 from rpyc_gateway.device.source import PART, agent, agent_names, parts
@@ -34,4 +37,12 @@ def test_a_mistake_in_the_source_is_found_here() -> None:
 def test_what_an_agent_defines_is_known_by_name() -> None:
     names = agent_names("console", "micropython", "core", "callbacks")
     assert "main" in names
-    assert len(names) == len(set(names)) > 40
+    assert len(names) == len(set(names))
+    program = list(dis.get_instructions(compile(agent("console", "micropython", "core", "callbacks"), "agent", "exec")))
+    imports = {"IMPORT_NAME", "IMPORT_FROM"}
+    defined = {
+        step.argval
+        for before, step in pairwise(program)
+        if step.opname in {"STORE_NAME", "STORE_GLOBAL"} and before.opname not in imports
+    }
+    assert set(names) == defined
